@@ -1,0 +1,181 @@
+"""Writes docs/lifecycle.md from the tables of swap.lifecycle and swap.cadence. `--check` compares: exit 1 if stale."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from swap.cadence import JITTER, PLANS, Plan, plan_for
+from swap.facts import EXPIRY_APART
+from swap.lifecycle import LOCAL_EXPIRY, PROFILES, TERMINAL, TRANSITIONS, Status, funds
+
+TARGET = Path(__file__).with_name("lifecycle.md")
+
+# One entry per row of UPSTREAM.md section 5: what is told, and what becomes of the order.
+MAPPING: tuple[tuple[str, str, str], ...] = (
+    (
+        "1",
+        "410, `ERR_ORDER_EXPIRED`, or a message that says expired",
+        "**expired**. With no sign of a deposit one such answer is enough. Where a deposit was detected but never "
+        "listed, or the order is confirming, two are needed, {apart} apart and later than the detection.",
+    ),
+    (
+        "2",
+        "`REFUND_COMPLETED`, and no later `WITHDRAWAL_COMPLETED`",
+        "**refunded**. With `completed` or `WITHDRAWAL_COMPLETED` told as well, somebody is asked to look. A completed "
+        "order that becomes refunded is a *reversal*.",
+    ),
+    ("3", "`completed` is true", "**completed**, whatever `state` says."),
+    (
+        "4",
+        "`WITHDRAWAL_COMPLETED` and a withdrawal with a transaction id",
+        "**completed**. Without a transaction id: **sending**.",
+    ),
+    ("5", "`failedToCreate`, and no sign of a deposit", "**failed**. With a deposit the flag is not believed."),
+    (
+        "6",
+        "newest kind names AML, FROZEN, HOLD or KYC; or a form link with no progress since it was first told",
+        "**on_hold**. Later progress ends the hold. Money detected afterwards does not, when the held money had "
+        "already come further: that is another deposit.",
+    ),
+    ("7", "newest kind `REFUND_REQUESTED`", "**refunding**. Another deposit does not end it, real progress does."),
+    ("8", "newest kind `FUNDS_WITHDRAWAL_START`", "**sending**"),
+    ("9", "newest kind `DEPOSIT_REGISTERED`", "**exchanging**"),
+    ("10", "newest kind `INCOMING_FUNDS_DETECTED`, or any deposit listed", "**confirming**"),
+    ("11", "newest kind `CREATION_END`, `isPendingToCreate`, or nothing at all", "**awaiting_deposit**"),
+    (
+        "12",
+        "newest kind unknown",
+        "The status the older, readable kinds give, which is the one the order had before; the kind is logged.",
+    ),
+    (
+        "13",
+        "only the list: no events, no transfers, a word in `state`",
+        "`created` and the like: **awaiting_deposit**. Words of money on the move lift an order that awaits its "
+        "deposit to **confirming**, never further. Words of an end move nothing: guesses end no order.",
+    ),
+)
+
+FINAL_WORDS = {
+    "no": "no",
+    "yes": "yes",
+    "once unwatched": "once no longer watched",
+    "without a deposit": "only if no deposit was seen",
+}
+
+
+def span(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        # 24 h reads better than 1 d beside 6 h, and 48 h better than 2 d.
+        if seconds % size == 0 and seconds >= (3 * size if unit == "d" else size):
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def looks(plan: Plan) -> str:
+    if not plan.steps:
+        return "never"
+    parts = [f"every {span(every)}" + (f" until {span(until)}" if until else "") for until, every in plan.steps]
+    if len(parts) > 1 and plan.steps[-1][0] is None:
+        parts[-1] += " after that"
+    since = "of age" if plan.clock == "age" else "after the change"
+    timed = any(until for until, _ in plan.steps)
+    return ", ".join(parts) + (f" ({since})" if timed else "")
+
+
+def money(status: Status) -> str:
+    if PROFILES[status].funds is None:
+        return "as before the review"
+    with_deposit, without = funds(status, True), funds(status, False)
+    return f"`{with_deposit}`" if with_deposit == without else f"`{with_deposit}`; no deposit seen: `{without}`"
+
+
+def watch(status: Status) -> str:
+    words = looks(PLANS[status])
+    if status in (Status.CREATING, Status.IN_DOUBT):
+        return "by the create and the resolver"
+    return words if plan_for(status, False) is PLANS[status] else f"deposit seen: {words}; otherwise never"
+
+
+def drawing() -> list[str]:
+    """needs_review has no arrows: it may follow and precede so many states that one would see nothing else."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> creating"]
+    for status, nexts in TRANSITIONS.items():
+        if status is not Status.NEEDS_REVIEW:
+            lines += [f"    {status} --> {to}" for to in Status if to in nexts and to is not Status.NEEDS_REVIEW]
+    lines += [f"    {status} --> [*]" for status in Status if status in TERMINAL]
+    return [*lines, "```"]
+
+
+def render() -> str:
+    review = [s for s in Status if Status.NEEDS_REVIEW in TRANSITIONS[s]]
+    rows = []
+    for status in Status:
+        public = PROFILES[status].public
+        nexts = ", ".join(to for to in Status if to in TRANSITIONS[status]) or "-"
+        shown = public or "the state before it"
+        final = FINAL_WORDS[PROFILES[status].final]
+        rows.append(f"| {status} | {shown} | {money(status)} | {final} | {nexts} | {watch(status)} |")
+    lines = [
+        "# The life of an order",
+        "",
+        "Generated by `docs/make_lifecycle.py` from `swap/lifecycle.py` and `swap/cadence.py`; do not edit.",
+        "",
+        "## Drawing",
+        "",
+        "Any of "
+        + ", ".join(review)
+        + " can also come under review (needs_review), and a person moves it on from there.",
+        "",
+        *drawing(),
+        "",
+        "## Table",
+        "",
+        f"Looks are spread by {JITTER:.0%} up and down. Looks that fail come at doubling distances, up to an hour.",
+        "",
+        "| state | public name | money (`funds`) | final | next | looked at |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Looks miss steps, so an order may move forward over several states at once. What the upstream says but this",
+        "table does not allow changes nothing and is journalled.",
+        "",
+        "## What the upstream says, and what it means",
+        "",
+        "All replies about an order are kept as one union of facts: a later reply that leaves something out takes",
+        "nothing back. Events are ordered by their time, those of one millisecond by the course of an order; the order",
+        "of the array does not matter. Progress is the furthest step since the last hold or refund request. The rows",
+        "are tried from top to bottom; their numbers are those of UPSTREAM.md section 5.",
+        "",
+        "| # | told | state |",
+        "|---|---|---|",
+        *(f"| {number} | {told} | {then.format(apart=span(EXPIRY_APART))} |" for number, told, then in MAPPING),
+        "",
+        "## An abandoned order",
+        "",
+        "The upstream has no way to cancel an order. Nobody can take a deposit address back, so an order that was left",
+        f"alone stays watched: after {span(LOCAL_EXPIRY)} without any sign of a deposit it is called expired here (a",
+        "setting), and is still looked at as the table says. A deposit that comes in that time brings the order back",
+        "(`late_deposit`) to wherever the facts put it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    text = render()
+    if "--check" in argv:
+        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
+            return 0
+        print("docs/lifecycle.md is not what the tables say; run: make docs", file=sys.stderr)
+        return 1
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""The database of a drill: one of its own, and the ways to take it from the service for a while."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+
+class Store:
+    """`url` is for DATABASE_URL."""
+
+    url: str
+    kind: str
+
+    def cut(self) -> Callable[[], None]:
+        """Break what is connected; new connections are welcome. Returns what must be done a moment later."""
+        raise NotImplementedError
+
+    def shut(self) -> Callable[[], None]:
+        """Let nobody write (SQLite), or even in (PostgreSQL). Returns what ends it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class SqliteStore(Store):
+    """A file. It has no connections that could be cut from outside: a lock that lasts is what comes nearest."""
+
+    kind = "SQLite"
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "drill.db"
+        self.url = f"sqlite:///{self._path}"
+
+    def cut(self) -> Callable[[], None]:
+        return self.shut()
+
+    def shut(self) -> Callable[[], None]:
+        holder = sqlite3.connect(self._path, timeout=5, isolation_level=None)
+        try:
+            holder.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            # The service writes so much that no turn came: then there is nothing to hold either.
+            holder.close()
+            return lambda: None
+
+        def end() -> None:
+            holder.rollback()
+            holder.close()
+
+        return end
+
+
+class PostgresStore(Store):
+    """A database of its own on the server that `admin_url` names, dropped afterwards."""
+
+    kind = "PostgreSQL"
+
+    def __init__(self, admin_url: str) -> None:
+        plain = admin_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._name = f"swap_drill_{os.getpid()}"
+        self._admin = psycopg.connect(plain, autocommit=True, connect_timeout=10)
+        self._drop()
+        self._admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self._name)))
+        self.url = urlunsplit(urlsplit(plain)._replace(path=f"/{self._name}"))
+
+    def cut(self) -> Callable[[], None]:
+        self._terminate()
+        # Once more, when pools have filled again: what is in the middle of a transaction then is cut as well.
+        return self._terminate
+
+    def _terminate(self) -> None:
+        self._admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+            [self._name],
+        )
+
+    def shut(self) -> Callable[[], None]:
+        self._allow(sql.SQL("false"))
+        self._terminate()
+        return lambda: self._allow(sql.SQL("true"))
+
+    def _allow(self, word: sql.SQL) -> None:
+        statement = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
+        self._admin.execute(statement.format(sql.Identifier(self._name), word))
+
+    def _drop(self) -> None:
+        self._admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self._name)))
+
+    def close(self) -> None:
+        self._drop()
+        self._admin.close()
+
+
+def store_for(database_url: str | None, folder: Path) -> Store:
+    """PostgreSQL when a server is named, else SQLite in the drill's folder."""
+    return PostgresStore(database_url) if database_url else SqliteStore(folder)

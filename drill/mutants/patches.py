@@ -1,0 +1,84 @@
+"""What each mutant replaces: {mutant: {module: patch}}. A patch gets the module when it has just been executed.
+
+Loaded by `sitecustomize` in a fresh process: standard library only, and nothing of the service at the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+Patch = Callable[[ModuleType], None]
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    """As setattr, but what is replaced must be there."""
+    getattr(owner, name)
+    setattr(owner, name, value)
+
+
+def _unknown_is_failed(module: ModuleType) -> None:
+    failed = {"status": "failed", "status_reason": "upstream_error", "next_check_at": None}
+    _replace(module, "in_doubt", lambda *_: {**failed, "status": module.Status.FAILED})
+
+
+def _memo_is_dropped(module: ModuleType) -> None:
+    request = module.CreateRequest
+    _replace(module, "CreateRequest", lambda **fields: request(**{**fields, "destination_memo": None}))
+
+
+def _event_is_skipped(module: ModuleType) -> None:
+    add = module.add_event
+
+    def add_but_one(session: Any, order: Any, type: str, **more: Any) -> None:
+        if type not in ("order.exchanging", "order.refunding"):
+            add(session, order, type, **more)
+
+    _replace(module, "add_event", add_but_one)
+
+
+def _budget_is_ignored(module: ModuleType) -> None:
+    _replace(module.UpstreamBudget, "take", lambda self, *args, **kwargs: None)
+
+
+def _create_is_repeated(module: ModuleType) -> None:
+    create = module.UpstreamClient.create_order
+    from swap.errors import OutcomeUnknown
+
+    def until_it_answers(self: Any, request: Any, **more: Any) -> Any:
+        for _ in range(3):
+            try:
+                return create(self, request, **more)
+            except OutcomeUnknown:
+                continue
+        return create(self, request, **more)
+
+    _replace(module.UpstreamClient, "create_order", until_it_answers)
+
+
+def _address_is_enough(module: ModuleType) -> None:
+    def candidates(self: Any, order: Any, first: Any, listing: Any, upstream: Any) -> Any:
+        rows = [] if listing is None else listing.rows
+        return [row for row in rows if row.destination_address == order.destination_address]
+
+    def examine(self: Any, order: Any, candidate: Any, upstream: Any, until: Any) -> Any:
+        ref = candidate if isinstance(candidate, str) else candidate.refs[0]
+        reply = upstream.order(ref, order.destination_address, order_ref=order.id, deadline=5)
+        with self._database.read() as session:
+            taken = module.rows.owned(session, reply.refs, but_by=order.id)
+        return ("another's", None) if taken else ("ours", reply)
+
+    _replace(module.Resolver, "_candidates", candidates)
+    _replace(module.Resolver, "_examine", examine)
+    _replace(module.Resolver, "_nobody_elses", lambda *_: True)
+
+
+PATCHES: dict[str, dict[str, Patch]] = {
+    "call-unknown-failed": {"swap.creates": _unknown_is_failed},
+    "adopt-by-address": {"swap.resolver": _address_is_enough},
+    "drop-memo": {"swap.creates": _memo_is_dropped},
+    "skip-event": {"swap.store.orders": _event_is_skipped},
+    "ignore-budget": {"swap.budget": _budget_is_ignored},
+    "retry-blindly": {"swap.upstream.client": _create_is_repeated},
+}

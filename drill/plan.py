@@ -1,0 +1,131 @@
+"""How large a drill is, and how its times are scaled. Everything that chance decides comes from `seed`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+ENDPOINT_CLIENTS = 4
+"""Product backends; each owns several API keys and at least one webhook endpoint."""
+KEYS_EACH = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds are real ones; `seconds` is the most that may pass until all is well. `scale` is SWAP_TIME_SCALE, `speed`
+    the sandbox's.
+
+    The upstream's timeouts are never scaled by the service, so they are made short here; and a resolver delay is never
+    shorter than the longest call it guards + 2 s. The sandbox's delays and list lag are set from both, so that the proof
+    of absence is exactly as strict as in real life: reads lie as far apart as the list may lag, and a create may be
+    accepted after its call has timed out.
+    """
+
+    orders: int
+    threads: int
+    seconds: float
+    seed: int
+    scale: float
+    speed: float
+    rps: float
+    profile: str = "chaos"
+    blows: bool = True
+    database_url: str | None = None
+    id_form: str | None = None
+    mutant: str | None = None
+    create_timeout: float = 2.0
+    read_timeout: float = 2.0
+
+    @property
+    def placing_seconds(self) -> float:
+        """While orders are placed and blows fall; the rest is for coming right again, and for the audit."""
+        return self.seconds * (0.21 if self.small else 0.5)
+
+    @property
+    def settled_by(self) -> float:
+        """Seconds after the start at which waiting ends; what remains is for the audit."""
+        return self.seconds - max(6.0, 0.07 * self.seconds)
+
+    @property
+    def small(self) -> bool:
+        return self.seconds < 240
+
+    @property
+    def resolver_step(self) -> float:
+        """Between two list reads of a proof of absence: 10 s of the service's time, but see above."""
+        return max(10 / self.scale, self.read_timeout + 2)
+
+    @property
+    def list_lag(self) -> float:
+        return min(10.0, self.resolver_step)
+
+    @property
+    def late_answer(self) -> float:
+        """The sandbox's `delay_seconds`: 20 s where a create is given 15."""
+        return self.create_timeout * 4 / 3
+
+    @property
+    def doubt_seconds(self) -> float:
+        """How long an order may stay undecided after its last attempt: ten minutes of the service's time, and what the
+        blows and one resolver step may add to it."""
+        return 600 / self.scale + self.longest_blow + 2 * self.resolver_step + 10
+
+    @property
+    def redis_down(self) -> float:
+        return 5.0 if self.small else 30.0
+
+    @property
+    def database_down(self) -> float:
+        return 2.0 if self.small else 6.0
+
+    @property
+    def pause(self) -> float:
+        """How long the upstream hangs: longer than any call to it waits."""
+        return 3.0 if self.small else 8.0
+
+    @property
+    def longest_blow(self) -> float:
+        return max(self.redis_down, self.database_down, self.pause)
+
+    @property
+    def faults(self) -> dict[str, object]:
+        """For PUT /sandbox/faults."""
+        faults: dict[str, object] = {"delay_seconds": self.late_answer, "list_lag_seconds": self.list_lag}
+        if self.id_form == "uuid":
+            faults |= {"id.string": 0.0, "id.uuid": 1.0}
+        return faults
+
+    def dice(self, purpose: str) -> Random:
+        """Chance for one purpose; asking for more of one moves no other."""
+        return Random(f"drill {self.seed} {purpose}")  # noqa: S311 - repeats a run, protects nothing
+
+
+_FULL: dict[str, Any] = {
+    "orders": 500,
+    "threads": 16,
+    "seconds": 480.0,
+    "seed": 1,
+    "scale": 10.0,
+    "speed": 20.0,
+    "rps": 40.0,
+}
+_SMALL: dict[str, Any] = _FULL | {
+    "orders": 60,
+    "seconds": 120.0,
+    "scale": 18.0,
+    "speed": 60.0,
+    "rps": 60.0,
+    "read_timeout": 1.5,
+}
+
+
+def full(**changed: Any) -> Plan:
+    """500 orders in 8 minutes, unless changed."""
+    return Plan(**_FULL | changed)
+
+
+def small(**changed: Any) -> Plan:
+    """60 orders in about 90 seconds, unless changed. Two minutes are the limit: an order whose create was lost twice, and
+    which then cannot be told from another, takes nearly as long to be given up."""
+    return Plan(**_SMALL | changed)

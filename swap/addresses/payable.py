@@ -1,0 +1,30 @@
+"""What a network's rule answers when an address may be paid to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+# allowed: the memo is a field of its own. same: the address carries it, repeating it is harmless, another one is not.
+# refused: the address already decides (a muxed account, "no tag", an integrated address), any separate memo
+# contradicts.
+SeparateMemo = Literal["allowed", "same", "refused"]
+
+
+class Payable(NamedTuple):
+    """An accepted address.
+
+    normalised: the one spelling that equal destinations share, for comparing and for finding duplicates. An X- or
+    M-address becomes the plain account: compare it together with `embedded_memo`.
+    send_as: what goes to the upstream when that differs from what was typed; None means as typed.
+    """
+
+    normalised: str
+    warnings: tuple[str, ...] = ()
+    embedded_memo: str | None = None
+    send_as: str | None = None
+    separate_memo: SeparateMemo = "allowed"
+
+
+Rule = Callable[[str], Payable]
+"""Takes non-empty ASCII text without whitespace, answers Payable or raises Refused; nothing else."""

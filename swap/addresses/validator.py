@@ -1,0 +1,110 @@
+"""The order of the checks. Cheap ones first; looking at other networks only once the address is refused."""
+
+from __future__ import annotations
+
+from swap.addresses import memos
+from swap.addresses.aliases import resolve, shares_form_with_usual
+from swap.addresses.hints import certainly_elsewhere, explain, explain_unclean, explain_whitespace
+from swap.addresses.memos import MEMOS, NO_MEMO, UNKNOWN_MEMO, MemoRule
+from swap.addresses.networks import NETWORKS
+from swap.addresses.refusals import MESSAGES, REFINABLE, Refused
+from swap.addresses.verdict import Verdict
+
+# Above any address, below any work worth noticing; the longest real text is a Lightning invoice.
+_LONGEST = 7089
+# Refusals of a memo that the description of its type answers.
+_LIMITS = frozenset({"memo_too_long", "memo_not_numeric", "memo_out_of_range"})
+
+
+def network_code(currency: str, network: str) -> str | None:
+    """The internal code behind a catalog's titles, or None when it is unknown or means two networks."""
+    return resolve(currency, network)[0] if _is_text(currency) and _is_text(network) else None
+
+
+def memo_rule(currency: str, network: str) -> MemoRule:
+    """What the memo field of this network is called and may hold."""
+    code = network_code(currency, network)
+    return UNKNOWN_MEMO if code is None else MEMOS.get(code, NO_MEMO)
+
+
+def validate(currency: str, network: str, address: str, memo: str | None = None) -> Verdict:
+    """Whether a payout may be sent to `address` with `memo`. Never raises; anything but text is invalid.
+
+    A missing memo never makes an address invalid: whether one is needed is up to the instrument and the receiver.
+    """
+    code, unresolved = resolve(currency, network) if _is_text(currency) and _is_text(network) else (None, None)
+    if code is None:
+        if not _is_text(address):
+            return _invalid("address", Refused("not_text"), None, UNKNOWN_MEMO)
+        if memo is not None and not _is_text(memo):
+            return _invalid("memo", Refused("memo_not_text"), None, UNKNOWN_MEMO)
+        reason = unresolved or "network_unknown"
+        return Verdict("unchecked", reason, MESSAGES[reason], send_address=address, send_memo=memo)
+    rule = MEMOS.get(code, NO_MEMO)
+    try:
+        _check_text(address)
+        payable = NETWORKS[code].rule(address)
+        if "no_checksum" in payable.warnings:
+            elsewhere = certainly_elsewhere(code, address)
+            if elsewhere is not None:
+                raise elsewhere
+    except Refused as refusal:
+        return _invalid(
+            "address", explain(code, address, refusal) if refusal.reason in REFINABLE else refusal, code, rule
+        )
+    warnings = payable.warnings
+    if memo is not None:
+        try:
+            if not _is_text(memo):
+                raise Refused("memo_not_text")
+            if not memo:
+                raise Refused("memo_empty")
+            if payable.separate_memo == "refused":
+                raise Refused("memo_conflict")
+            warnings += memos.check(code, rule, memo)
+            if payable.separate_memo == "same" and memo != payable.embedded_memo:
+                raise Refused("memo_conflict")
+        except Refused as refusal:
+            return _invalid("memo", refusal, code, rule)
+    if shares_form_with_usual(currency, code):
+        warnings += ("same_form_elsewhere",)
+    return Verdict(
+        "valid",
+        network=code,
+        normalised=payable.normalised,
+        embedded_memo=payable.embedded_memo,
+        warnings=warnings,
+        memo_rule=rule,
+        send_address=payable.send_as or address,
+        send_memo=payable.embedded_memo if payable.send_as else memo,
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _check_text(address: object) -> None:
+    """Everything that no address of any network is. ASCII first: it ends the whole matter of look-alikes at once."""
+    if not isinstance(address, str):
+        raise Refused("not_text")
+    if not address:
+        raise Refused("empty")
+    if not address.isascii():
+        raise Refused("non_ascii", explain_unclean(address))
+    if " " in address or not address.isprintable():
+        raise Refused(*explain_whitespace(address))
+    if len(address) > _LONGEST:
+        raise Refused("too_long")
+
+
+def _invalid(field: str, refusal: Refused, code: str | None, rule: MemoRule) -> Verdict:
+    return Verdict(
+        "invalid",
+        refusal.reason,
+        MESSAGES[refusal.reason],
+        "memo" if field == "memo" else "address",
+        code,
+        memo_rule=rule,
+        hint=refusal.hint or (rule.description if refusal.reason in _LIMITS else None),
+    )

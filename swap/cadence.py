@@ -1,0 +1,149 @@
+"""When to look at an order again, and when to try a webhook again. Pure: the dice are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+from types import MappingProxyType
+from typing import Literal
+
+from swap.lifecycle import BEFORE_ADDRESS, PROFILES, Status
+
+JITTER = 0.2
+FAILURE_CAP = timedelta(hours=1)
+
+_S = Status
+_SECOND, _MINUTE, _HOUR, _DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`steps`: (until, every) in ascending order; `until` is exclusive and measured by `clock`: `age` since the order
+    was created, `since_change` since its status changed. None is for ever. After the last step there are no
+    more looks."""
+
+    clock: Literal["age", "since_change"]
+    steps: tuple[tuple[timedelta | None, timedelta], ...]
+
+
+# Nearly all deposits come soon after the address was shown, and an abandoned order cannot be cancelled upstream: it is
+# looked at ever more rarely, never dropped.
+_WAITING = Plan(
+    "age",
+    (
+        (15 * _MINUTE, 15 * _SECOND),
+        (_HOUR, 30 * _SECOND),
+        (6 * _HOUR, 2 * _MINUTE),
+        (24 * _HOUR, 10 * _MINUTE),
+        (None, 30 * _MINUTE),
+    ),
+)
+_MOVING = Plan("since_change", ((_HOUR, 15 * _SECOND), (6 * _HOUR, _MINUTE), (None, 5 * _MINUTE)))
+_HELD = Plan("since_change", ((_HOUR, _MINUTE), (24 * _HOUR, 5 * _MINUTE), (None, 30 * _MINUTE)))
+_LATE = Plan("since_change", ((6 * _HOUR, 5 * _MINUTE), (48 * _HOUR, _HOUR), (30 * _DAY, _DAY)))
+_STRANDED = Plan("since_change", ((48 * _HOUR, _HOUR), (30 * _DAY, _DAY)))
+_REVERSAL = Plan("since_change", ((30 * _DAY, _DAY),))
+_NEVER = Plan("since_change", ())
+_CREATE = Plan("age", ((None, 30 * _SECOND),))
+
+# `failed` is the plan for a failed order with a deposit; without one nothing can follow (`plan_for`).
+PLANS: Mapping[Status, Plan] = MappingProxyType(
+    {
+        _S.CREATING: _CREATE,
+        _S.IN_DOUBT: _CREATE,
+        _S.AWAITING_DEPOSIT: _WAITING,
+        _S.CONFIRMING: _MOVING,
+        _S.EXCHANGING: _MOVING,
+        _S.SENDING: _MOVING,
+        _S.ON_HOLD: _HELD,
+        _S.REFUNDING: _MOVING,
+        _S.NEEDS_REVIEW: Plan("since_change", ((None, 5 * _MINUTE),)),
+        _S.EXPIRED: _LATE,
+        _S.FAILED: _STRANDED,
+        _S.COMPLETED: _REVERSAL,
+        _S.REFUNDED: _NEVER,
+    }
+)
+
+# Waits after the 1st, 2nd, ... failed attempt; with the first attempt that makes eight, the last after about 28 hours.
+WEBHOOK_RETRIES: tuple[timedelta, ...] = (
+    5 * _SECOND,
+    5 * _MINUTE,
+    30 * _MINUTE,
+    2 * _HOUR,
+    5 * _HOUR,
+    10 * _HOUR,
+    10 * _HOUR,
+)
+
+
+def plan_for(status: Status, deposit_seen: bool) -> Plan:
+    """A failed order is judged like its finality: without a deposit there is nothing to watch."""
+    return _NEVER if PROFILES[status].final == "without a deposit" and not deposit_seen else PLANS[status]
+
+
+def _base(status: Status, age: timedelta, since_change: timedelta, deposit_seen: bool) -> timedelta | None:
+    plan = plan_for(status, deposit_seen)
+    clock = age if plan.clock == "age" else since_change
+    return next((every for until, every in plan.steps if until is None or clock < until), None)
+
+
+def is_watched(status: Status, *, age: timedelta, since_change: timedelta, deposit_seen: bool) -> bool:
+    """Whether another look is planned; what `swap.lifecycle.is_final` asks for."""
+    return _base(status, age, since_change, deposit_seen) is not None
+
+
+def next_look(
+    status: Status,
+    *,
+    age: timedelta,
+    since_change: timedelta,
+    deposit_seen: bool,
+    failures: int,
+    rng: Random,
+    scale: Decimal | float = 1,
+) -> timedelta | None:
+    """How long to wait until the next look; None: no more looks.
+
+    `age` since the order was created, `since_change` since its status changed. `failures`: exceptions in a row while
+    looking at this order; each doubles the wait up to an hour, and never shortens one that is longer by plan. `scale`
+    (SWAP_TIME_SCALE) divides the wait. It leaves the limits between the steps alone, so a scaled run watches an order
+    for no shorter a time than a real one. creating and in_doubt are looked after by create and resolver; their answer
+    here is only a wait that is safe to fall back on."""
+    base = _base(status, age, since_change, deposit_seen)
+    if base is None:
+        return None
+    # Doubling stops well before a number no timedelta can hold.
+    doubled = base * 2 ** min(max(failures, 0), 16)
+    return _spread(min(doubled, max(base, FAILURE_CAP)), rng, scale)
+
+
+def retry_delay(
+    attempt: int, schedule: Sequence[timedelta], rng: Random, scale: Decimal | float = 1
+) -> timedelta | None:
+    """How long to wait after failed attempt number `attempt` (the first is 1); None: given up."""
+    if attempt < 1:
+        raise ValueError("attempts are counted from 1")
+    return _spread(schedule[attempt - 1], rng, scale) if attempt <= len(schedule) else None
+
+
+def lane(status: Status, age: timedelta) -> int:
+    """Who is looked at first when not all can be; the lower the sooner. 0: creates and doubts; 1: money on the move,
+    held or under review; 2 to 6: waiting for a deposit, the youngest first; 7: ended but watched."""
+    if status in BEFORE_ADDRESS:
+        return 0
+    steps = _WAITING.steps
+    if status is Status.AWAITING_DEPOSIT:
+        return 2 + next(number for number, (until, _) in enumerate(steps) if until is None or age < until)
+    return 1 if PROFILES[status].final == "no" else 2 + len(steps)
+
+
+def _spread(base: timedelta, rng: Random, scale: Decimal | float) -> timedelta:
+    """A fifth up or down: orders made in one burst must not come due in one burst for the rest of their lives."""
+    factor = float(scale)
+    if not factor > 0:
+        raise ValueError("scale must be more than 0")
+    return base * (rng.uniform(1 - JITTER, 1 + JITTER) / factor)

@@ -1,0 +1,302 @@
+"""`swap ...`: every part of the service, and the operator's tools. Logs go to stderr; with --json exactly one JSON object
+goes to stdout. Exit codes: 0 done, 1 failed, 2 called wrongly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import click
+import orjson
+
+from swap import logs
+from swap.errors import ConfigurationError, InvalidRequest, SwapError
+from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings
+
+# Commands import what they run when they run it: a worker need not load the sandbox, nor `swap --help` the database.
+
+
+@click.group()
+def main() -> None:
+    """The swap service: orders between fiat and crypto, watched until the money has arrived."""
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def up() -> None:
+    """Run all parts, with an embedded Redis and the sandbox upstream unless told otherwise. Ctrl-C stops them."""
+    from swap import supervise
+    from swap.store.database import Database
+
+    # A copy: the children read their secrets from the environment themselves.
+    settings = _settings(dict(os.environ))
+    supervisor = supervise.Supervisor(drain_seconds=settings.drain_seconds)
+    signal.signal(signal.SIGTERM, _interrupt)
+    environ = dict(os.environ)
+    try:
+        if settings.redis_url is None:
+            environ["REDIS_URL"] = supervise.start_redis(supervisor, settings.var)
+        _free(settings.api_bind, "SWAP_API_BIND moves the API")
+        # Empty counts as not given, here as in Settings.
+        if not environ.get("UPSTREAM_URL"):
+            _free(SANDBOX_URL.partition("://")[2], "set UPSTREAM_URL to use an upstream, or a sandbox, of your own")
+            port = SANDBOX_URL.rpartition(":")[2]
+            keys = ["--public-key", SANDBOX_PUBLIC_KEY, "--secret-key", SANDBOX_SECRET_KEY]
+            supervisor.start_swap("sandbox", ["sandbox", "--port", port, *keys], environ)
+            supervisor.wait_for("sandbox", lambda: supervise.answers(SANDBOX_URL))
+        Database(settings.database_url).migrate()
+        supervisor.start_swap("scheduler", ["scheduler"], environ)
+        supervisor.start_swap("worker-watch", ["worker", "--queue", "watch"], environ)
+        supervisor.start_swap("worker-push", ["worker", "--queue", "push"], environ)
+        supervisor.start_swap("api", ["api"], environ)
+        supervisor.wait_for("api", lambda: supervise.answers(f"http://{settings.api_bind}"))
+        click.echo(
+            f"The API is at http://{settings.api_bind} (docs: /openapi.json). Ctrl-C stops everything.", err=True
+        )
+        click.echo(f"Make a key with: {sys.argv[0]} keys create --name NAME", err=True)
+        supervisor.watch()
+    except KeyboardInterrupt:
+        click.echo("Stopping.", err=True)
+    except supervise.PartFailed as error:
+        _fail(str(error))
+    finally:
+        supervisor.stop()
+        if settings.redis_url is None:
+            supervise.forget_redis(settings.var)
+
+
+@main.command()
+def api() -> None:
+    """Serve the JSON API on SWAP_API_BIND."""
+    from granian import Granian
+
+    from swap.wiring import complete
+
+    # Checked here, so that a mistake is told once and clearly; the serving process reads and takes the secrets itself.
+    settings = complete(_settings(dict(os.environ)))
+    host, _, port = settings.api_bind.rpartition(":")
+    Granian(
+        "app:app",
+        address=host.strip("[]"),
+        port=int(port),
+        interface="wsgi",
+        workers=1,
+        # Creates wait on the upstream, so threads are many; SWAP_MAX_CREATES keeps some of them for reads.
+        blocking_threads=max(64, 2 * settings.max_creates),
+        workers_kill_timeout=max(1, round(settings.drain_seconds)),
+        respawn_failed_workers=True,
+        log_enabled=False,
+    ).serve()
+
+
+@main.command()
+@click.option("--queue", "queues", multiple=True, type=click.Choice(["watch", "push"]), help="Default: both.")
+def worker(queues: tuple[str, ...]) -> None:
+    """Look at orders (queue watch), publish and deliver events (queue push)."""
+    from workers.run import run as work
+
+    work(_start("worker"), queues or ("watch", "push"))
+
+
+@main.command()
+def scheduler() -> None:
+    """Find what is due and ring for it. Any number may run."""
+    from workers.schedule import Scheduler
+
+    Scheduler(_start("scheduler")).run()
+
+
+@main.command()
+@click.option("--port", type=int, required=True)
+@click.option("--public-key", required=True)
+@click.option("--secret-key", required=True)
+@click.option("--speed", type=float, default=1.0, help="How much faster than life orders move.")
+@click.option("--profile", type=click.Choice(["clean", "chaos"]), default="clean")
+@click.option("--seed", type=int, default=0, help="The same seed, the same faults.")
+@click.option("--large", is_flag=True, help="A catalog of 200 instruments and 20,000 pairs.")
+def sandbox(
+    port: int,
+    public_key: str,
+    secret_key: str,
+    speed: float,
+    profile: Literal["clean", "chaos"],
+    seed: int,
+    large: bool,
+) -> None:
+    """A server that speaks the upstream's v2 protocol, for development and tests. Loopback only."""
+    from swap.sandbox.chaos import Chaos
+    from swap.sandbox.server import serve
+    from swap.sandbox.world import World
+
+    logs.configure("INFO", [secret_key], part="sandbox")
+    chaos = Chaos(profile, seed=seed)
+    serve("127.0.0.1", port, World(public_key, secret_key, speed=speed, seed=seed, large=large, chaos=chaos))
+
+
+@main.command()
+def demo() -> None:
+    """One BTC to XRP swap in front of your eyes, on parts started for it alone."""
+    from swap.demo import run as run_demo
+
+    sys.exit(run_demo(Path(Settings.var) / "demo"))
+
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the newest schema. Safe to run twice, and twice at once."""
+    from swap.store.database import Database
+
+    Database(_settings().database_url).migrate()
+
+
+@main.group()
+def keys() -> None:
+    """API keys of product backends."""
+
+
+@keys.command("create")
+@click.option("--name", required=True)
+@click.option("--client", help="The client that owns the key; default: named like the key.")
+@click.option("--scopes", default="", help="Comma list; default: all but support and admin.")
+@click.option("--weight-per-minute", type=click.IntRange(1, 1_000_000), default=6000)
+@click.option("--json", "as_json", is_flag=True)
+def create_key(name: str, client: str | None, scopes: str, weight_per_minute: int, as_json: bool) -> None:
+    """Make a key. Its secret is shown now and never again."""
+    chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    made = _service().keys.create(name, client=client, scopes=chosen, weight_per_minute=weight_per_minute)
+    content = {
+        "key": made.key,
+        "secret": made.secret,
+        "client": made.client,
+        "name": made.name,
+        "scopes": list(made.scopes),
+    }
+    _show(content, as_json)
+
+
+@keys.command("revoke")
+@click.argument("key")
+def revoke_key(key: str) -> None:
+    """Take a key out of use; processes that have seen it forget it within 5 seconds."""
+    if not _service().keys.revoke(key):
+        _fail(f"KEY_UNKNOWN: There is no live key {key}.")
+
+
+@main.group()
+def webhooks() -> None:
+    """Webhook endpoints of clients."""
+
+
+@webhooks.command("add")
+@click.option("--key", required=True, help="Any key of the client that shall hear.")
+@click.option("--url", required=True)
+@click.option("--types", default="", help="Comma list of event types; default: all.")
+@click.option("--json", "as_json", is_flag=True)
+def add_webhook(key: str, url: str, types: str, as_json: bool) -> None:
+    """Register an endpoint. Its secret is shown now and never again."""
+    chosen = [name.strip() for name in types.split(",") if name.strip()]
+    _show(_service().webhooks.add(key, url, chosen), as_json)
+
+
+@main.group()
+def orders() -> None:
+    """Orders, for support."""
+
+
+@orders.command("show")
+@click.argument("order_id")
+@click.option("--json", "as_json", is_flag=True)
+def show_order(order_id: str, as_json: bool) -> None:
+    """The full record: row, attempts, events with the journal, deliveries."""
+    _show(_service().support.record(order_id), as_json)
+
+
+@orders.command("orphans")
+@click.option("--json", "as_json", is_flag=True)
+def show_orphans(as_json: bool) -> None:
+    """Orders at the upstream that belong to none of ours, or could not be proved to."""
+    _show({"orphans": _service().support.orphans()}, as_json)
+
+
+# --- shared ----------------------------------------------------------------------------------------------------------
+
+
+def _settings(environ: dict[str, str] | None = None) -> Settings:
+    try:
+        return Settings.from_env(environ)
+    except ConfigurationError as error:
+        _fail("\n".join(error.mistakes))
+
+
+def _start(part: str) -> Any:
+    from swap.wiring import start
+
+    try:
+        return start(part)
+    except ConfigurationError as error:
+        _fail("\n".join(error.mistakes))
+
+
+def _service() -> Any:
+    """The parts a tool needs. Tools work on the database alone; Redis need not run."""
+    from swap.wiring import build, complete, known_secrets
+
+    settings = _settings()
+    if settings.redis_url is None:
+        # Never connected to: these tools ring for nobody.
+        settings = replace(settings, redis_url="redis://127.0.0.1:1")
+    settings = complete(settings)
+    logs.configure("WARNING", known_secrets(settings), part="cli")
+    return build(settings)
+
+
+def _show(content: dict[str, Any], as_json: bool) -> None:
+    options = orjson.OPT_APPEND_NEWLINE | (0 if as_json else orjson.OPT_INDENT_2)
+    sys.stdout.buffer.write(orjson.dumps(content, option=options))
+    sys.stdout.flush()
+
+
+def _free(bind: str, advice: str) -> None:
+    from swap import supervise
+
+    if supervise.answers(f"http://{bind}"):
+        raise supervise.PartFailed(f"Something listens at {bind} already; {advice}.")
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(1)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run() -> None:
+    try:
+        main()
+    except InvalidRequest as error:
+        found = [f"{name}: {problem['message']}" for name, problems in error.fields.items() for problem in problems]
+        _fail("\n".join([f"{error.code}: {error.message}", *found]))
+    except SwapError as error:
+        _fail(f"{error.code}: {error.message}")
+    except Exception as error:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, SQLAlchemyError):
+            raise
+        kind = type(error).__name__
+        _fail(f"The database cannot be used ({kind}); is DATABASE_URL right, and was `swap migrate` run?")
+
+
+if __name__ == "__main__":
+    run()

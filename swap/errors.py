@@ -1,0 +1,285 @@
+"""Everything that can go wrong, as types. None of them knows HTTP; `swap.web.problems` maps them to statuses.
+
+    SwapError                     code, message, cause
+    ├── ConfigurationError        settings that cannot be used; lists every mistake at once
+    ├── UpstreamError             what the v2 upstream did to a call of ours (UPSTREAM.md section 4)
+    │   ├── RetryableRead         a read may be tried again by the client, within its budget
+    │   │   ├── RateLimited       429; retry_after in seconds when the answer named it
+    │   │   ├── Unavailable       424, 500, 502, 503, 504
+    │   │   ├── Unreachable       no connection, or TLS refused: certainly not sent
+    │   │   └── TimedOut          connected, but no complete answer in time
+    │   ├── Refused               understood and refused; trying the same again is pointless
+    │   │   ├── AddressRefused    the destination (or refund) address
+    │   │   ├── MemoRefused       the memo or tag
+    │   │   ├── AmountRefused     too small or too big; bound as a Decimal when the answer named it
+    │   │   ├── PairRefused       route, instrument, currency or network
+    │   │   ├── RateModeRefused   FIXED or FLOATING not available
+    │   │   └── RequestRefused    refused for another reason
+    │   ├── NotFound              404
+    │   ├── OrderExpired          410, ERR_ORDER_EXPIRED, or a message that says expired
+    │   ├── AuthFailed            401, or a text that names signature or key
+    │   ├── Blocked               403 without such a text: IP list or web application firewall
+    │   ├── Malformed             a 2xx that is not what the protocol promises
+    │   ├── NotSent               create only: certainly never reached order creation
+    │   └── OutcomeUnknown        create only: an order may exist; never retried blindly
+    └── ServiceError              what a caller of ours is told; `retry` says what to do next
+        ├── InvalidRequest        every field problem at once
+        ├── NotFoundHere          no such order, instrument, pair, endpoint
+        ├── Conflict              the request contradicts something already stored
+        ├── UpstreamRefusal       the upstream refused the order; the row is kept as `failed`
+        ├── TemporarilyUnavailable  nothing was lost; try the same request after retry_after
+        ├── NotAuthenticated      who is calling is not proved
+        ├── NotAllowed            the key lacks a scope
+        └── TooManyRequests       the key's budget is spent
+
+A `cause` is one of: validation, signing, connect, timeout, tls, malformed, business, limit, breaker.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal
+
+Retry = Literal["same_request", "new_request", "never"]
+
+
+class SwapError(Exception):
+    """Root. `code` is stable and upper case, `message` a sentence for people, free of secrets."""
+
+    code = "INTERNAL"
+    cause = "business"
+
+    def __init__(self, message: str = "", *, code: str | None = None, cause: str | None = None) -> None:
+        super().__init__(message or type(self).__name__)
+        self.message = message or type(self).__name__
+        if code is not None:
+            self.code = code
+        if cause is not None:
+            self.cause = cause
+
+
+class ConfigurationError(SwapError):
+    """`mistakes`: one sentence per setting that cannot be used; values of secrets are never repeated."""
+
+    code = "CONFIGURATION"
+    cause = "validation"
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
+
+
+# --- the upstream ---------------------------------------------------------------------------------------------------
+
+
+class UpstreamError(SwapError):
+    """`status`: HTTP status or None when there was no answer. `upstream_code`: the string in the body's `status`.
+    `body`: the start of the answer as text, redacted, for the journal; never shown to a caller."""
+
+    code = "UPSTREAM_ERROR"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        upstream_code: str | None = None,
+        body: str | None = None,
+        cause: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, cause=cause)
+        self.status = status
+        self.upstream_code = upstream_code
+        self.body = body
+
+
+class RetryableRead(UpstreamError):
+    pass
+
+
+class RateLimited(RetryableRead):
+    code = "UPSTREAM_RATE_LIMITED"
+    cause = "limit"
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None, **kw: Any) -> None:
+        super().__init__(message, **kw)
+        self.retry_after = retry_after
+
+
+class Unavailable(RetryableRead):
+    code = "UPSTREAM_UNAVAILABLE"
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None, **kw: Any) -> None:
+        super().__init__(message, **kw)
+        self.retry_after = retry_after
+
+
+class Unreachable(RetryableRead):
+    code = "UPSTREAM_UNREACHABLE"
+    cause = "connect"
+
+
+class TimedOut(RetryableRead):
+    code = "UPSTREAM_TIMEOUT"
+    cause = "timeout"
+
+
+class Refused(UpstreamError):
+    code = "UPSTREAM_REFUSED"
+
+
+class AddressRefused(Refused):
+    code = "ADDRESS_REFUSED"
+
+
+class MemoRefused(Refused):
+    code = "MEMO_REFUSED"
+
+
+class AmountRefused(Refused):
+    """`side` is "min", "max" or None; `bound` the limit in the deposit currency, where the answer named one."""
+
+    code = "AMOUNT_REFUSED"
+
+    def __init__(
+        self, message: str = "", *, side: Literal["min", "max"] | None = None, bound: Decimal | None = None, **kw: Any
+    ) -> None:
+        super().__init__(message, **kw)
+        self.side = side
+        self.bound = bound
+        if side == "min":
+            self.code = "AMOUNT_BELOW_MINIMUM"
+        elif side == "max":
+            self.code = "AMOUNT_ABOVE_MAXIMUM"
+
+
+class PairRefused(Refused):
+    code = "PAIR_REFUSED"
+
+
+class RateModeRefused(Refused):
+    code = "RATE_MODE_UNAVAILABLE"
+
+
+class RequestRefused(Refused):
+    pass
+
+
+class NotFound(UpstreamError):
+    code = "UPSTREAM_NOT_FOUND"
+
+
+class OrderExpired(UpstreamError):
+    code = "UPSTREAM_ORDER_EXPIRED"
+
+
+class AuthFailed(UpstreamError):
+    code = "UPSTREAM_AUTH_FAILED"
+    cause = "signing"
+
+
+class Blocked(UpstreamError):
+    code = "UPSTREAM_BLOCKED"
+
+
+class Malformed(UpstreamError):
+    """`found`: whatever could be read all the same, such as the ids in a create answer without a deposit address."""
+
+    code = "UPSTREAM_MALFORMED"
+    cause = "malformed"
+
+    def __init__(self, message: str = "", *, found: Any = None, **kw: Any) -> None:
+        super().__init__(message, **kw)
+        self.found = found
+
+
+class NotSent(UpstreamError):
+    """`__cause__` is the error that says why. `retry_after` in seconds, where known."""
+
+    code = "UPSTREAM_NOT_SENT"
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None, **kw: Any) -> None:
+        super().__init__(message, **kw)
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(UpstreamError):
+    """`found`: a CreateReply as far as it could be read (ids without a deposit address, say), or None."""
+
+    code = "UPSTREAM_OUTCOME_UNKNOWN"
+
+    def __init__(self, message: str = "", *, found: Any = None, **kw: Any) -> None:
+        super().__init__(message, **kw)
+        self.found = found
+
+
+# --- our callers ----------------------------------------------------------------------------------------------------
+
+
+class ServiceError(SwapError):
+    """`details` goes to the caller as it stands; `retry` tells what to do with the request."""
+
+    code = "REQUEST_FAILED"
+    retry: Retry = "never"
+
+    def __init__(
+        self, message: str = "", *, code: str | None = None, retry: Retry | None = None, **details: Any
+    ) -> None:
+        super().__init__(message, code=code)
+        if retry is not None:
+            self.retry = retry
+        self.details = {**details, "retry": self.retry}
+
+
+class InvalidRequest(ServiceError):
+    """`fields`: dotted field name -> list of {"code", "message", ...}; every problem that could be found."""
+
+    code = "VALIDATION_FAILED"
+    retry: Retry = "new_request"
+
+    def __init__(self, fields: dict[str, list[dict[str, Any]]], message: str = "", *, code: str | None = None) -> None:
+        names = ", ".join(sorted(fields))
+        super().__init__(message or f"The request has problems in: {names}.", code=code, fields=fields)
+        self.fields = fields
+
+
+class NotFoundHere(ServiceError):
+    code = "NOT_FOUND"
+
+
+class Conflict(ServiceError):
+    code = "CONFLICT"
+
+
+class UpstreamRefusal(ServiceError):
+    code = "ORDER_REFUSED"
+    retry: Retry = "new_request"
+
+
+class TemporarilyUnavailable(ServiceError):
+    """`retry_after` in whole seconds."""
+
+    code = "TEMPORARILY_UNAVAILABLE"
+    retry: Retry = "same_request"
+
+    def __init__(self, message: str = "", *, retry_after: int = 5, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+
+
+class NotAuthenticated(ServiceError):
+    code = "NOT_AUTHENTICATED"
+
+
+class NotAllowed(ServiceError):
+    code = "SCOPE_MISSING"
+
+
+class TooManyRequests(ServiceError):
+    code = "TOO_MANY_REQUESTS"
+    retry: Retry = "same_request"
+
+    def __init__(self, message: str = "", *, retry_after: int = 1, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after

@@ -1,0 +1,385 @@
+"""Placing orders and finding them.
+
+The order of things is the point: intent row and attempt first, then the call with no session open, then the answer written
+down whatever it was, then the one door. See DESIGN.md, "How things travel".
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+import structlog
+
+from swap.catalog import Catalog
+from swap.checks import Checked, OrderRequest, checked, request_problems
+from swap.creates import TOTAL_SECONDS, CreateRules, Creates
+from swap.errors import (
+    Blocked,
+    Conflict,
+    InvalidRequest,
+    NotFoundHere,
+    TemporarilyUnavailable,
+    UpstreamError,
+    UpstreamRefusal,
+)
+from swap.lifecycle import Facts, Status
+from swap.quotes import Quotes, Terms, Ticket, terms_of
+from swap.store import events
+from swap.store import orders as rows
+from swap.store.database import Database
+from swap.store.views import order_view
+from swap.tables import InstrumentRow, Order, new_id
+from swap.upstream.client import UpstreamClient
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """`kind`: new, with where to pay; pending: still creating or in doubt; again: the stored order, whatever it is now."""
+
+    kind: Literal["new", "pending", "again"]
+    order: dict[str, Any]
+
+
+class Orders:
+    def __init__(
+        self,
+        database: Database,
+        upstream: UpstreamClient,
+        catalog: Catalog,
+        quotes: Quotes,
+        creates: Creates,
+        clock: Callable[[], datetime],
+        rules: CreateRules,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database, self._upstream, self._catalog = database, upstream, catalog
+        self._quotes, self._creates, self._clock, self._rules = quotes, creates, clock, rules
+        self._monotonic = monotonic
+        self._room = threading.BoundedSemaphore(rules.max_at_once)
+
+    # --- placing -----------------------------------------------------------------------------------------------------
+
+    def problems(self, partial: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Field problems of a request, malformed fields left out; see `checks.request_problems`. Without a catalog none
+        are found: what is malformed is no less so for that."""
+        try:
+            return request_problems(self._catalog.usable(), partial)
+        except TemporarilyUnavailable:
+            return {}
+
+    def place(self, client_id: str, request: OrderRequest) -> Placed:
+        """Place an order, or find the one this `client_order_id` already made.
+
+        Raises InvalidRequest (nothing stored, the id is free), Conflict (CLIENT_ORDER_ID_CONFLICT), UpstreamRefusal (the
+        order is kept as failed), TemporarilyUnavailable (the same request may be sent again).
+        """
+        give_up = self._monotonic() + TOTAL_SECONDS
+        with self._database.read() as session:
+            known = rows.by_client_order_id(session, client_id, request.client_order_id)
+        if known is not None:
+            self._must_equal(known, request)
+            if not self._may_be_sent_again(known):
+                return _placed(known)
+        # Only what asks the upstream needs room: an order that is known is found however slow the upstream is.
+        if not self._room.acquire(timeout=0.1):
+            raise TemporarilyUnavailable(
+                "Too many orders are being placed at this moment.", code="TOO_MANY_CREATES", retry_after=2
+            )
+        try:
+            if known is None:
+                return self._place_new(client_id, request, give_up)
+            return self._next_attempt(known, request, give_up)
+        finally:
+            self._room.release()
+
+    def _place_new(self, client_id: str, request: OrderRequest, give_up: float) -> Placed:
+        snapshot = self._catalog.usable()
+        found = request_problems(snapshot, vars(request))
+        ticket = None
+        source = snapshot.instrument(request.from_currency, request.from_network)
+        target = snapshot.instrument(request.to_currency, request.to_network)
+        if source is not None and target is not None:
+            try:
+                ticket = self._ticket(client_id, request, source, target)
+            except InvalidRequest as error:
+                found |= error.fields
+        if found:
+            raise InvalidRequest(found)
+        check = checked(snapshot, request)
+        terms = self._agreed(request, check, ticket, give_up)
+
+        order = self._new_order(client_id, request, check, terms)
+        with self._database.write() as session:
+            inserted = rows.insert(session, order)
+            if inserted:
+                if ticket and not rows.spend_quote(session, ticket.mark, order.id, ticket.expires_at):
+                    message = "This quote has already made an order; ask for a new one."
+                    raise InvalidRequest({"quote_id": [{"code": "QUOTE_SPENT", "message": message}]})
+                number = rows.start_attempt(session, order.id, order.upstream_key, order.created_at)
+        if not inserted:
+            with self._database.read() as session:
+                known = rows.by_client_order_id(session, client_id, request.client_order_id)
+            assert known is not None
+            self._must_equal(known, request)
+            return self._next_attempt(known, request, give_up) if self._may_be_sent_again(known) else _placed(known)
+        return _made(self._creates.send(order, number, give_up - self._monotonic()))
+
+    @staticmethod
+    def _must_equal(order: Order, request: OrderRequest) -> None:
+        """Raises Conflict when the `client_order_id` was used with other fields. A field the stored request does not know
+        was added to the API later, and was not given."""
+        asked, known = request.stored(), order.request
+        names = asked.keys() | known.keys()
+        # null, missing, false and {} are all ways of not giving an optional field.
+        different = sorted(name for name in names if (asked.get(name) or None) != (known.get(name) or None))
+        if different:
+            raise Conflict(
+                "This client_order_id belongs to an order with other fields; use a new one for a new order.",
+                code="CLIENT_ORDER_ID_CONFLICT",
+                order_id=order.id,
+                different=[field_name(name) for name in different],
+            )
+
+    def _may_be_sent_again(self, order: Order) -> bool:
+        """Whether its last attempt is known not to have reached the upstream."""
+        if order.status != Status.CREATING:
+            return False
+        with self._database.read() as session:
+            return rows.attempts_of(session, order.id)[-1].outcome == "not_sent"
+
+    def _next_attempt(self, order: Order, request: OrderRequest, give_up: float) -> Placed:
+        """The last attempt certainly never reached the upstream: the same request makes the next one, under a lease.
+
+        `order` as it was read before its attempts were: whoever changed it since has the lease.
+        """
+        snapshot = self._catalog.usable()
+        changes: dict[str, Any] = {"upstream_key": self._rules.upstream_key}
+        try:
+            found = request_problems(snapshot, vars(request))
+            if found:
+                raise InvalidRequest(found)
+            check = checked(snapshot, request)
+            # With a quote the terms stay as quoted, or the order ends; without one, today's rate is as good as the last.
+            if self._ticket(order.client_id, request, check.source, check.target) is None:
+                changes |= _terms_columns(self._terms_now(check, order.amount, request.rate_mode, give_up))
+        except InvalidRequest as error:
+            return self._ended(order, error)
+        with self._database.write() as session:
+            changes["next_check_at"] = self._creates.swept_at()
+            leased = rows.move(session, order, changes, at=self._clock(), source="api")
+            number = 0 if leased is None else rows.start_attempt(session, order.id, leased.upstream_key, self._clock())
+        if leased is None:
+            return _placed(self._read(order.id))
+        return _made(self._creates.send(leased, number, give_up - self._monotonic()))
+
+    def _ended(self, order: Order, error: InvalidRequest) -> Placed:
+        """What was right when the order was written down no longer is: its quote ran out, its pair was switched off."""
+        code = next(iter(error.fields.values()))[0]["code"]
+        if self._creates.end(order, code.lower()) is None:
+            return _placed(self._read(order.id))
+        raise UpstreamRefusal(
+            "The upstream was not reached in time, and now this order can no longer be made; it is kept as failed.",
+            code=code,
+            order_id=order.id,
+            fields=error.fields,
+        ) from error
+
+    def _ticket(
+        self, client_id: str, request: OrderRequest, source: InstrumentRow, target: InstrumentRow
+    ) -> Ticket | None:
+        if request.quote_id is None:
+            return None
+        ticket = self._quotes.open(request.quote_id, client_id, source, target, request.amount, request.rate_mode)
+        self._quotes.check_age(ticket.terms)
+        return ticket
+
+    def _agreed(self, request: OrderRequest, check: Checked, ticket: Ticket | None, give_up: float) -> Terms:
+        """The terms, once the upstream has nothing against amount and addresses. Raises InvalidRequest with all that it
+        has, TemporarilyUnavailable when it cannot be asked."""
+        refused: dict[str, list[dict[str, Any]]] = {}
+        terms = ticket.terms if ticket else None
+        if terms is None:
+            try:
+                terms = self._terms_now(check, request.amount, request.rate_mode, give_up)
+            except InvalidRequest as error:
+                refused |= error.fields
+        try:
+            refused |= self._refused_addresses(request, check, give_up)
+        except TemporarilyUnavailable:
+            if not refused:
+                raise
+        if refused:
+            raise InvalidRequest(refused)
+        assert terms is not None
+        return terms
+
+    def _terms_now(self, check: Checked, amount: Decimal, mode: Any, give_up: float) -> Terms:
+        return terms_of(self._quotes.rate(check.source, check.target, amount, mode, self._left(give_up)))
+
+    def _refused_addresses(
+        self, request: OrderRequest, check: Checked, give_up: float
+    ) -> dict[str, list[dict[str, Any]]]:
+        """The upstream's own verdict: it may turn valid into invalid, never the reverse."""
+        asked = [
+            (
+                "destination",
+                check.target,
+                request.destination_address,
+                request.destination_memo,
+                check.address_checked,
+            )
+        ]
+        if request.refund_address is not None:
+            asked.append(("refund", check.source, request.refund_address, request.refund_memo, check.refund_checked))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for side, instrument, address, memo, offline in asked:
+            try:
+                verdict = self._upstream.validate_address(
+                    instrument.currency, instrument.network, address, memo, deadline=self._left(give_up)
+                )
+            except Blocked:
+                # A firewall in front of this endpoint says nothing about the address (UPSTREAM.md E3): where our own
+                # rule has said yes, create is left to judge.
+                if offline:
+                    log.warning("orders.address_check_skipped", network=instrument.network)
+                    continue
+                raise self._unasked() from None
+            except UpstreamError as error:
+                raise self._unasked() from error
+            if not verdict.valid:
+                name = f"{side}_{verdict.field or 'address'}"
+                reason = f" ({verdict.reason[:200]})" if verdict.reason else ""
+                message = f"The upstream does not accept this {verdict.field or 'address'}{reason}."
+                found.setdefault(name, []).append(
+                    {"code": f"{(verdict.field or 'address').upper()}_REFUSED", "message": message}
+                )
+        return found
+
+    @staticmethod
+    def _unasked() -> TemporarilyUnavailable:
+        return TemporarilyUnavailable(
+            "The upstream could not be asked about this order in time; none was made.",
+            code="UPSTREAM_UNAVAILABLE",
+            retry_after=5,
+        )
+
+    def _new_order(self, client_id: str, request: OrderRequest, check: Checked, terms: Terms) -> Order:
+        now = self._clock()
+        return Order(
+            id=new_id("ord"),
+            client_id=client_id,
+            client_order_id=request.client_order_id,
+            request=request.stored(),
+            version=1,
+            sequence=1,
+            status=Status.CREATING,
+            status_changed_at=now,
+            from_currency=check.source.currency,
+            from_network=check.source.network,
+            to_currency=check.target.currency,
+            to_network=check.target.network,
+            rate_mode=request.rate_mode,
+            amount=request.amount,
+            **_terms_columns(terms),
+            referrer_id=self._rules.referrer_id,
+            markup=self._rules.markup,
+            destination_address=request.destination_address,
+            destination_memo=request.destination_memo,
+            refund_address=request.refund_address,
+            refund_memo=request.refund_memo,
+            user_id=request.user_id,
+            session_id=request.session_id,
+            account_id=request.account_id,
+            order_metadata=request.metadata,
+            upstream_key=self._rules.upstream_key,
+            payable=False,
+            facts=Facts().to_json(),
+            failures=0,
+            next_check_at=self._creates.swept_at(),
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _left(self, give_up: float) -> float:
+        """Seconds left for one more question. Raises TemporarilyUnavailable when a create would no longer fit."""
+        left = give_up - self._rules.timeout - self._monotonic()
+        if left < 0.5:
+            raise self._unasked()
+        return left
+
+    # --- finding -----------------------------------------------------------------------------------------------------
+
+    def _read(self, order_id: str, client_id: str | None = None) -> Order:
+        order = None
+        # What holds a NUL is no id of ours, and PostgreSQL would not even compare it.
+        if order_id.isprintable():
+            with self._database.read() as session:
+                order = rows.get(session, order_id, client_id)
+        if order is None:
+            raise NotFoundHere(f"There is no order {order_id[:64]}.", code="ORDER_NOT_FOUND")
+        return order
+
+    def find(self, client_id: str, order_id: str) -> dict[str, Any]:
+        """The client's order. Raises NotFoundHere (ORDER_NOT_FOUND), also for an order of somebody else."""
+        return order_view(self._read(order_id, client_id))
+
+    def page(
+        self, client_id: str, filters: dict[str, Any], after: tuple[datetime, str] | None, limit: int
+    ) -> list[Order]:
+        """The client's orders, newest first; `filters` as `store.orders.page` takes them."""
+        with self._database.read() as session:
+            return list(rows.page(session, client_id, filters, after, limit))
+
+    def events(self, client_id: str, order_id: str) -> list[dict[str, Any]]:
+        """The order's public events by sequence. Raises NotFoundHere."""
+        self._read(order_id, client_id)
+        with self._database.read() as session:
+            epoch = events.head(session).epoch
+            return [events.event_view(e, epoch) for e in events.events_of(session, order_id, public_only=True)]
+
+    def refresh(self, client_id: str, order_id: str) -> dict[str, Any]:
+        """Make a watched order due now, and answer with what is known; the look itself is a worker's.
+
+        An order looked at within the last 5 seconds is left as it is.
+        """
+        order = self._read(order_id, client_id)
+        now = self._clock()
+        recent = order.as_of is not None and now - order.as_of < timedelta(seconds=5)
+        if order.next_check_at is not None and order.upstream_order_id is not None and not recent:
+            with self._database.write() as session:
+                rows.reschedule(session, order.id, now, failures=order.failures)
+        return order_view(self._read(order_id, client_id))
+
+
+def _terms_columns(terms: Terms) -> dict[str, Any]:
+    return {
+        "amount_to_get": terms.amount_to_get,
+        "rate": terms.claimed,
+        "network_fee": terms.network_fee,
+        "confirmations_required": terms.confirmations_required,
+    }
+
+
+def field_name(name: str) -> str:
+    """A field of OrderRequest as the caller knows it: `from_currency` is `from.currency` there."""
+    side, _, part = name.partition("_")
+    return f"{side}.{part}" if side in ("from", "to") else name
+
+
+def _placed(order: Order) -> Placed:
+    pending = order.status in (Status.CREATING, Status.IN_DOUBT)
+    return Placed("pending" if pending else "again", order_view(order))
+
+
+def _made(order: Order) -> Placed:
+    """What the call that sent the create answers; an order that others took further meanwhile is no new one."""
+    return Placed("new", order_view(order)) if order.status == Status.AWAITING_DEPOSIT else _placed(order)

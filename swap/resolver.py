@@ -1,0 +1,391 @@
+"""Resolving orders in doubt: did the create reach the upstream, and which order there is ours?
+
+Nobody can have paid, since no deposit address was shown; so there is time to be sure. The upstream keeps no id of ours
+(UPSTREAM.md T5): what speaks is its list of orders, and public-info of each candidate in it. Four ends: *adopted*, *created
+again* once it is proved that the first create never arrived, *unconfirmed* after ten minutes, and what was found but could
+not be proved to be ours becomes an *orphan*. The upstream key must belong to this service alone, or strangers' orders would
+look like ours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy.orm import Session
+
+from swap.checks import same_address
+from swap.creates import Creates
+from swap.errors import ServiceError, UpstreamError
+from swap.lifecycle import Status
+from swap.store import orders as rows
+from swap.store import orphans
+from swap.store.database import Database
+from swap.tables import Order, OrderAttempt, Orphan, iso
+from swap.upstream.client import UpstreamClient
+from swap.upstream.replies import ListedOrder, OrderReply
+
+log = structlog.get_logger()
+
+GIVE_UP = timedelta(minutes=10)
+OLD_ENOUGH = timedelta(minutes=5)
+READS_APART = timedelta(seconds=10)
+READS = 3
+
+# How far apart the clocks may still be, once the offset is allowed for.
+_CLOCK_SLACK = timedelta(seconds=2)
+_LIST_SHARED = timedelta(seconds=2)
+# The upstream may take a create up after we have given up waiting; much later is somebody else's.
+_LATEST_ACCEPT = timedelta(seconds=30)
+
+# An orphan of this age is looked at this often; a deposit on one is somebody's money.
+_ORPHAN_LOOKS = (
+    (timedelta(hours=24), timedelta(minutes=5)),
+    (timedelta(days=3), timedelta(hours=1)),
+    (timedelta(days=30), timedelta(days=1)),
+)
+
+Finding = Literal["ours", "another's", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One full read of the upstream's list. `began`: our clock before it was asked; everything older than that, and not
+    delayed on its way into the list, is in it."""
+
+    rows: Sequence[ListedOrder]
+    began: datetime
+
+    def proves_absence(self, window_end: datetime, sent_at: datetime, old_enough: timedelta) -> bool:
+        """Whether an order of that attempt would have to be in it: the list reaches past the attempt (it shows a newer
+        order of ours), or the attempt is so old that no list lags that much. Times in upstream time but `began`."""
+        newest = max((row.created_at for row in self.rows if row.created_at is not None), default=None)
+        return (newest is not None and newest > window_end) or self.began - sent_at > old_enough
+
+
+class Resolver:
+    """`upstreams`: a client for each key pair that may have made orders; an attempt is resolved with its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        upstreams: Mapping[str, UpstreamClient],
+        creates: Creates,
+        clock: Callable[[], datetime],
+        *,
+        terms_stand: Callable[[Order], bool],
+        create_timeout: float,
+        read_timeout: float,
+        scale: Decimal,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
+        # A step has this long for everything it reads; a create it may lead to comes on top (see watch.LEASE).
+        self._step_seconds, self._read_seconds = 2 * read_timeout + 5, read_timeout
+        self._database, self._upstreams, self._creates = database, upstreams, creates
+        self._clock, self._terms_stand = clock, terms_stand
+        self._listings: dict[str, tuple[datetime, Listing | None]] = {}
+        self._reading = threading.Lock()
+        self._scale = float(scale)
+        self._timeout = timedelta(seconds=create_timeout)
+        # No delay is scaled below the longest call it guards and two seconds more.
+        guarded = timedelta(seconds=read_timeout + 2)
+        self._apart = max(READS_APART / float(scale), min(READS_APART, guarded))
+        self._old_enough = max(OLD_ENOUGH / float(scale), self._timeout + 3 * self._apart)
+        self._give_up = max(GIVE_UP / float(scale), self._timeout + 6 * self._apart)
+
+    def resolve(self, order_id: str) -> None:
+        """Take a step with an order in doubt, and set when the next one is due. Nothing happens to any other order."""
+        try:
+            self._step(order_id)
+        except UpstreamError as error:
+            log.warning("resolver.not_now", order_id=order_id, code=error.code)
+            self._again(order_id)
+
+    def _step(self, order_id: str) -> None:
+        until = self._monotonic() + self._step_seconds
+        with self._database.read() as session:
+            order = rows.get(session, order_id)
+            if order is None or order.status != Status.IN_DOUBT:
+                return
+            attempts = rows.attempts_of(session, order_id)
+        last = attempts[-1]
+        first = next((attempt for attempt in attempts if attempt.outcome != "not_sent"), last)
+        if self._in_flight(last):
+            self._again(order_id, last.sent_at + self._timeout + timedelta(seconds=2))
+            return
+        upstream = self._upstreams.get(last.upstream_key)
+        if upstream is None:
+            log.error("resolver.key_gone", order_id=order_id, upstream_key=last.upstream_key)
+            self._finish_unconfirmed(order, last, [])
+            return
+
+        known = [ref for attempt in attempts for ref in attempt.refs]
+        listing = self._list(upstream)
+        candidates = self._candidates(order, first, listing, upstream)
+        unproved: list[ListedOrder | str] = []
+        for candidate in [*known, *candidates]:
+            finding, reply = self._examine(order, last, candidate, upstream, until)
+            if finding == "ours" and reply is not None and self._adopt(order, last, reply, candidate):
+                return
+            if finding != "another's":
+                unproved.append(candidate)
+
+        age = self._clock() - first.sent_at
+        # Not without a list: what it shows must become an orphan, or nobody would ever look at it.
+        if age >= self._give_up and (listing is not None or age >= 2 * self._give_up):
+            self._finish_unconfirmed(order, last, unproved)
+        elif not unproved and listing is not None and self._absent(order, last, listing, upstream):
+            self._create_again(order, attempts)
+        else:
+            self._again(order_id)
+
+    # --- candidates --------------------------------------------------------------------------------------------------
+
+    def _list(self, upstream: UpstreamClient) -> Listing | None:
+        """The upstream's list; one read, good or failed, serves all orders in doubt that come within a moment of it."""
+        with self._reading:
+            read = self._listings.get(upstream.public_key)
+            if read is not None and self._clock() - read[0] < _LIST_SHARED:
+                return read[1]
+            listing: Listing | None
+            began = self._clock()
+            try:
+                listing = Listing(upstream.orders(deadline=self._read_seconds), began)
+            except UpstreamError as error:
+                log.warning("resolver.list_not_read", code=error.code)
+                listing = None
+            self._listings[upstream.public_key] = self._clock(), listing
+            return listing
+
+    def _candidates(
+        self, order: Order, first: OrderAttempt, listing: Listing | None, upstream: UpstreamClient
+    ) -> list[ListedOrder]:
+        """Listed orders that may be the order's: of its pair, made since its first attempt, owned by nobody, and different
+        in nothing that the list tells. What the list leaves out (it knows nulls) is no difference."""
+        if listing is None:
+            return []
+        begin = first.sent_at + timedelta(seconds=upstream.offset_seconds) - _CLOCK_SLACK
+        alike = [
+            row
+            for row in listing.rows
+            if (row.created_at is None or row.created_at >= begin)
+            and (row.amount is None or row.amount == order.amount)
+            and _same_pair(row, order)
+            and _same_place(order.to_currency, order.to_network, row.destination_address, order.destination_address)
+            and _same_place(order.from_currency, order.from_network, row.refund_address, order.refund_address)
+        ]
+        with self._database.read() as session:
+            taken = rows.owned(session, [ref for row in alike for ref in row.refs])
+        return [row for row in alike if not taken.intersection(row.refs)]
+
+    def _examine(
+        self, order: Order, last: OrderAttempt, candidate: ListedOrder | str, upstream: UpstreamClient, until: float
+    ) -> tuple[Finding, OrderReply | None]:
+        """Whether the candidate is the order's own, by its public-info."""
+        listed = () if isinstance(candidate, str) else candidate.refs
+        ref = candidate if isinstance(candidate, str) else candidate.refs[0]
+        left = min(self._read_seconds, until - self._monotonic())
+        if left <= 0:
+            return "cannot tell", None
+        try:
+            reply = upstream.order(ref, order.destination_address, order_ref=order.id, deadline=left, lane="resolve")
+        except UpstreamError as error:
+            # Also a 404: a row of the list whose order is on its way, or an id that public-info does not take.
+            log.info("resolver.candidate_not_readable", order_id=order.id, ref=ref, code=error.code)
+            return "cannot tell", None
+        with self._database.read() as session:
+            if rows.owned(session, {*reply.refs, *listed}, but_by=order.id):
+                return "another's", None
+            if reply.deposit_address is not None and rows.deposit_owned(
+                session, reply.deposit_address, reply.deposit_memo, but_by=order.id
+            ):
+                return "another's", None
+        # What is told otherwise is a rival's, or a stranger's that must not be: either way it proves no absence. Without
+        # deposit details it is ours, perhaps, but nobody could be told where to pay.
+        latest = last.sent_at + self._timeout + _LATEST_ACCEPT + timedelta(seconds=upstream.offset_seconds)
+        in_time = isinstance(candidate, str) or (candidate.created_at is not None and candidate.created_at <= latest)
+        ours = reply.complete and in_time and not _told_otherwise(order, reply)
+        return ("ours" if ours else "cannot tell"), reply
+
+    def _in_flight(self, attempt: OrderAttempt) -> bool:
+        return attempt.finished_at is None and self._clock() < attempt.sent_at + self._timeout + timedelta(seconds=2)
+
+    def _nobody_elses(self, session: Session, order: Order, reply: OrderReply) -> bool:
+        """Asked inside the adopting transaction, after public-info has answered: a rival writes its row down before its
+        create is sent, so one whose order this could be is visible by now."""
+        rivals = orphans.rivals(session, order)
+        if any(self._in_flight(attempts[-1]) for r in rivals if (attempts := rows.attempts_of(session, r.id))):
+            return False
+        return not rivals or _readable_and_equal(order, reply)
+
+    def _adopt(self, order: Order, last: OrderAttempt, reply: OrderReply, candidate: ListedOrder | str) -> bool:
+        evidence = {
+            "source": "resolver",
+            "adopted": reply.primary_ref,
+            "refs": list(reply.refs),
+            "found_by": "answer" if isinstance(candidate, str) else "list",
+            "created_at": None if reply.created_at is None else iso(reply.created_at),
+        }
+        settled = self._creates.adopt(
+            order.id, reply, evidence, last.number, lambda session, now: self._nobody_elses(session, now, reply)
+        )
+        if settled.status == Status.IN_DOUBT:
+            return False
+        log.info("resolver.adopted", order_id=order.id, upstream_order_id=reply.primary_ref)
+        return True
+
+    # --- absence -----------------------------------------------------------------------------------------------------
+
+    def _absent(self, order: Order, last: OrderAttempt, listing: Listing, upstream: UpstreamClient) -> bool:
+        """Note that this list does not show the order, if it would have to; True at the third, apart enough."""
+        if listing.began < last.sent_at + self._timeout:
+            return False
+        offset = timedelta(seconds=upstream.offset_seconds)
+        window_end = (last.finished_at or last.sent_at + self._timeout) + offset + _CLOCK_SLACK
+        if not listing.proves_absence(window_end, last.sent_at, self._old_enough):
+            return False
+        reads = [datetime.fromisoformat(text) for text in last.absent_reads]
+        if not reads or listing.began - reads[-1] >= self._apart:
+            last.absent_reads = [iso(read) for read in [*reads, listing.began]]
+            with self._database.write() as session:
+                rows.finish_attempt(session, order.id, last.number, absent_reads=last.absent_reads)
+        return len(last.absent_reads) >= READS
+
+    def _create_again(self, order: Order, attempts: Sequence[OrderAttempt]) -> None:
+        """The create is proved never to have arrived: one more, if what was promised still stands. Only once: a second
+        one that nobody answers ends with the order."""
+        last = attempts[-1]
+        evidence = {"source": "resolver", "proved_absent": last.number, "reads": last.absent_reads}
+        unanswered = [attempt for attempt in attempts if attempt.outcome != "not_sent"]
+        if len(unanswered) > 1 or not self._terms_stand(order):
+            failed = {"status": Status.FAILED, "status_reason": "create_absent", "next_check_at": None}
+            self._creates.settle(order.id, lambda _: failed, evidence, attempt=last.number)
+            log.info("resolver.absent", order_id=order.id)
+            return
+        try:
+            again = self._creates.once_more(order, evidence)
+        except ServiceError as error:
+            log.info("resolver.created_again", order_id=order.id, ended=error.code)
+        else:
+            if again is not None:
+                log.info("resolver.created_again", order_id=order.id, ended=again.status)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _finish_unconfirmed(self, order: Order, last: OrderAttempt, unproved: Sequence[ListedOrder | str]) -> None:
+        """Ten minutes are over. The orphans first: were they lost, nobody would watch what may be the customer's order."""
+        now = self._clock()
+        with self._database.write() as session:
+            for candidate in unproved:
+                refs = [candidate] if isinstance(candidate, str) else list(candidate.refs)
+                orphans.add_orphan(
+                    session,
+                    ref=refs[0],
+                    refs=refs,
+                    upstream_key=last.upstream_key,
+                    destination_address=order.destination_address,
+                    amount=order.amount,
+                    order_id=order.id,
+                    now=now,
+                )
+        failed = {"status": Status.FAILED, "status_reason": "create_unconfirmed", "next_check_at": None}
+        refs_found = [_ref_of(candidate) for candidate in unproved]
+        detail = {"source": "resolver", "code": "CREATE_UNCONFIRMED", "candidates": refs_found}
+        settled = self._creates.settle(order.id, lambda _: failed, detail, attempt=last.number)
+        log.error("resolver.unconfirmed", order_id=order.id, status=settled.status, candidates=refs_found)
+
+    def _again(self, order_id: str, at: datetime | None = None) -> None:
+        with self._database.write() as session:
+            order = rows.get(session, order_id)
+            if order is not None and order.status == Status.IN_DOUBT:
+                rows.back_off(session, order, at or self._clock() + self._apart, failures=order.failures)
+
+    # --- orphans -----------------------------------------------------------------------------------------------------
+
+    def watch_orphans(self) -> None:
+        """Look at every orphan that is due, and raise the alarm when a deposit shows up on one: somebody paid for an order
+        that we do not know as ours."""
+        while True:
+            now = self._clock()
+            with self._database.write() as session:
+                orphan = orphans.claim_due(session, now, timedelta(minutes=2))
+            if orphan is None:
+                return
+            self._look_at(orphan, now)
+
+    def _look_at(self, orphan: Orphan, now: datetime) -> None:
+        age = now - orphan.seen_at
+        wait = next((every for until, every in _ORPHAN_LOOKS if age < until), None)
+        refs, deposit_seen_at = list(orphan.refs), orphan.deposit_seen_at
+        upstream = self._upstreams.get(orphan.upstream_key)
+        if upstream is not None and orphan.destination_address is not None:
+            try:
+                reply = upstream.order(orphan.ref, orphan.destination_address, deadline=self._read_seconds)
+            except UpstreamError as error:
+                log.warning("orphan.not_readable", ref=orphan.ref, code=error.code)
+            else:
+                refs = sorted({*refs, *reply.refs})
+                if reply.facts.deposit_seen and deposit_seen_at is None:
+                    deposit_seen_at = now
+                    log.critical("orphan.deposit_seen", ref=orphan.ref, order_id=orphan.order_id)
+        with self._database.write() as session:
+            if rows.owned(session, refs):
+                orphans.adopt(session, refs)
+                return
+            orphans.looked(
+                session,
+                orphan.ref,
+                refs=refs,
+                deposit_seen_at=deposit_seen_at,
+                next_check_at=None if wait is None else now + wait / self._scale,
+            )
+
+
+def _same_pair(row: ListedOrder, order: Order) -> bool:
+    listed = (row.from_currency, row.from_network, row.to_currency, row.to_network)
+    ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
+    return all(a is None or a.casefold() == b.casefold() for a, b in zip(listed, ours, strict=True))
+
+
+def _same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
+    """Whether the told address may be the wanted one; nothing told may be anything."""
+    return not told or (wanted is not None and same_address(currency, network, told, wanted))
+
+
+def _told_otherwise(order: Order, reply: OrderReply) -> bool:
+    """Whether public-info names another rate mode, memo or refund than the order's."""
+    return (
+        (reply.destination_memo or None) not in (None, order.destination_memo)
+        or reply.rate_mode not in (None, order.rate_mode)
+        or (reply.refund_memo or None) not in (None, order.refund_memo)
+        or not _same_place(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
+        or any(_tells_none(reply, name) and wanted for name, wanted in _echoes(order))
+    )
+
+
+def _readable_and_equal(order: Order, reply: OrderReply) -> bool:
+    """Whether memo, refund and refund memo can all be read in public-info, and are the order's."""
+    return all(name in reply.raw for name, _ in _echoes(order)) and not _told_otherwise(order, reply)
+
+
+def _tells_none(reply: OrderReply, name: str) -> bool:
+    return name in reply.raw and not reply.raw[name]
+
+
+def _echoes(order: Order) -> tuple[tuple[str, str | None], ...]:
+    return (
+        ("destinationAddressMemo", order.destination_memo),
+        ("refundAddress", order.refund_address),
+        ("refundAddressMemo", order.refund_memo),
+    )
+
+
+def _ref_of(candidate: ListedOrder | str) -> Any:
+    return candidate if isinstance(candidate, str) else candidate.refs[0]

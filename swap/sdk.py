@@ -1,0 +1,193 @@
+"""Python client of the swap service for product backends. One file, standard library and `requests`: copy it if you like.
+
+    client = SwapClient("http://127.0.0.1:8080", key="swk_...", secret="sws_...")
+    order = client.place_order(client_order_id="checkout-17", source=("BTC", "BTC"), target=("XRP", "XRP"),
+                               amount="0.0125", destination_address="r...", destination_memo="1234567")
+
+Amounts are decimal strings. Keep the secret on a server; a browser must never have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import requests
+
+Instrument = tuple[str, str]
+
+
+class SwapApiError(Exception):
+    """The service said no, or could not be understood. `retry`: same_request, new_request or never."""
+
+    def __init__(
+        self, status: int, code: str, message: str, details: dict[str, Any], retry_after: float | None
+    ) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status, self.code, self.message, self.details = status, code, message, details
+        self.retry = details.get("retry", "never")
+        self.retry_after = retry_after
+
+
+def sign(secret: str, method: str, path: str, query: str, timestamp: str, body: bytes) -> str:
+    """X-Signature: hex HMAC-SHA256 over METHOD + path + ["?" + query] + timestamp + body. `path` is decoded here and
+    re-encoded by RFC 3986; `query` is what stands in the URL."""
+    text = method + quote(path, safe="/") + (f"?{query}" if query else "") + timestamp
+    return hmac.new(secret.encode(), text.encode() + body, hashlib.sha256).hexdigest()
+
+
+class SwapClient:
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        secret: str,
+        *,
+        timeout: float = 35.0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`timeout` in seconds; the service answers an order within 30. `clock`: seconds since 1970."""
+        self._base_url, self._key, self._secret = base_url.rstrip("/"), key, secret
+        self._timeout, self._sleep, self._clock = timeout, sleep, clock
+        self._http = requests.Session()
+        self._http.trust_env = False
+
+    def __repr__(self) -> str:
+        return f"SwapClient({urlsplit(self._base_url).netloc!r}, key={self._key!r})"
+
+    # --- catalog and quotes ------------------------------------------------------------------------------------------
+
+    def time(self) -> int:
+        """The service's clock in ms since 1970; requests must be signed within 5 s of it."""
+        return int(self._call("GET", "/v1/time")["time"])
+
+    def instruments(self) -> list[dict[str, Any]]:
+        return list(self._call("GET", "/v1/instruments")["instruments"])
+
+    def instrument(self, currency: str, network: str) -> dict[str, Any]:
+        return dict(self._call("GET", f"/v1/instruments/{currency}/{network}")["instrument"])
+
+    def pairs(self, **filters: str | None) -> Iterator[dict[str, Any]]:
+        """All pairs, page by page. Filters: from_currency, from_network, to_currency, to_network."""
+        yield from self._pages("/v1/pairs", "pairs", filters)
+
+    def validate_address(self, instrument: Instrument, address: str, memo: str | None = None) -> dict[str, Any]:
+        currency, network = instrument
+        body = {"currency": currency, "network": network, "address": address, "memo": memo}
+        return self._call("POST", "/v1/addresses/validate", body=body)
+
+    def quote(
+        self, source: Instrument, target: Instrument, amount: str | None = None, rate_mode: str = "FLOATING"
+    ) -> dict[str, Any]:
+        body = {"from": _side(source), "to": _side(target), "rate_mode": rate_mode}
+        return self._call("POST", "/v1/quotes", body=body if amount is None else {**body, "amount": amount})
+
+    # --- orders ------------------------------------------------------------------------------------------------------
+
+    def place_order(
+        self,
+        *,
+        client_order_id: str,
+        source: Instrument,
+        target: Instrument,
+        amount: str,
+        destination_address: str,
+        rate_mode: str = "FLOATING",
+        attempts: int = 3,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Place an order, or find the one this `client_order_id` made.
+
+        Sent again with the very same fields, after the pause the service asks for, while it answers `same_request` or
+        cannot be reached: that is what `client_order_id` is for. `options`: destination_memo, destination_memo_none,
+        refund_address, refund_memo, quote_id, user_id, session_id, account_id, metadata. Raises SwapApiError.
+        """
+        body = {
+            "client_order_id": client_order_id,
+            "from": _side(source),
+            "to": _side(target),
+            "amount": amount,
+            "rate_mode": rate_mode,
+            "destination_address": destination_address,
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._call("POST", "/v1/orders", body=body)
+            except SwapApiError as error:
+                if error.retry != "same_request" or attempt == attempts:
+                    raise
+                self._sleep(error.retry_after or 2.0)
+            except requests.RequestException:
+                if attempt == attempts:
+                    raise
+                self._sleep(2.0)
+        raise AssertionError("unreachable")
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        return self._call("GET", f"/v1/orders/{order_id}")
+
+    def order_events(self, order_id: str) -> list[dict[str, Any]]:
+        return list(self._call("GET", f"/v1/orders/{order_id}/events")["events"])
+
+    def refresh(self, order_id: str) -> dict[str, Any]:
+        """Have the order looked at soon; answers with what is known now."""
+        return self._call("POST", f"/v1/orders/{order_id}/refresh")
+
+    def orders(self, **filters: str | None) -> Iterator[dict[str, Any]]:
+        """Orders, newest first, page by page. Filters: status, user_id, tx_id, destination_address, ..."""
+        yield from self._pages("/v1/orders", "orders", filters)
+
+    def events(self, after: str | None = None, limit: int = 100) -> dict[str, Any]:
+        """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on."""
+        query: dict[str, Any] = {"limit": limit} if after is None else {"limit": limit, "after": after}
+        return self._call("GET", "/v1/events", query=query)
+
+    # --- the wire ----------------------------------------------------------------------------------------------------
+
+    def _pages(self, path: str, name: str, filters: dict[str, str | None]) -> Iterator[dict[str, Any]]:
+        query = dict(filters)
+        while True:
+            page = self._call("GET", path, query=query)
+            yield from page[name]
+            if not page["has_more"]:
+                return
+            query["after"] = page["next"]
+
+    def _call(self, method: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
+        content = b"" if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        encoded = urlencode({name: value for name, value in (query or {}).items() if value is not None})
+        timestamp = str(int(self._clock() * 1000))
+        answer = self._http.request(
+            method,
+            self._base_url + quote(path, safe="/") + (f"?{encoded}" if encoded else ""),
+            data=content or None,
+            headers={
+                "Content-Type": "application/json",
+                "X-API-Key": self._key,
+                "X-Timestamp": timestamp,
+                "X-Signature": sign(self._secret, method, path, encoded, timestamp, content),
+            },
+            timeout=self._timeout,
+            allow_redirects=False,
+        )
+        try:
+            parsed = answer.json()
+            if parsed["success"]:
+                return dict(parsed["data"])
+            error = parsed["error"]
+            code, message, details = error["code"], error["message"], {**error["details"]}
+        except (ValueError, KeyError, TypeError):
+            code, message, details = "NOT_UNDERSTOOD", "The answer is not the service's.", {"retry": "same_request"}
+        pause = answer.headers.get("Retry-After", "")
+        raise SwapApiError(answer.status_code, code, message, details, float(pause) if pause.isdigit() else None)
+
+
+def _side(instrument: Instrument) -> dict[str, str]:
+    return {"currency": instrument[0], "network": instrument[1]}

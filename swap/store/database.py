@@ -1,0 +1,155 @@
+"""The database: one engine, short transactions, the same behaviour on SQLite and PostgreSQL.
+
+`read()` never writes and `write()` never upgrades from a read: on SQLite a write opens with BEGIN IMMEDIATE behind a lock
+inside the process, since its one writer slot makes contending threads wait up to a second in the busy handler. Every wait
+is bounded: pool 5 s, connect 5 s, locks and turns to write 10 s each, statements 20 s.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from swap.tables import Row
+
+MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+WRITER_SECONDS = 10.0
+_MIGRATION_LOCK = 7_267_001  # any number; PostgreSQL's advisory locks are named by one
+
+
+class Database:
+    def __init__(self, url: str) -> None:
+        self.sqlite = url.startswith("sqlite")
+        if self.sqlite:
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = create_engine(url, pool_size=8, max_overflow=8, pool_timeout=5)
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+            self._writer: Any = _Turn()
+        else:
+            options = "-c statement_timeout=20000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000"
+            self.engine = create_engine(
+                url,
+                pool_size=8,
+                max_overflow=8,
+                pool_timeout=5,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 5, "options": options},
+            )
+            self._writer = nullcontext()
+        self._write_engine = self.engine.execution_options(swap_write=True)
+        self._read_engine = self.engine if self.sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session to read with. Rows stay usable after it is closed. Nothing is ever written through it."""
+        with Session(self._read_engine, expire_on_commit=False, autoflush=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises. Keep it short; never hold it
+        across a call to the outside."""
+        with self._writer, Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # --- migrations --------------------------------------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest version. Idempotent, and safe when run twice at once: the second waits."""
+        with self._write_engine.connect() as connection, connection.begin():
+            if not self.sqlite:
+                # LOCAL: the connection goes back to the pool with its bounds as they were.
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _MIGRATION_LOCK})
+            command.upgrade(migration_config(connection), "head")
+
+    def migrated(self) -> bool:
+        """Whether the schema is at the newest version this code knows."""
+        with self.engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        return current == _head()
+
+
+class _Turn:
+    """One writer at a time in this process. Raises OperationalError when its turn does not come: to a caller that is the
+    database being away, like any other of its bounded waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=WRITER_SECONDS):
+            reason = TimeoutError("no turn to write came")
+            raise OperationalError("BEGIN IMMEDIATE", None, reason)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def insert_new(session: Session, row: type[Row], **values: Any) -> bool:
+    """Insert unless a row with the same key is already there. True when it was inserted."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    key = inspect(row).primary_key[0]
+    # Counted by what comes back: PostgreSQL's driver gives -1 as the row count of an INSERT, inserted or not.
+    inserted = dialect.insert(row).values(**values).on_conflict_do_nothing().returning(key)
+    return session.execute(inserted).first() is not None
+
+
+def migration_config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _head() -> str | None:
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own transaction handling is switched off, so that _begin_sqlite alone decides how one opens.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 10000")
+    _use_wal(cursor)
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """Of several who open a new file at once, SQLite sends all but one away without waiting: each wants to be alone for
+    this change. It is made once in a file's life."""
+    until = time.monotonic() + WRITER_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("swap_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

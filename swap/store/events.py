@@ -1,0 +1,112 @@
+"""Order events: timeline, journal, outbox and feed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from swap.tables import FeedHead, Order, OrderEvent, iso, new_id
+
+
+def add_event(
+    session: Session,
+    order: Order,
+    type: str,
+    *,
+    at: datetime,
+    view: dict[str, Any] | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Write an event. With a `view` it is public and takes the order's current sequence; without, it is for support."""
+    session.add(
+        OrderEvent(
+            id=new_id("evt"),
+            order_id=order.id,
+            client_id=order.client_id,
+            sequence=order.sequence if view is not None else None,
+            type=type,
+            order=view,
+            detail=detail or {},
+            created_at=at,
+        )
+    )
+
+
+def events_of(session: Session, order_id: str, *, public_only: bool) -> Sequence[OrderEvent]:
+    """The order's events: the public ones by sequence, or all of them by time."""
+    query = select(OrderEvent).where(OrderEvent.order_id == order_id)
+    if public_only:
+        return session.scalars(query.where(OrderEvent.sequence.is_not(None)).order_by(OrderEvent.sequence)).all()
+    return session.scalars(query.order_by(OrderEvent.created_at, OrderEvent.id)).all()
+
+
+def has_unpublished(session: Session) -> bool:
+    query = select(OrderEvent.id).where(OrderEvent.position.is_(None), OrderEvent.sequence.is_not(None)).limit(1)
+    return session.scalar(query) is not None
+
+
+def unpublished(session: Session, limit: int) -> Sequence[OrderEvent]:
+    """Public events without a place in the feed, oldest first; an order's own events always by sequence.
+
+    Neither ids nor times can be trusted within one order: two processes wrote them by two clocks. So the oldest `limit`
+    only choose the orders, each of which comes with everything it has to tell; there may be more than `limit` events.
+    """
+    waiting = (OrderEvent.position.is_(None), OrderEvent.sequence.is_not(None))
+    oldest = select(OrderEvent.order_id).where(*waiting).order_by(OrderEvent.id).limit(limit).subquery()
+    query = (
+        select(OrderEvent)
+        .where(*waiting, OrderEvent.order_id.in_(select(oldest.c.order_id)))
+        .order_by(OrderEvent.order_id, OrderEvent.sequence)
+    )
+    latest: dict[str, datetime] = {}
+    times: dict[str, datetime] = {}
+    events = session.scalars(query).all()
+    for event in events:
+        # Not before its elder, whatever its own clock said.
+        latest[event.order_id] = times[event.id] = max(latest.get(event.order_id, event.created_at), event.created_at)
+    return sorted(events, key=lambda e: (times[e.id], e.order_id, e.sequence or 0))
+
+
+def lock_head(session: Session) -> FeedHead:
+    """The feed's head, locked until commit. Never skip-locked: two publishers must not interleave."""
+    return session.scalars(select(FeedHead).where(FeedHead.id == 1).with_for_update()).one()
+
+
+def head(session: Session) -> FeedHead:
+    return session.scalars(select(FeedHead).where(FeedHead.id == 1)).one()
+
+
+def place(session: Session, event_id: str, position: int) -> None:
+    session.execute(update(OrderEvent).where(OrderEvent.id == event_id).values(position=position))
+
+
+def feed_page(session: Session, client_id: str, after: int, limit: int) -> Sequence[OrderEvent]:
+    query = (
+        select(OrderEvent)
+        .where(OrderEvent.client_id == client_id, OrderEvent.position > after)
+        .order_by(OrderEvent.position)
+        .limit(limit)
+    )
+    return session.scalars(query).all()
+
+
+def cursor_text(position: int, epoch: str) -> str:
+    """Twelve digits and the epoch: ascends as text, and tells one life of the database from another."""
+    return f"{position:012d}{epoch}"
+
+
+def event_view(event: OrderEvent, epoch: str) -> dict[str, Any]:
+    """The Contract's Event. `cursor` is null until the event is in the feed."""
+    return {
+        "id": event.id,
+        "type": event.type,
+        "order_id": event.order_id,
+        "sequence": event.sequence,
+        "cursor": None if event.position is None else cursor_text(event.position, epoch),
+        "created_at": iso(event.created_at),
+        "order": event.order,
+    }

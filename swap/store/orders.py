@@ -1,0 +1,260 @@
+"""Orders, their attempts and ids, and the one door through which an order changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, case, delete, func, inspect, or_, select, update
+from sqlalchemy.orm import Session
+
+from swap import cadence, lifecycle
+from swap.lifecycle import Facts, Status
+from swap.store.database import insert_new
+from swap.store.events import add_event
+from swap.store.views import order_view, same_view
+from swap.tables import Order, OrderAttempt, SpentQuote, TransferRow, UpstreamRef
+
+_COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
+_WRITE_ONCE = ("deposit_kind", "deposit_address", "deposit_memo", "deposit_link")
+
+
+# --- making and finding ----------------------------------------------------------------------------------------------
+
+
+def insert(session: Session, order: Order) -> bool:
+    """Write a new order with its `order.created` event. False when the client already has this `client_order_id`."""
+    if not insert_new(session, Order, **{name: getattr(order, name) for name in _COLUMNS}):
+        return False
+    add_event(session, order, "order.created", at=order.created_at, view=order_view(order), detail={"source": "api"})
+    return True
+
+
+def get(session: Session, order_id: str, client_id: str | None = None) -> Order | None:
+    """The order; with `client_id`, only when it belongs to that client."""
+    query = select(Order).where(Order.id == order_id)
+    if client_id is not None:
+        query = query.where(Order.client_id == client_id)
+    return session.scalars(query).one_or_none()
+
+
+def by_client_order_id(session: Session, client_id: str, client_order_id: str) -> Order | None:
+    query = select(Order).where(Order.client_id == client_id, Order.client_order_id == client_order_id)
+    return session.scalars(query).one_or_none()
+
+
+def page(
+    session: Session, client_id: str, filters: dict[str, Any], after: tuple[datetime, str] | None, limit: int
+) -> Sequence[Order]:
+    """Orders of a client, newest first, strictly after the (created_at, id) given. `filters`: column -> value, `status`
+    -> internal statuses (of an order under review: the one before), `tx_id` -> the transaction of a deposit or payout."""
+    query = select(Order).where(Order.client_id == client_id)
+    for name, value in filters.items():
+        if name == "tx_id":
+            query = query.where(Order.id.in_(select(TransferRow.order_id).where(TransferRow.tx_id == value)))
+        elif name == "status":
+            before = func.coalesce(Order.status_before_review, Status.ON_HOLD)
+            reviewed = and_(Order.status == Status.NEEDS_REVIEW, before.in_(value))
+            query = query.where(or_(Order.status.in_(value), reviewed))
+        else:
+            query = query.where(getattr(Order, name) == value)
+    if after is not None:
+        at, order_id = after
+        query = query.where(or_(Order.created_at < at, and_(Order.created_at == at, Order.id < order_id)))
+    return session.scalars(query.order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)).all()
+
+
+def spend_quote(session: Session, quote: str, order_id: str, expires_at: datetime) -> bool:
+    """Bind the quote to this order. False when another order has already spent it."""
+    if insert_new(session, SpentQuote, quote=quote, order_id=order_id, expires_at=expires_at):
+        return True
+    return session.scalar(select(SpentQuote.order_id).where(SpentQuote.quote == quote)) == order_id
+
+
+def forget_quotes(session: Session, before: datetime) -> None:
+    session.execute(delete(SpentQuote).where(SpentQuote.expires_at < before))
+
+
+# --- attempts and ids ------------------------------------------------------------------------------------------------
+
+
+def start_attempt(session: Session, order_id: str, upstream_key: str, now: datetime) -> int:
+    """Write down that a create is about to be sent. Returns the attempt's number, 1 for the first."""
+    last = session.scalar(select(func.max(OrderAttempt.number)).where(OrderAttempt.order_id == order_id))
+    number = (last or 0) + 1
+    session.add(OrderAttempt(order_id=order_id, number=number, upstream_key=upstream_key, sent_at=now, refs=[]))
+    return number
+
+
+def finish_attempt(session: Session, order_id: str, number: int, **values: Any) -> None:
+    """Write the answer down, whatever it was and whatever became of the order meanwhile."""
+    session.execute(
+        update(OrderAttempt).where(OrderAttempt.order_id == order_id, OrderAttempt.number == number).values(**values)
+    )
+
+
+def attempts_of(session: Session, order_id: str) -> Sequence[OrderAttempt]:
+    return session.scalars(
+        select(OrderAttempt).where(OrderAttempt.order_id == order_id).order_by(OrderAttempt.number)
+    ).all()
+
+
+def own_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]:
+    """Claim the upstream's ids for this order. Returns those that belong to another order already; then it claims none
+    of the others, for an answer that is partly about somebody else's order proves nothing about this one."""
+    refs = tuple(refs)
+    owners = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(refs), UpstreamRef.order_id != order_id)
+    taken = set(session.scalars(owners))
+    if taken:
+        return taken
+    for ref in refs:
+        if insert_new(session, UpstreamRef, ref=ref, order_id=order_id):
+            continue
+        if owner_of(session, ref) != order_id:
+            taken.add(ref)
+    return taken
+
+
+def owned(session: Session, refs: Iterable[str], *, but_by: str | None = None) -> set[str]:
+    """Which of these upstream ids belong to orders of ours, those of order `but_by` aside."""
+    query = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(tuple(refs)))
+    return set(session.scalars(query if but_by is None else query.where(UpstreamRef.order_id != but_by)))
+
+
+def deposit_owned(session: Session, address: str, memo: str | None, *, but_by: str) -> bool:
+    """Whether another order of ours is paid at this address with this memo."""
+    query = select(Order.id).where(Order.deposit_address == address, Order.id != but_by)
+    query = query.where(Order.deposit_memo.is_(None) if not memo else Order.deposit_memo == memo)
+    return session.scalar(query.limit(1)) is not None
+
+
+def owner_of(session: Session, ref: str) -> str | None:
+    """Our id of the order that this id of the upstream's belongs to."""
+    return session.scalar(select(UpstreamRef.order_id).where(UpstreamRef.ref == ref))
+
+
+def refs_of(session: Session, order_id: str) -> Sequence[str]:
+    return session.scalars(select(UpstreamRef.ref).where(UpstreamRef.order_id == order_id)).all()
+
+
+# --- due ---------------------------------------------------------------------------------------------------------------
+
+
+_LANE = case({status.value: cadence.lane(status, timedelta()) for status in Status}, value=Order.status)
+
+
+def has_due(session: Session, now: datetime) -> bool:
+    return session.scalar(select(Order.id).where(Order.next_check_at <= now).limit(1)) is not None
+
+
+def claim_due(session: Session, now: datetime, lease: timedelta, limit: int, *, by_lane: bool) -> Sequence[str]:
+    """Lease up to `limit` due orders, longest overdue first; `by_lane`: creates and doubts before money on the move,
+    before those that wait, before those that have ended. The lease is the pushed-forward `next_check_at`: a worker
+    that dies leaves it to run out."""
+    # A CTE, since PostgreSQL may run a plain subquery with LIMIT more than once and lease more than was asked for.
+    due = (
+        select(Order.id)
+        .where(Order.next_check_at <= now)
+        .order_by(*((_LANE,) if by_lane else ()), Order.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    claimed = update(Order).where(Order.id.in_(select(due.c.id))).values(next_check_at=now + lease).returning(Order.id)
+    return session.scalars(claimed, execution_options={"synchronize_session": False}).all()
+
+
+def reschedule(session: Session, order_id: str, next_check_at: datetime, *, failures: int) -> None:
+    """Have a watched order looked at sooner. Never later, and one that is no longer watched stays so: whoever moved it
+    meanwhile knew better."""
+    session.execute(
+        update(Order)
+        .where(Order.id == order_id, Order.next_check_at > next_check_at)
+        .values(next_check_at=next_check_at, failures=failures),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def back_off(session: Session, order: Order, next_check_at: datetime, *, failures: int) -> None:
+    """Set the next look after one that failed, unless the order was moved since it was read: then it has a due time of
+    its own, and a plan made for its old status could end the watch over somebody's money."""
+    session.execute(
+        update(Order)
+        .where(Order.id == order.id, Order.version == order.version)
+        .values(next_check_at=next_check_at, failures=failures),
+        execution_options={"synchronize_session": False},
+    )
+
+
+# --- the one door ------------------------------------------------------------------------------------------------------
+
+
+def move(
+    session: Session,
+    order: Order,
+    changes: dict[str, Any],
+    *,
+    at: datetime,
+    source: str,
+    detail: dict[str, Any] | None = None,
+    type: str | None = None,
+) -> Order | None:
+    """Change an order, conditional on nobody having changed it since `order` was read, and write the event for it.
+
+    Returns the order as it is now, or None when somebody else was first: then nothing was written, and what the caller
+    carries must already be somewhere else. A public event is written only when the public view changed; its type is
+    `order.<status>` on a change of public status, else `type`, else `order.updated`.
+
+    Raises ValueError for a step that is not in `lifecycle.TRANSITIONS` or that would change deposit details once set.
+    """
+    old_status, new_status = Status(order.status), Status(changes.get("status", order.status))
+    if old_status is not new_status and not lifecycle.can_move(old_status, new_status):
+        raise ValueError(f"no way from {old_status} to {new_status}")
+    for name in _WRITE_ONCE:
+        if order.deposit_kind is not None and name in changes and changes[name] != getattr(order, name):
+            raise ValueError(f"{name} is written once")
+
+    after = Order(**{name: getattr(order, name) for name in _COLUMNS})
+    values: dict[str, Any] = {**changes, "version": order.version + 1, "updated_at": at}
+    if old_status is not new_status:
+        values["status_changed_at"] = at
+    for name, value in values.items():
+        setattr(after, name, value)
+    before_view, view = order_view(order), order_view(after)
+    public = not same_view(before_view, view)
+    if public:
+        values["sequence"] = after.sequence = view["sequence"] = order.sequence + 1
+
+    counted = session.execute(
+        update(Order).where(Order.id == order.id, Order.version == order.version).values(**values),
+        execution_options={"synchronize_session": False},
+    )
+    if counted.rowcount != 1:  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+        return None
+    if "facts" in changes and changes["facts"] != order.facts:
+        _write_transfers(session, order.id, Facts.from_json(changes["facts"]))
+    detail = {"source": source, **(detail or {})}
+    if public:
+        changed = before_view["status"] != view["status"]
+        name = f"order.{view['status']}" if changed else type or "order.updated"
+        add_event(session, after, name, at=at, view=view, detail=detail)
+    elif old_status is not new_status:
+        add_event(session, after, f"journal.{new_status}", at=at, detail=detail)
+    return after
+
+
+def _write_transfers(session: Session, order_id: str, facts: Facts) -> None:
+    session.execute(delete(TransferRow).where(TransferRow.order_id == order_id))
+    session.add_all(
+        TransferRow(
+            order_id=order_id,
+            position=position,
+            direction=transfer.direction,
+            amount=transfer.amount,
+            tx_id=transfer.tx_id,
+            confirmations=transfer.confirmations,
+            at=transfer.at,
+        )
+        for position, transfer in enumerate(facts.transfers)
+    )

@@ -1,0 +1,87 @@
+"""What support staff see of one order: everything, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swap.errors import NotFoundHere
+from swap.money import plain
+from swap.store import events, orphans, webhooks
+from swap.store import orders as rows
+from swap.store.database import Database
+from swap.store.views import delivery_view, order_view
+from swap.tables import OrderAttempt, OrderEvent, Orphan, iso
+
+
+class Support:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, order_id: str) -> dict[str, Any]:
+        """The order's full record: the row, every create attempt, every event with the journal, every delivery.
+
+        Raises NotFoundHere (ORDER_NOT_FOUND).
+        """
+        with self._database.read() as session:
+            order = rows.get(session, order_id)
+            if order is None:
+                raise NotFoundHere(f"There is no order {order_id[:64]}.", code="ORDER_NOT_FOUND")
+            epoch = events.head(session).epoch
+            internal = {
+                "status": order.status,
+                "version": order.version,
+                "client_id": order.client_id,
+                "upstream_key": order.upstream_key,
+                "upstream_refs": sorted(rows.refs_of(session, order_id)),
+                "upstream_state": order.upstream_state,
+                "rate": order.rate,
+                "referrer_id": order.referrer_id,
+                "markup": None if order.markup is None else plain(order.markup),
+                "deposit_address": order.deposit_address,
+                "deposit_memo": order.deposit_memo,
+                "payable": order.payable,
+                "failures": order.failures,
+                "facts": order.facts,
+            }
+            return {
+                "order": {**order_view(order), "internal": internal},
+                "attempts": [_attempt(attempt) for attempt in rows.attempts_of(session, order_id)],
+                "events": [_event(e, epoch) for e in events.events_of(session, order_id, public_only=False)],
+                "deliveries": [delivery_view(d) for d in webhooks.deliveries_of(session, order_id)],
+            }
+
+    def orphans(self) -> list[dict[str, Any]]:
+        """Orders at the upstream that are nobody's, oldest first."""
+        with self._database.read() as session:
+            return [_orphan(orphan) for orphan in orphans.orphans(session)]
+
+
+def _orphan(orphan: Orphan) -> dict[str, Any]:
+    return {
+        "upstream_order_id": orphan.ref,
+        "refs": orphan.refs,
+        "destination_address": orphan.destination_address,
+        "amount": None if orphan.amount is None else plain(orphan.amount),
+        "seen_at": iso(orphan.seen_at),
+        "order_id": orphan.order_id,
+        "deposit_seen_at": None if orphan.deposit_seen_at is None else iso(orphan.deposit_seen_at),
+    }
+
+
+def _attempt(attempt: OrderAttempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "upstream_key": attempt.upstream_key,
+        "sent_at": iso(attempt.sent_at),
+        "finished_at": None if attempt.finished_at is None else iso(attempt.finished_at),
+        "outcome": attempt.outcome,
+        "code": attempt.code,
+        "cause": attempt.cause,
+        "http_status": attempt.http_status,
+        "refs": attempt.refs,
+        "answer": attempt.answer,
+    }
+
+
+def _event(event: OrderEvent, epoch: str) -> dict[str, Any]:
+    return {**events.event_view(event, epoch), "detail": event.detail}

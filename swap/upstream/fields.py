@@ -1,0 +1,114 @@
+"""The scalars of the v2 upstream's answers, read tolerantly: any JSON value in, a value of one type or None out.
+
+None stands for absent, null, "", a sentinel, another type: whatever is no usable value (UPSTREAM.md section 7, T9).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+from swap.upstream.replies import RateMode
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_LINK = re.compile(r"https?://[^\s\"'<>]{1,2000}")
+_LONGEST_TEXT = 2048  # a Lightning invoice is an address of several hundred characters
+
+
+def parse_json(body: bytes) -> Any:
+    """The body as JSON; numbers with a point or exponent as Decimal. Raises ValueError for anything that is no JSON:
+    no body, HTML, truncation, NaN, bytes that are no UTF-8, absurd nesting. Duplicate keys: the last one counts."""
+    try:
+        return json.loads(body.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_refuse_constant)
+    except (RecursionError, InvalidOperation):
+        raise ValueError("no usable JSON") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def text(value: object) -> str | None:
+    """Text that says something: None for null, "", other types, unreasonable length, and what no database can store:
+    NUL and halves of surrogate pairs, without which it would be another text. Integers become text, since
+    ids and memos come as either (C7, C8)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT or _UNSTORABLE.search(value):
+        return None
+    return value
+
+
+def string(value: object) -> str | None:
+    """As `text`, for fields that are never numbers."""
+    return text(value) if isinstance(value, str) else None
+
+
+def number(value: object) -> Decimal | None:
+    """A finite Decimal from a JSON number or a numeric string (T9), or None. Bounded, so that `1e999999` cannot become
+    a gigabyte of zeros when it is printed."""
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        return None
+    spelled = str(value).strip()
+    return Decimal(spelled) if _NUMBER.fullmatch(spelled) else None
+
+
+def amount(value: object) -> Decimal | None:
+    """A positive amount; None for everything else, which includes the sentinels "-1" and "0" (T9, C15)."""
+    found = number(value)
+    return found if found is not None and found > 0 else None
+
+
+def fee(value: object) -> Decimal | None:
+    """As `amount`, but zero is a fee too."""
+    found = number(value)
+    return found if found is not None and found >= 0 else None
+
+
+def count(value: object) -> int | None:
+    """A whole number from 0 to a million, as a number or as text; None for everything else."""
+    found = number(value)
+    return int(found) if found is not None and 0 <= found <= 1_000_000 and found == found.to_integral_value() else None
+
+
+def flag(value: object) -> bool | None:
+    """True or false, also when spelled as text; None for everything else."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def moment(value: object) -> datetime | None:
+    """An aware UTC time, cut to milliseconds, from an ISO string or from epoch milliseconds (C6); seconds are read too.
+
+    A time without a zone is taken as UTC. None for what is no time, or lies outside 2000 to 2100.
+    """
+    found: datetime | None = None
+    epoch = number(value)
+    try:
+        if epoch is not None:
+            milliseconds = int(epoch) if epoch >= 100_000_000_000 else int(epoch * 1000)
+            found = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
+        elif isinstance(value, str):
+            found = datetime.fromisoformat(value.strip())
+            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    if found is None or not 2000 <= found.year <= 2100:
+        return None
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
+
+
+def link(value: object) -> str | None:
+    """A plain web address. Links end up in front of customers, so nothing else may pass."""
+    return value if isinstance(value, str) and _LINK.fullmatch(value) and not _UNSTORABLE.search(value) else None
+
+
+def mode(value: object) -> RateMode | None:
+    """FLOATING or FIXED, from either spelling (C17)."""
+    modes: dict[str, RateMode] = {"floating": "FLOATING", "fixed": "FIXED"}
+    return modes.get(value.strip().lower()) if isinstance(value, str) else None

@@ -1,0 +1,89 @@
+"""The JSON API. `create_app` puts the rooms together: one routes file per noun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import flask
+from flask_smorest import Api, Blueprint
+from marshmallow import RAISE, Schema, fields
+
+from swap.settings import SECRETS
+from swap.web import auth, problems, reply
+from swap.web.limits import KeyLimits
+from swap.web.routes import addresses, catalog, feed, orders, quotes, system
+from swap.web.schemas import Amount
+from swap.wiring import Service
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+MAX_BODY_BYTES = 64 * 1024
+
+_SIGNED = {"key": "X-API-Key", "timestamp": "X-Timestamp", "signature": "X-Signature"}
+
+
+class _Error(Schema):
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    details = fields.Dict(required=True, metadata={"description": "`retry` always; `fields` for problems of fields."})
+
+
+class Failure(Schema):
+    """What every answer but a good one looks like."""
+
+    success = fields.Boolean(required=True)
+    error = fields.Nested(_Error, required=True)
+    timestamp = fields.Integer(required=True, metadata={"description": "Milliseconds since 1970 in UTC."})
+
+
+class _Api(Api):  # type: ignore[misc] # flask-smorest carries no types
+    ERROR_SCHEMA = Failure
+
+
+def _without_secrets(inner: WSGIApplication) -> WSGIApplication:
+    """Some servers copy the environment into every request, wsgiref even before the settings took the secrets out."""
+
+    def outer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        for name in SECRETS:
+            environ.pop(name, None)
+        return inner(environ, start_response)
+
+    return outer
+
+
+def create_app(service: Service) -> flask.Flask:
+    # Left to itself it drops names it does not know: a misspelt filter would answer with everything.
+    Blueprint.ARGUMENTS_PARSER.unknown = RAISE
+    app = flask.Flask("swap", static_folder=None)
+    # A redirect would lose the signature on the way; "//v1/time" is simply not a route of ours.
+    app.url_map.merge_slashes = False
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        API_TITLE="Swap service",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+        API_SPEC_OPTIONS={
+            "info": {"description": "Instruments, rates and exchange orders. Amounts are decimal strings, times UTC."},
+            "components": {
+                "securitySchemes": {
+                    name: {"type": "apiKey", "in": "header", "name": header} for name, header in _SIGNED.items()
+                }
+            },
+            "security": [{name: [] for name in _SIGNED}],
+        },
+    )
+    app.extensions["swap"] = service
+    app.wsgi_app = _without_secrets(app.wsgi_app)  # type: ignore[assignment,method-assign] # flask's own way to wrap an app
+    reply.install(app)
+    auth.install(app, KeyLimits(service.shared_bucket))
+    api = _Api(app)
+    # After Api, which puts in a handler with an envelope of its own for whatever HTTP itself refuses.
+    problems.install(app)
+    api.register_field(Amount, "string", "decimal")
+    for routes in (system, catalog, addresses, quotes, orders, feed):
+        api.register_blueprint(routes.blp)
+    return app

@@ -1,0 +1,60 @@
+"""Who is calling: every route but the open ones needs a signed request with the scope of its blueprint."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import flask
+
+from swap.errors import NotAllowed, NotFoundHere
+from swap.keys import Caller
+from swap.web.body import raw_body
+from swap.web.limits import KeyLimits
+from swap.web.reply import service
+
+OPEN = frozenset({"system", "api-docs"})
+SCOPES = {
+    "instruments": "catalog",
+    "addresses": "catalog",
+    "quotes": "quotes",
+    "orders": "orders",
+    "events": "orders",
+}
+# Idempotent by client_order_id: the same signed bytes again must find the stored order, not an error.
+_REPEATABLE = frozenset({"orders.place"})
+
+
+def caller() -> Caller:
+    """The caller of this request."""
+    return cast(Caller, flask.g.caller)
+
+
+def install(app: flask.Flask, limits: KeyLimits) -> None:
+    @app.before_request
+    def authenticate() -> None:
+        request = flask.request
+        # Without a blueprint nothing was found (404, 405), and nothing will be run.
+        if request.blueprint is None or request.blueprint in OPEN:
+            return
+        # A blueprint that nobody gave a scope fails here, with a KeyError: a forgotten line must not open a door.
+        scope = SCOPES[request.blueprint]
+        path = request.environ["PATH_INFO"].encode("latin-1")
+        if b"\x00" in path:
+            raise NotFoundHere("Nothing here has such a name.")  # and PostgreSQL could not even look for it
+        parts = service()
+        signature = request.headers.get("X-Signature", "")
+        who = parts.keys.authenticate(
+            key=request.headers.get("X-API-Key", ""),
+            timestamp=request.headers.get("X-Timestamp", ""),
+            signature=signature,
+            method=request.method,
+            path=path,
+            query=request.query_string,
+            body=raw_body(),
+        )
+        limits.spend(who)
+        if scope not in who.scopes:
+            raise NotAllowed(f"This key lacks the scope {scope!r}.", scope=scope)
+        if request.method not in ("GET", "HEAD", "OPTIONS") and request.endpoint not in _REPEATABLE:
+            parts.keys.spend(who, signature)
+        flask.g.caller = who

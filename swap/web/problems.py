@@ -1,0 +1,108 @@
+"""Errors as answers: the one place that knows HTTP statuses. Never a stack trace, never a secret, never a 500 for input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+import structlog
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException, UnprocessableEntity
+
+from swap.errors import (
+    Conflict,
+    InvalidRequest,
+    NotAllowed,
+    NotAuthenticated,
+    NotFoundHere,
+    ServiceError,
+    TemporarilyUnavailable,
+    TooManyRequests,
+    UpstreamRefusal,
+)
+from swap.web.reply import failed
+
+log = structlog.get_logger()
+
+STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
+    (InvalidRequest, 422),
+    (NotFoundHere, 404),
+    (Conflict, 409),
+    (UpstreamRefusal, 422),
+    (TemporarilyUnavailable, 503),
+    (NotAuthenticated, 401),
+    (NotAllowed, 403),
+    (TooManyRequests, 429),
+)
+# By code, where a class alone does not decide.
+CODE_STATUSES = {"BAD_JSON": 400, "CURSOR_RESET": 410}
+
+_HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+
+
+def install(app: flask.Flask) -> None:
+    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(DBAPIError, _database_away)
+    app.register_error_handler(PoolTimeout, _database_away)
+    # These two mean that it was there and we asked it something wrong: sending the same again would not help.
+    app.register_error_handler(DataError, _unexpected)
+    app.register_error_handler(IntegrityError, _unexpected)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def field_problems(messages: Mapping[str, Any], prefix: str = "") -> dict[str, list[dict[str, Any]]]:
+    """marshmallow's nested messages as dotted field name -> problems with a code."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, content in messages.items():
+        dotted = f"{prefix}{name}" if name != "_schema" else prefix.rstrip(".") or "body"
+        if isinstance(content, Mapping):
+            found |= field_problems(content, f"{dotted}.")
+        else:
+            found[dotted] = [message if isinstance(message, dict) else _problem(message) for message in content]
+    return found
+
+
+def _problem(message: str) -> dict[str, Any]:
+    codes = {"Missing data for required field.": "REQUIRED", "Unknown field.": "UNKNOWN_FIELD"}
+    return {"code": codes.get(message, "INVALID"), "message": message}
+
+
+def _service_error(error: ServiceError) -> flask.Response:
+    status = CODE_STATUSES.get(error.code) or next((s for t, s in STATUSES if isinstance(error, t)), 400)
+    headers = {}
+    if isinstance(error, TemporarilyUnavailable | TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after)
+    return failed(status, error.code, error.message, error.details, headers)
+
+
+def _http_error(error: HTTPException) -> flask.Response:
+    messages = getattr(error, "data", {}).get("messages") if isinstance(error, UnprocessableEntity) else None
+    if messages:
+        # The query reader puts its problems one level down, under "query".
+        flat = {name: content for part in messages.values() for name, content in part.items()}
+        return _service_error(InvalidRequest(field_problems(flat)))
+    status = error.code or 500
+    code = _HTTP_CODES.get(status, error.name.upper().replace(" ", "_"))
+    # A 405 has to say what is allowed.
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return failed(status, code, error.description or error.name, {"retry": "never"}, headers)
+
+
+def _database_away(error: Exception) -> flask.Response:
+    log.error("web.database_away", error=type(getattr(error, "orig", None) or error).__name__)
+    return failed(
+        503,
+        "DATABASE_UNAVAILABLE",
+        "The service cannot reach its database right now. Send the same request again.",
+        {"retry": "same_request"},
+        {"Retry-After": "2"},
+    )
+
+
+def _unexpected(error: Exception) -> flask.Response:
+    log.error("web.unexpected", exc_info=error)
+    details = {"retry": "same_request", "request_id": flask.g.get("request_id")}
+    return failed(500, "INTERNAL", "Something broke on our side; it was written down under the request id.", details)

@@ -1,0 +1,64 @@
+"""Answers: one envelope for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from typing import Any, cast
+
+import flask
+import orjson
+import structlog
+
+from swap.wiring import Service
+
+
+def service() -> Service:
+    return cast(Service, flask.current_app.extensions["swap"])
+
+
+def ok(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> flask.Response:
+    """`{"success": true, "data": ..., "timestamp": ms}`."""
+    return _respond({"success": True, "data": data, "timestamp": _now_ms()}, status, headers)
+
+
+def with_etag(data: Any) -> flask.Response:
+    """As `ok`, with an ETag over the data; 304 when the caller has it already."""
+    etag = hashlib.sha256(orjson.dumps(data)).hexdigest()[:32]
+    response = flask.Response(status=304) if etag in flask.request.if_none_match else ok(data)
+    response.set_etag(etag)
+    # To be kept by the caller alone, and asked about each time: what else would the ETag be for.
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def failed(
+    status: int, code: str, message: str, details: dict[str, Any], headers: dict[str, str] | None = None
+) -> flask.Response:
+    """`{"success": false, "error": {"code", "message", "details"}, "timestamp": ms}`."""
+    error = {"code": code, "message": message, "details": details}
+    return _respond({"success": False, "error": error, "timestamp": _now_ms()}, status, headers)
+
+
+def install(app: flask.Flask) -> None:
+    @app.before_request
+    def name_request() -> None:
+        flask.g.request_id = uuid.uuid4().hex
+        structlog.contextvars.bind_contextvars(request_id=flask.g.request_id)
+
+    @app.after_request
+    def mark(response: flask.Response) -> flask.Response:
+        response.headers["X-Request-Id"] = flask.g.get("request_id", "")
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        structlog.contextvars.unbind_contextvars("request_id")
+        return response
+
+
+def _respond(body: dict[str, Any], status: int, headers: dict[str, str] | None) -> flask.Response:
+    return flask.Response(orjson.dumps(body), status=status, headers=headers, content_type="application/json")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

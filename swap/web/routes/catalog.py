@@ -1,0 +1,128 @@
+"""Instruments and pairs."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any
+
+import flask
+import orjson
+from flask_smorest import Blueprint
+
+from swap import addresses
+from swap.catalog import Snapshot
+from swap.errors import InvalidRequest, NotFoundHere
+from swap.money import plain
+from swap.store import catalog as rows
+from swap.tables import InstrumentRow, PairRow, iso
+from swap.web.reply import service, with_etag
+from swap.web.schemas import PairsQuery
+
+blp = Blueprint("instruments", __name__, description="What can be swapped for what.")
+
+
+@blp.get("/v1/instruments")
+def instruments() -> flask.Response:
+    """Every active instrument."""
+    snapshot = service().catalog.snapshot()
+    found = sorted(snapshot.instruments.values(), key=lambda i: (i.currency_key, i.network_key))
+    return with_etag({"instruments": [instrument_view(i) for i in found], **_freshness(snapshot)})
+
+
+@blp.get("/v1/instruments/<string:currency>/<string:network>")
+def instrument(currency: str, network: str) -> flask.Response:
+    """One instrument; titles are compared without regard to case."""
+    snapshot = service().catalog.snapshot()
+    found = snapshot.instrument(currency, network)
+    if found is None:
+        raise NotFoundHere(f"There is no active instrument {currency} on {network}.", code="INSTRUMENT_UNKNOWN")
+    return with_etag({"instrument": instrument_view(found), **_freshness(snapshot)})
+
+
+@blp.get("/v1/pairs")
+@blp.arguments(PairsQuery, location="query")
+def pairs(query: dict[str, Any]) -> flask.Response:
+    """Directed pairs, filtered by any of the four titles, by pages. Limits and rate modes are null until a quote has
+    taught them to us; the upstream lists none."""
+    parts = service()
+    snapshot = parts.catalog.snapshot()
+    limit, after = query.pop("limit"), query.pop("after", None)
+    filters = {f"{name}_key": title.casefold() for name, title in query.items() if title is not None}
+    with parts.database.read() as session:
+        found = rows.pairs_page(session, filters, _after(after), limit + 1)
+    shown = found[:limit]
+    more = len(found) > limit
+    return with_etag(
+        {
+            "pairs": [view for row in shown if (view := _pair_view(snapshot, row)) is not None],
+            "next": _cursor(shown[-1]) if more else None,
+            "has_more": more,
+            **_freshness(snapshot),
+        }
+    )
+
+
+def instrument_view(row: InstrumentRow) -> dict[str, Any]:
+    rule = addresses.memo_rule(row.currency, row.network)
+    return {
+        "currency": row.currency,
+        "network": row.network,
+        "type": row.type,
+        "name": row.name,
+        "precision": row.precision,
+        "requires_memo": row.requires_memo,
+        "memo_name": rule.name,
+        "contract_address": row.contract_address,
+        "logo_url": row.logo_url,
+    }
+
+
+def _pair_view(snapshot: Snapshot, row: PairRow) -> dict[str, Any] | None:
+    source = snapshot.instruments.get((row.from_currency_key, row.from_network_key))
+    target = snapshot.instruments.get((row.to_currency_key, row.to_network_key))
+    if source is None or target is None:
+        return None
+    known = row.limits_as_of is not None
+    return {
+        "from": {"currency": source.currency, "network": source.network},
+        "to": {"currency": target.currency, "network": target.network},
+        "rate_modes": ["FLOATING", *(["FIXED"] if row.fixed_rate else [])] if known else None,
+        "limits": {
+            "min": None if row.min_amount is None else plain(row.min_amount),
+            "max": None if row.max_amount is None else plain(row.max_amount),
+            "as_of": iso(row.limits_as_of),
+        }
+        if row.limits_as_of is not None
+        else None,
+    }
+
+
+def _freshness(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "as_of": None if snapshot.as_of is None else iso(snapshot.as_of),
+        "staleness": snapshot.staleness(service().clock()),
+    }
+
+
+def _cursor(row: PairRow) -> str:
+    return _encoded([row.from_currency_key, row.from_network_key, row.to_currency_key, row.to_network_key])
+
+
+def _encoded(key: list[str]) -> str:
+    return urlsafe_b64encode(orjson.dumps(key)).decode("ascii")
+
+
+def _after(cursor: str | None) -> rows.PairKey | None:
+    if cursor is None:
+        return None
+    try:
+        key = orjson.loads(urlsafe_b64decode(cursor))
+        # Only what we would have written ourselves: the decoder skips over what it does not know.
+        if isinstance(key, list) and all(isinstance(part, str) and "\0" not in part for part in key):
+            a, b, c, d = key
+            if _encoded(key) == cursor:
+                return a, b, c, d
+    except ValueError:
+        pass
+    message = "This is no cursor of ours."
+    raise InvalidRequest({"after": [{"code": "CURSOR_MALFORMED", "message": message}]})

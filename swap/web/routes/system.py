@@ -1,0 +1,57 @@
+"""Health, readiness, time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+import orjson
+from flask_smorest import Blueprint
+from sqlalchemy.exc import SQLAlchemyError
+
+from swap.store import catalog as catalog_rows
+from swap.web.reply import ok, service
+
+blp = Blueprint("system", __name__, description="Health, readiness and time; open to all.")
+
+
+@blp.get("/healthz")
+def health() -> flask.Response:
+    """200 while the process is alive."""
+    return ok({"alive": True})
+
+
+@blp.get("/readyz")
+def ready() -> flask.Response:
+    """200 when requests can be served. Redis or the upstream being away does not stop us; the database does."""
+    parts = service()
+    state: dict[str, str] = {"database": "away", "catalog": "unknown", "redis": "away", "upstream": "unknown"}
+    try:
+        if parts.database.migrated():
+            state["database"] = "ok"
+            snapshot = parts.catalog.snapshot()
+            staleness = snapshot.staleness(parts.clock())
+            state["catalog"] = "ok" if staleness == "fresh" else staleness
+            with parts.database.read() as session:
+                failures = catalog_rows.state(session).failures
+            if parts.breaker.state != "ok":
+                state["upstream"] = parts.breaker.state
+            elif failures:
+                state["upstream"] = "away"
+            elif snapshot.as_of is not None:
+                state["upstream"] = "ok"
+        else:
+            state["database"] = "not_migrated"
+    except SQLAlchemyError:
+        pass
+    if parts.bell.answers():
+        state["redis"] = "ok"
+    is_ready = state["database"] == "ok" and state["catalog"] != "never_loaded"
+    answer: dict[str, Any] = {"ready": is_ready, "parts": state}
+    return flask.Response(orjson.dumps(answer), status=200 if is_ready else 503, content_type="application/json")
+
+
+@blp.get("/v1/time")
+def server_time() -> flask.Response:
+    """Our clock, in milliseconds since 1970 in UTC; request timestamps must be within 5 seconds of it."""
+    return ok({"time": int(service().clock().timestamp() * 1000)})

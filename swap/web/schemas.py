@@ -1,0 +1,140 @@
+"""What requests look like. Form only: whether an instrument exists or an address is right is for the use cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from swap import money
+from swap.lifecycle import PUBLIC
+
+MAX_METADATA_BYTES = 4096
+# Above it a JSON number is no longer the same number everywhere; PostgreSQL hands 1e20 back as an integer, for one.
+_LARGEST_NUMBER = 2**53
+
+
+class Amount(fields.Field[Any]):
+    """A decimal string; a JSON number is refused, since it may have lost digits before we saw it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            return money.parse(value)
+        except ValueError as error:
+            raise ValidationError([{"code": "AMOUNT_MALFORMED", "message": str(error)}]) from None
+
+
+class Metadata(fields.Dict):
+    """Kept and given back as it came, so only what every part gives back as it came."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        found = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+        if _holds_large_number(found):
+            raise ValidationError("Holds a number above 2^53; send it as text.")
+        if len(orjson.dumps(found)) > MAX_METADATA_BYTES:
+            raise ValidationError(f"Longer than {MAX_METADATA_BYTES} bytes as JSON.")
+        return found
+
+
+def _holds_large_number(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(_holds_large_number(item) for item in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int | float) and abs(value) > _LARGEST_NUMBER
+
+
+def _text(maximum: int, *, required: bool = False, **kwargs: Any) -> fields.String:
+    """Text of 1 to `maximum` characters; null counts as not given."""
+    limits: list[Any] = [validate.Length(1, maximum), _no_nul]
+    return fields.String(required=required, allow_none=not required, validate=limits, **kwargs)
+
+
+def _no_nul(value: str) -> None:
+    # PostgreSQL cannot store it, and nothing a caller means contains it.
+    if "\x00" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        raise ValidationError("Holds a character that is no text.")
+
+
+class Strict(Schema):
+    class Meta:
+        unknown = RAISE
+
+
+class InstrumentName(Strict):
+    currency = _text(64, required=True)
+    network = _text(64, required=True)
+
+
+def _side(name: str) -> fields.Nested:
+    return fields.Nested(InstrumentName, required=True, metadata={"description": f"The {name} instrument."})
+
+
+# `from` is a word of the language, so these fields are put into their schemas by name.
+_ROUTE = {"from": _side("deposited"), "to": _side("paid out")}
+_MODES = validate.OneOf(["FLOATING", "FIXED"])
+
+QuoteRequest = Strict.from_dict(
+    {
+        **_ROUTE,
+        "amount": Amount(allow_none=True, metadata={"description": "On the deposit side; without it, limits only."}),
+        "rate_mode": fields.String(load_default="FLOATING", validate=_MODES),
+    },
+    name="QuoteRequest",
+)
+
+PlaceOrder = Strict.from_dict(
+    {
+        "client_order_id": _text(64, required=True, metadata={"description": "Yours; unique for ever."}),
+        **_ROUTE,
+        "amount": Amount(required=True, metadata={"description": "What will be deposited, as a decimal string."}),
+        "rate_mode": fields.String(required=True, validate=_MODES),
+        "destination_address": _text(512, required=True),
+        # Length is the network's business, and an empty memo is a mistake worth its own answer.
+        "destination_memo": fields.String(allow_none=True, validate=[validate.Length(0, 4096), _no_nul]),
+        "destination_memo_none": fields.Boolean(truthy={True}, falsy={False}),
+        "refund_address": _text(512),
+        "refund_memo": fields.String(allow_none=True, validate=[validate.Length(0, 4096), _no_nul]),
+        "quote_id": _text(4096),
+        "user_id": _text(128),
+        "session_id": _text(128),
+        "account_id": _text(128),
+        "metadata": Metadata(keys=fields.String(), allow_none=True),
+    },
+    name="PlaceOrder",
+)
+
+
+class ValidateAddress(Strict):
+    currency = _text(64, required=True)
+    network = _text(64, required=True)
+    # Taken as it is: that something is wrong with it is the answer, not an error.
+    address = fields.String(required=True, validate=validate.Length(0, 4096))
+    memo = fields.String(allow_none=True, validate=validate.Length(0, 4096))
+
+
+class PairsQuery(Strict):
+    from_currency = _text(64)
+    from_network = _text(64)
+    to_currency = _text(64)
+    to_network = _text(64)
+    after = _text(1024)
+    limit = fields.Integer(load_default=500, validate=validate.Range(1, 1000))
+
+
+class OrdersQuery(Strict):
+    status = fields.String(validate=validate.OneOf(sorted(PUBLIC)))
+    client_order_id = _text(64)
+    user_id = _text(128)
+    session_id = _text(128)
+    account_id = _text(128)
+    destination_address = _text(512)
+    deposit_address = _text(512)
+    upstream_order_id = _text(128)
+    tx_id = _text(256)
+    after = _text(256)
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
+
+
+class EventsQuery(Strict):
+    after = _text(64)
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))

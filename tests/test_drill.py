@@ -1,0 +1,439 @@
+"""The drill, small: real processes, a misbehaving upstream, parts killed, stores cut off; and the drill's own eyes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drill import plan as plans
+from drill.audit import order_checks
+from drill.blows import schedule
+from drill.evidence import Evidence
+from drill.hearing import hearing_checks
+from drill.house import budget, resolver, secrets_kept
+from drill.mutants import APPLIED, MUTANTS, caught
+from drill.plan import Plan
+from drill.receiver import Arrival, Endpoint
+from drill.truth import Upstream
+from drill.wants import Record, Want, wants
+
+ROOT = Path(__file__).resolve().parents[1]
+POSTGRES = os.environ.get("TEST_DATABASE_URL")
+
+
+# --- the drill itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(240)
+def test_the_small_drill_finds_nothing_wrong(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "drill", "--small", "--json", str(report)]
+    command += ["--database-url", POSTGRES] if POSTGRES else ["--sqlite"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=230)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(report.read_text())
+    assert told["passed"]
+    assert told["orders"] >= 57
+    assert told["resolver"]["in_doubt"] > 0
+    assert len(told["blows"]) == 8
+    assert all(check["looked_at"] for check in told["checks"] if check["name"] != "failed")
+
+
+# --- its eyes --------------------------------------------------------------------------------------------------------
+# A world in which all is well, as evidence; each test spoils one thing and says which check must see it.
+
+NOW = 1_760_000_000.0
+AT = "2025-10-09T08:53:20.000Z"
+LATER = "2025-10-09T08:53:25.000Z"
+ADDRESS, MEMO, REFUND = "rDestination", "7", "bc1refund"
+
+
+def plan(**changed: Any) -> Plan:
+    return plans.small(**changed)
+
+
+def body(number: int = 0, **changed: Any) -> dict[str, Any]:
+    return {
+        "client_order_id": f"drill-{number}",
+        "from": {"currency": "BTC", "network": "BTC"},
+        "to": {"currency": "XRP", "network": "XRP"},
+        "amount": "0.0125",
+        "rate_mode": "FLOATING",
+        "destination_address": ADDRESS,
+        "destination_memo": MEMO,
+        "refund_address": REFUND,
+        "user_id": "user-1",
+        "metadata": {"cart": number},
+        **changed,
+    }
+
+
+def an_order(number: int = 0, **changed: Any) -> dict[str, Any]:
+    asked = body(number)
+    return {
+        "id": f"ord_{number}",
+        **{
+            name: asked[name]
+            for name in ("client_order_id", "from", "to", "amount", "rate_mode", "user_id", "metadata")
+        },
+        "status": "completed",
+        "status_reason": None,
+        "sequence": 3,
+        "destination": {"address": ADDRESS, "memo": MEMO},
+        "refund": {"address": REFUND, "memo": None},
+        "deposit": {"address": f"bc1deposit{number}", "memo": None, "payable": False},
+        "deposits": [],
+        "upstream_order_id": str(100 + number),
+        **changed,
+    }
+
+
+def an_event(order: dict[str, Any], sequence: int, status: str) -> dict[str, Any]:
+    shown = {**order, "status": status, "sequence": sequence}
+    if status == "creating":
+        shown |= {"deposit": None, "upstream_order_id": None}
+    return {
+        "id": f"evt_{order['id']}_{sequence}",
+        "type": "order.created" if sequence == 1 else f"order.{status}",
+        "order_id": order["id"],
+        "sequence": sequence,
+        "cursor": f"{sequence + 10 * int(order['id'][4:]):012}",
+        "created_at": AT if sequence < 3 else LATER,
+        "order": shown,
+        "detail": {},
+    }
+
+
+def an_upstream(number: int = 0, **changed: Any) -> Upstream:
+    values: dict[str, Any] = {
+        "ids": (str(100 + number), f"guid-{number}"),
+        "print": ("BTC", "BTC", "XRP", "XRP", Decimal("0.0125"), ADDRESS, MEMO, REFUND, None, "FLOATING"),
+        "deposit": (f"bc1deposit{number}", None),
+        "echoed_destination": ADDRESS,
+        "created_at": NOW + 0.1,
+        "status": "completed",
+        "at_rest": True,
+        "answered": True,
+        "fault": None,
+        "scenario": "completes",
+        **changed,
+    }
+    return Upstream(**values)
+
+
+def evidence(count: int = 2, **changed: Any) -> Evidence:
+    orders = [an_order(number) for number in range(count)]
+    shown: dict[str, Any] = {}
+    arrivals: list[Arrival] = []
+    for order in orders:
+        events = [an_event(order, n + 1, s) for n, s in enumerate(("creating", "awaiting_deposit", "completed"))]
+        shown[order["id"]] = {
+            "order": {**order, "internal": {"upstream_refs": [order["upstream_order_id"]]}},
+            "attempts": [{"number": 1, "sent_at": AT, "outcome": "done"}],
+            "events": events,
+            "deliveries": [{"endpoint_id": "whe_0", "sequence": n, "status": "delivered"} for n in (1, 2, 3)],
+        }
+        for event in events:
+            told = {
+                "type": event["type"],
+                "timestamp": event["created_at"],
+                "data": {"sequence": event["sequence"], "order": event["order"]},
+            }
+            at = NOW + event["sequence"]
+            arrivals.append(
+                Arrival("0-0", event["id"], order["id"], event["sequence"], told, at=at, until=at + 0.1, answered=204)
+            )
+    values: dict[str, Any] = {
+        "plan": plan(),
+        "records": [
+            Record(
+                Want(0, 0, 0.0, "good", body(number)),
+                body(number),
+                accepted=True,
+                order_ids={f"ord_{number}"},
+                answers=[(NOW, 201, None)],
+            )
+            for number in range(count)
+        ],
+        "orders": {0: orders},
+        "feeds": {0: [event for order in orders for event in shown[order["id"]]["events"]]},
+        "shown": shown,
+        "unreadable": {},
+        "truth": [an_upstream(number) for number in range(count)],
+        "orphans": [],
+        "arrivals": arrivals,
+        "endpoints": [Endpoint("0-0", 0, "http://receiver", id="whe_0")],
+        "unverified": [],
+        "load": {"seconds": [{"second": int(NOW), "total": 20, "endpoints": {}}], "peak": 20, "total": 20},
+        "faults": {"requests": {}, "fired": {}},
+        "blows": [],
+        "pending": [],
+        **changed,
+    }
+    return Evidence(**values)
+
+
+def violated(e: Evidence) -> set[str]:
+    return {check.name for check in [*order_checks(e), *hearing_checks(e), budget(e)] if not check.passed}
+
+
+def test_a_world_in_which_all_is_well_passes() -> None:
+    assert violated(evidence()) == set()
+
+
+def test_an_accepted_order_that_is_gone_is_seen() -> None:
+    e = evidence()
+    e.orders[0].pop()
+    e.shown.pop("ord_1")
+    assert "accepted" in violated(e)
+
+
+def test_an_order_that_says_something_else_than_was_asked_is_seen() -> None:
+    e = evidence()
+    e.records[0].body["user_id"] = "somebody else"
+    assert violated(e) == {"accepted"}
+
+
+def test_one_client_order_id_answered_with_two_orders_is_seen() -> None:
+    e = evidence()
+    e.records[0].order_ids.add("ord_1")
+    assert "accepted" in violated(e)
+
+
+def test_an_undocumented_answer_is_seen() -> None:
+    e = evidence()
+    e.records[0].oddities.append("was answered 500 INTERNAL")
+    assert violated(e) == {"answers"}
+
+
+def test_a_wrong_request_with_an_order_is_seen() -> None:
+    e = evidence()
+    e.records[1].want.kind = "bad_address"
+    assert "refused" in violated(e)
+
+
+def test_an_upstream_order_of_nobody_is_seen_unless_it_is_a_reported_orphan() -> None:
+    e = evidence(truth=[an_upstream(0), an_upstream(1), an_upstream(2)])
+    assert violated(e) == {"owned", "doubled"}
+    told = [{"upstream_order_id": "102", "refs": ["guid-2"]}]
+    assert violated(evidence(truth=e.truth, orphans=told)) == set()
+
+
+def test_an_upstream_order_with_two_owners_is_seen() -> None:
+    e = evidence()
+    e.shown["ord_1"]["order"]["internal"]["upstream_refs"].append("guid-0")
+    assert {"owned", "doubled"} <= violated(e)
+
+
+@pytest.mark.parametrize("place", [5, 6, 7, 8, 9])
+def test_an_upstream_order_with_other_details_is_seen(place: int) -> None:
+    other = an_upstream(0)
+    changed = (*other.print[:place], "other", *other.print[place + 1 :])
+    assert "details" in violated(evidence(truth=[an_upstream(0, print=changed), an_upstream(1)]))
+
+
+def test_another_orders_deposit_address_shown_at_any_time_is_seen() -> None:
+    e = evidence()
+    event = e.shown["ord_0"]["events"][1]
+    event["order"] = {**event["order"], "deposit": {"address": "bc1deposit1", "memo": None, "payable": True}}
+    assert "deposits" in violated(e)
+
+
+def test_a_payable_order_with_a_doubtful_echo_is_seen() -> None:
+    e = evidence(truth=[an_upstream(0, echoed_destination="rOther"), an_upstream(1)])
+    event = e.shown["ord_0"]["events"][1]
+    event["order"] = {**event["order"], "deposit": {"address": "bc1deposit0", "memo": None, "payable": True}}
+    assert "deposits" in violated(e)
+
+
+@pytest.mark.parametrize("created_at", [NOW - 5, NOW + 60])
+def test_an_upstream_order_from_outside_the_attempt_is_seen(created_at: float) -> None:
+    assert violated(evidence(truth=[an_upstream(0, created_at=created_at), an_upstream(1)])) == {"windows"}
+
+
+def test_an_upstream_that_hung_may_take_a_create_when_it_wakes() -> None:
+    e = evidence(truth=[an_upstream(0, created_at=NOW + 12), an_upstream(1)])
+    assert violated(e) == {"windows"}
+    e.blows.append((NOW + 1, NOW + 9, "pause the upstream"))
+    assert violated(e) == set()
+
+
+def test_a_failed_order_with_an_upstream_order_is_seen() -> None:
+    e = evidence(plan=plans.full())
+    e.orders[0][0] |= {"status": "failed", "status_reason": "upstream_error"}
+    assert {"failed", "failed_share", "status"} <= violated(e)
+
+
+def test_a_failed_order_whose_upstream_order_nobody_reports_is_seen() -> None:
+    e = evidence()
+    e.orders[0][0] |= {"status": "failed", "status_reason": "create_unconfirmed", "upstream_order_id": None}
+    e.shown["ord_0"]["order"]["internal"]["upstream_refs"] = []
+    assert {"failed", "owned"} <= violated(e)
+
+
+def test_failures_the_upstream_asked_for_are_not_counted() -> None:
+    e = evidence(truth=[an_upstream(1)], plan=plans.full())
+    e.orders[0][0] |= {"status": "failed", "upstream_order_id": None, "deposit": None}
+    e.shown["ord_0"]["order"]["internal"]["upstream_refs"] = []
+    for event in e.shown["ord_0"]["events"]:
+        event["order"] = {**event["order"], "deposit": None}
+    assert "failed_share" in violated(e)
+    e.shown["ord_0"]["attempts"][0]["outcome"] = "refused"
+    assert "failed_share" not in violated(e)
+
+
+def test_an_order_left_in_doubt_or_in_doubt_for_too_long_is_seen() -> None:
+    e = evidence()
+    e.orders[0][0] |= {"status": "creating"}
+    assert "doubts" in violated(e)
+    e = evidence()
+    e.shown["ord_0"]["events"][1]["created_at"] = "2025-10-09T09:53:20.000Z"
+    assert "doubts" in violated(e)
+
+
+def test_a_status_that_is_not_the_truths_is_seen() -> None:
+    assert violated(evidence(truth=[an_upstream(0, status="refunded"), an_upstream(1)])) == {"status"}
+
+
+def test_a_hole_in_the_sequence_is_seen() -> None:
+    e = evidence()
+    del e.shown["ord_0"]["events"][1]
+    assert "sequences" in violated(e)
+
+
+def test_an_event_missing_in_the_feed_and_a_cursor_that_falls_back_are_seen() -> None:
+    e = evidence()
+    del e.feeds[0][1]
+    assert violated(e) == {"feed"}
+    e = evidence()
+    e.feeds[0].reverse()
+    assert violated(e) == {"feed"}
+
+
+def test_an_event_that_never_arrived_is_seen_unless_its_delivery_is_marked_failed() -> None:
+    e = evidence()
+    e.arrivals.pop()
+    assert violated(e) == {"delivered"}
+    e.shown["ord_1"]["deliveries"][2]["status"] = "failed"
+    assert violated(e) == set()
+
+
+def test_an_event_before_its_elder_was_taken_is_seen() -> None:
+    e = evidence()
+    e.arrivals[0], e.arrivals[1] = e.arrivals[1], e.arrivals[0]
+    early, late = e.arrivals[0], e.arrivals[1]
+    e.arrivals[0] = Arrival(**{**vars(early), "at": NOW, "until": NOW})
+    e.arrivals[1] = Arrival(**{**vars(late), "at": NOW + 1, "until": NOW + 1})
+    assert violated(e) == {"order"}
+
+
+def test_a_webhook_that_says_something_else_than_its_event_is_seen() -> None:
+    e = evidence()
+    e.arrivals[0].body["data"]["order"] = {}
+    assert violated(e) == {"verified"}
+    assert violated(evidence(unverified=["0-0 evt: no matching signature"])) == {"verified"}
+
+
+def test_a_second_over_budget_is_seen_unless_a_paused_upstream_woke_up_in_it() -> None:
+    most = int(plan().rps * 1.5)
+    load = {"seconds": [{"second": int(NOW), "total": most + 1, "endpoints": {}}], "peak": most + 1, "total": most + 1}
+    assert violated(evidence(load=load)) == {"budget"}
+    assert violated(evidence(load=load, blows=[(NOW - 3, NOW + 0.5, "pause the upstream")])) == set()
+
+
+def test_what_is_left_open_at_the_deadline_is_seen() -> None:
+    assert violated(evidence(pending=["ord_0: still creating"])) == {"agreed"}
+
+
+def test_a_secret_in_a_log_is_seen_and_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "api.log").write_text("one line\nkey sws_abcdef used\n")
+    check = secrets_kept(tmp_path, {"API secret 0-0": "sws_abcdef", "other": "not there"})
+    assert check.violations == ["API secret 0-0 is in api.log, line 2"]
+
+
+def test_doubts_are_counted_by_how_they_ended() -> None:
+    e = evidence()
+    events = e.shown["ord_0"]["events"]
+    doubt = an_event(e.orders[0][0], 2, "creating")
+    doubt["order"]["status_reason"] = "create_in_doubt"
+    events[1:] = [doubt, {**events[2], "detail": {"source": "resolver", "adopted": "100"}}]
+    found = resolver(e)
+    assert (found["in_doubt"], found["adopted"], found["unconfirmed"]) == (1, 1, 0)
+    assert found["seconds_p50"] == 5.0
+
+
+# --- what it plays ---------------------------------------------------------------------------------------------------
+
+ADDRESSES = {
+    name: {network: f"{name} on {network}" for network in ("XRP", "TRC20", "ERC20", "BTC", "LTC")}
+    for name in (
+        *("completes", "refunded", "hold_then_completes", "hold_then_refunded"),
+        *("expires", "wrong_amount", "second_deposit", "late_deposit"),
+    )
+}
+
+
+def test_the_same_seed_wants_and_strikes_the_same() -> None:
+    assert wants(plan(), ADDRESSES) == wants(plan(), ADDRESSES)
+    assert wants(plan(), ADDRESSES) != wants(plan(seed=2), ADDRESSES)
+    assert schedule(plan()) == schedule(plan())
+    assert schedule(plan()) != schedule(plan(seed=2))
+
+
+def test_many_orders_are_alike_but_for_memo_or_user() -> None:
+    made = [want for want in wants(plans.full(), ADDRESSES) if want.right and not want.twin]
+    assert len(made) == 500
+    alike = Counter((w.body["destination_address"], w.body["amount"], w.body["from"]["currency"]) for w in made)
+    assert sum(count for count in alike.values() if count > 5) > 400
+    same_memo = Counter(
+        (w.body["destination_address"], w.body["amount"], w.body.get("destination_memo"), w.body.get("refund_address"))
+        for w in made
+    )
+    assert sum(count for count in same_memo.values() if count > 1) > 100
+
+
+def test_the_full_drill_strikes_with_everything_while_orders_are_placed() -> None:
+    full = plans.full()
+    blows = schedule(full)
+    assert len({blow.kind for blow in blows}) == 9
+    assert all(0 < blow.at < full.placing_seconds for blow in blows)
+    assert any(blow.kind == "Redis away" and blow.seconds == 30 for blow in blows)
+
+
+# --- the six mutants -------------------------------------------------------------------------------------------------
+
+
+def test_each_mutant_names_checks_that_exist() -> None:
+    e = evidence()
+    names = {check.name for check in [*order_checks(e), *hearing_checks(e), budget(e)]}
+    assert len(MUTANTS) == 6
+    assert all(mutant.betrayed_by <= names for mutant in MUTANTS.values())
+
+
+def test_a_mutant_counts_as_caught_only_when_it_was_applied_and_seen_for_what_it_is(tmp_path: Path) -> None:
+    log = tmp_path / "worker-1.log"
+    log.write_text("nothing\n")
+    assert "never applied" in (caught("drop-memo", {"details"}, tmp_path) or "")
+    log.write_text(f"{APPLIED} drop-memo in swap.creates\n")
+    assert caught("drop-memo", set(), tmp_path) == "passed every check"
+    assert "but not by" in (caught("drop-memo", {"budget"}, tmp_path) or "")
+    assert caught("drop-memo", {"details"}, tmp_path) is None
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_each_mutant_finds_what_it_replaces(name: str) -> None:
+    environ = {"PATH": os.environ["PATH"], "DRILL_MUTANT": name, "PYTHONPATH": str(ROOT / "drill" / "mutants")}
+    done = subprocess.run(
+        [sys.executable, "-c", "import swap.wiring"], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{APPLIED} {name}" in done.stderr

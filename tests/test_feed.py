@@ -1,0 +1,296 @@
+"""The feed: one order for everybody, without holes for a reader, whoever publishes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from swap.errors import InvalidRequest
+from swap.feed import Feed
+from swap.store import events
+from swap.store.database import Database
+from swap.tables import FeedHead, OrderEvent
+from tests.made import NOON, make_client, make_order, make_orders, move, read_order
+
+
+class Bell:
+    """Remembers who was rung for."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    def ring(self, job: str, *_arguments: object) -> bool:
+        self.rung.append(job)
+        return False
+
+
+def make_feed(database: Database) -> tuple[Feed, Bell]:
+    bell = Bell()
+    return Feed(database, bell, lambda: NOON), bell  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def feed(database: Database) -> Feed:
+    return make_feed(database)[0]
+
+
+@pytest.fixture
+def twin(database_url: str) -> Iterator[Database]:
+    with closing(Database(database_url)) as database:
+        yield database
+
+
+def read_all(feed: Feed, client_id: str, *, limit: int = 3, after: str | None = None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = feed.page(client_id, after, limit)
+        found += page["events"]
+        after = page["next"]
+        if not page["has_more"]:
+            return found
+
+
+def assert_in_order(found: list[dict[str, Any]]) -> None:
+    """Cursors ascend, and each order's events come by sequence, from 1, without a hole."""
+    cursors = [event["cursor"] for event in found]
+    assert cursors == sorted(set(cursors))
+    per_order: dict[str, list[int]] = {}
+    for event in found:
+        per_order.setdefault(event["order_id"], []).append(event["sequence"])
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in per_order.values())
+
+
+def test_an_event_is_read_back_as_the_contract_says(database: Database, feed: Feed) -> None:
+    order = make_order(database)
+    assert feed.publish() == 1
+    page = feed.page(order.client_id, None, 10)
+    (event,) = page["events"]
+    assert list(event) == ["id", "type", "order_id", "sequence", "cursor", "created_at", "order"]
+    assert event["id"].startswith("evt_")
+    assert (event["type"], event["order_id"], event["sequence"]) == ("order.created", order.id, 1)
+    assert event["cursor"].startswith("000000000001")
+    assert event["order"]["status"] == "awaiting_deposit"
+    assert (page["next"], page["has_more"]) == (event["cursor"], False)
+
+
+def test_pages_go_on_where_the_last_one_ended(database: Database, feed: Feed) -> None:
+    client = make_client(database)
+    ids = make_orders(database, 8, client)
+    feed.publish()
+    found = read_all(feed, client, limit=3)
+    assert sorted(event["order_id"] for event in found) == sorted(ids)
+    assert_in_order(found)
+    page = feed.page(client, found[-1]["cursor"], 3)
+    assert page == {"events": [], "next": found[-1]["cursor"], "has_more": False}
+
+
+def test_an_empty_feed_gives_a_cursor_that_can_be_used_later(database: Database, feed: Feed) -> None:
+    client = make_client(database)
+    start = feed.page(client, None, 10)
+    assert (start["events"], start["has_more"]) == ([], False)
+    make_orders(database, 2, client)
+    feed.publish()
+    assert len(feed.page(client, start["next"], 10)["events"]) == 2
+
+
+def test_a_client_reads_its_own_events_alone(database: Database, feed: Feed) -> None:
+    mine, theirs = make_client(database, "mine"), make_client(database, "theirs")
+    order = make_order(database, mine)
+    make_orders(database, 3, theirs)
+    feed.publish()
+    assert [e["order_id"] for e in read_all(feed, mine)] == [order.id]
+    assert len(read_all(feed, theirs)) == 3
+
+
+def test_what_only_support_sees_is_never_published(database: Database, feed: Feed) -> None:
+    order = make_order(database, status="creating", deposit_kind=None, deposit_address=None, payable=False)
+    move(database, order, status="in_doubt")
+    assert feed.publish() == 1
+    assert feed.publish() == 0
+    assert len(read_all(feed, order.client_id)) == 1
+
+
+def test_publishing_rings_for_deliveries_only_when_there_was_something(database: Database) -> None:
+    feed, bell = make_feed(database)
+    feed.publish()
+    assert bell.rung == []
+    make_order(database)
+    feed.publish()
+    assert bell.rung == ["deliver"]
+
+
+def test_more_than_one_round_is_published_in_one_go(
+    database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swap.feed._AT_ONCE", 4)
+    client = make_client(database)
+    ids = make_orders(database, 11, client)
+    for order_id in ids[:5]:
+        move(database, read_order(database, order_id), status="confirming")
+    assert feed.publish() == 16
+    assert_in_order(read_all(feed, client))
+
+
+def rewrite(database: Database, order_id: str, sequence: int, **values: Any) -> None:
+    with database.write() as session:
+        session.execute(
+            update(OrderEvent).where(OrderEvent.order_id == order_id, OrderEvent.sequence == sequence).values(**values)
+        )
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 500])
+def test_clocks_that_disagree_do_not_reorder_the_events_of_one_order(
+    database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Each event of the order was written by a process whose clock was behind that of the one before."""
+    monkeypatch.setattr("swap.feed._AT_ONCE", at_once)
+    order = make_order(database)
+    for status in ("confirming", "exchanging", "sending", "completed"):
+        moved = move(database, read_order(database, order.id), status=status)
+        assert moved is not None
+    make_orders(database, 3, order.client_id)
+    for sequence in range(1, 6):
+        wrong = {"id": f"evt_{9 - sequence}", "created_at": NOON - timedelta(minutes=sequence)}
+        rewrite(database, order.id, sequence, **wrong)
+    assert feed.publish() == 8
+    found = read_all(feed, order.client_id)
+    assert len(found) == 8
+    assert_in_order(found)
+
+
+# --- two publishers --------------------------------------------------------------------------------------------------
+
+
+def test_a_publisher_that_pauses_before_its_commit_hides_nothing_from_a_reader(
+    database: Database, twin: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(database)
+    make_orders(database, 3, client)
+    other, _ = make_feed(twin)
+    numbered, go_on, second_began = threading.Event(), threading.Event(), threading.Event()
+    place, lock_head = events.place, events.lock_head
+
+    def paused(session: Any, event_id: str, position: int) -> None:
+        place(session, event_id, position)
+        if position == 3:
+            session.flush()
+            numbered.set()
+            assert go_on.wait(20)
+
+    def noted(session: Any) -> FeedHead:
+        if numbered.is_set():
+            second_began.set()
+        return lock_head(session)
+
+    monkeypatch.setattr(events, "place", paused)
+    monkeypatch.setattr(events, "lock_head", noted)
+    first = threading.Thread(target=feed.publish)
+    first.start()
+    assert numbered.wait(20)
+    if database.sqlite:
+        # One writer at a time: who would publish waits for it, and so does who would make a new order.
+        second = threading.Thread(target=other.publish)
+        second.start()
+    else:
+        late = make_orders(twin, 2, client)
+        second = threading.Thread(target=other.publish)
+        second.start()
+        assert second_began.wait(20)
+    assert feed.page(client, None, 10)["events"] == [], "nothing of a number is seen before its commit"
+    go_on.set()
+    first.join()
+    second.join()
+    found = read_all(feed, client)
+    assert len(found) == (3 if database.sqlite else 3 + len(late))
+    assert_in_order(found)
+
+
+def test_a_reader_between_writers_and_publishers_misses_nothing(database: Database, twin: Database, feed: Feed) -> None:
+    client = make_client(database)
+    ids = make_orders(database, 6, client)
+    writing = threading.Event()
+    read: list[dict[str, Any]] = []
+
+    def write(number: int) -> None:
+        for turn in range(12):
+            order = read_order(database, ids[(number + turn) % 6])
+            move((database, twin)[number % 2], order, user_id=f"{number}.{turn}")
+
+    def publish(publisher: Feed) -> None:
+        while not writing.wait(0.003):
+            publisher.publish()
+
+    def follow() -> None:
+        after = None
+        while True:
+            over = writing.is_set() and not publishers[0].is_alive() and not publishers[1].is_alive()
+            page = feed.page(client, after, 4)
+            read.extend(page["events"])
+            after = page["next"]
+            if over and not page["has_more"]:
+                return
+
+    publishers = [threading.Thread(target=publish, args=(f,)) for f in (feed, make_feed(twin)[0])]
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    reader = threading.Thread(target=follow)
+    for thread in (*publishers, reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    writing.set()
+    for thread in (*publishers, reader):
+        thread.join()
+    feed.publish()
+    read += read_all(feed, client, after=read[-1]["cursor"] if read else None)
+    assert_in_order(read)
+    with database.read() as session:
+        written = session.scalars(select(OrderEvent.id).where(OrderEvent.sequence.is_not(None))).all()
+    assert sorted(event["id"] for event in read) == sorted(written)
+
+
+# --- cursors ---------------------------------------------------------------------------------------------------------
+
+
+def refusal(feed: Feed, client_id: str, after: str) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        feed.page(client_id, after, 10)
+    return caught.value
+
+
+@pytest.mark.parametrize("after", ["", "12", "x" * 18, "-00000000001abcdef", "00000000000١abcdef", " " * 18, "\x00"])
+def test_what_is_no_cursor_is_refused(database: Database, feed: Feed, after: str) -> None:
+    error = refusal(feed, make_client(database), after)
+    assert error.fields["after"][0]["code"] == "CURSOR_MALFORMED"
+
+
+def test_a_cursor_of_another_life_of_the_database_is_told_apart(database: Database, feed: Feed) -> None:
+    order = make_order(database)
+    feed.publish()
+    cursor = feed.page(order.client_id, None, 10)["next"]
+    with database.write() as session:
+        session.execute(update(FeedHead).values(epoch="ffffff"))
+    assert refusal(feed, order.client_id, cursor).code == "CURSOR_RESET"
+
+
+def test_a_cursor_ahead_of_the_feed_comes_from_before_a_restore(database: Database, feed: Feed) -> None:
+    """A backup brings the epoch back as it was; only the place in the feed shows that time went backwards."""
+    order = make_order(database)
+    feed.publish()
+    cursor = feed.page(order.client_id, None, 10)["next"]
+    with database.write() as session:
+        session.execute(update(FeedHead).values(position=0))
+    assert refusal(feed, order.client_id, cursor).code == "CURSOR_RESET"
+
+
+def test_times_in_events_are_those_of_the_change_not_of_publishing(database: Database, feed: Feed) -> None:
+    order = make_order(database)
+    move(database, order, status="confirming")
+    feed.publish()
+    times = [datetime.fromisoformat(e["created_at"]) for e in read_all(feed, order.client_id)]
+    assert times == [NOON, NOON + timedelta(minutes=1)]

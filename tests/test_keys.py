@@ -1,0 +1,184 @@
+"""API keys: made, found, revoked, and proved by a signature."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from swap.errors import InvalidRequest, NotAuthenticated, SwapError
+from swap.keys import DEFAULT_SCOPES, Keys, NewKey
+from swap.signing import sign_request
+from swap.store.database import Database
+from swap.tables import ApiKey, Client, UsedSignature
+from swap.vault import Vault
+from tests.conftest import Clock
+
+OLD, NEW = "the old text, of at least 32 characters", "the new text, of at least 32 characters"
+
+
+@pytest.fixture
+def keys(database: Database, clock: Clock) -> Keys:
+    return Keys(database, Vault([OLD]), clock)
+
+
+def signed(made: NewKey, clock: Clock, **changed: Any) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "method": "GET",
+        "path": b"/v1/orders",
+        "query": b"limit=1",
+        "body": b"",
+        "timestamp": str(int(clock.time() * 1000)),
+    }
+    signature = sign_request(made.secret, **request)
+    return {**request, "key": made.key, "signature": signature, **changed}
+
+
+def code_of(keys: Keys, request: dict[str, Any]) -> str:
+    with pytest.raises(NotAuthenticated) as caught:
+        keys.authenticate(**request)
+    assert caught.value.__cause__ is None
+    return caught.value.code
+
+
+def test_a_key_belongs_to_a_client_named_like_it_unless_told_otherwise(keys: Keys, database: Database) -> None:
+    first, second, third = keys.create("shop"), keys.create("shop 2", client="shop"), keys.create("other")
+    callers = [keys.caller(made.key) for made in (first, second, third)]
+    owners = [caller.client_id for caller in callers if caller is not None]
+    assert owners[0] == owners[1] != owners[2]
+    with database.read() as session:
+        assert set(session.scalars(select(Client.name))) == {"shop", "other"}
+    assert (first.client, second.client, first.scopes) == ("shop", "shop", DEFAULT_SCOPES)
+
+
+def test_the_secret_lies_sealed_and_shows_nowhere(keys: Keys, database: Database) -> None:
+    made = keys.create("shop")
+    with database.read() as session:
+        row = session.scalars(select(ApiKey)).one()
+    assert made.secret not in row.secret_sealed
+    assert made.secret not in repr(made)
+    assert made.secret not in repr(keys.caller(made.key))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"name": "  "}, "name"),
+        ({"name": "x", "scopes": ["orders", "root"]}, "scopes"),
+        ({"name": "x", "weight_per_minute": 0}, "weight_per_minute"),
+        ({"name": "x", "weight_per_minute": -1}, "weight_per_minute"),
+    ],
+)
+def test_a_key_that_could_not_be_used_is_not_made(wrong: dict[str, Any], field: str, keys: Keys) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        keys.create(**wrong)
+    assert set(caught.value.fields) == {field}
+
+
+def test_scopes_are_kept_once_each(keys: Keys) -> None:
+    assert keys.create("x", scopes=["orders", "quotes", "orders"]).scopes == ("orders", "quotes")
+
+
+def test_a_good_signature_proves_the_caller(keys: Keys, clock: Clock) -> None:
+    made = keys.create("shop", scopes=["orders"], weight_per_minute=7)
+    caller = keys.authenticate(**signed(made, clock))
+    assert (caller.key, caller.scopes, caller.weight_per_minute) == (made.key, {"orders"}, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"key": ""}, "CREDENTIALS_MISSING"),
+        ({"timestamp": ""}, "CREDENTIALS_MISSING"),
+        ({"signature": ""}, "CREDENTIALS_MISSING"),
+        ({"key": "swk_" + "0" * 24}, "KEY_UNKNOWN"),
+        ({"key": "x" * 60_000}, "KEY_UNKNOWN"),
+        ({"key": "ä\xff"}, "KEY_UNKNOWN"),
+        ({"signature": "0" * 64}, "SIGNATURE_INVALID"),
+        ({"signature": "ä" * 64}, "SIGNATURE_INVALID"),
+        ({"signature": "x"}, "SIGNATURE_INVALID"),
+        ({"method": "POST"}, "SIGNATURE_INVALID"),
+        ({"path": b"/v1/pairs"}, "SIGNATURE_INVALID"),
+        ({"query": b"limit=2"}, "SIGNATURE_INVALID"),
+        ({"query": b""}, "SIGNATURE_INVALID"),
+        ({"body": b" "}, "SIGNATURE_INVALID"),
+        ({"timestamp": "176000000000"}, "TIMESTAMP_MALFORMED"),
+        ({"timestamp": "17600000000000"}, "TIMESTAMP_MALFORMED"),
+        ({"timestamp": "１７６００００００００００"}, "TIMESTAMP_MALFORMED"),
+        ({"timestamp": "1760000000000"}, "TIMESTAMP_OUTSIDE_WINDOW"),
+        ({"timestamp": "9999999999999"}, "TIMESTAMP_OUTSIDE_WINDOW"),
+    ],
+)
+def test_whatever_is_wrong_with_a_request_is_named(change: dict[str, Any], code: str, keys: Keys, clock: Clock) -> None:
+    assert code_of(keys, signed(keys.create("shop"), clock, **change)) == code
+
+
+@pytest.mark.parametrize(("offset", "inside"), [(-5000, True), (5000, True), (-5001, False), (5001, False)])
+def test_the_window_is_five_seconds_both_ways_to_the_millisecond(
+    offset: int, inside: bool, database: Database, clock: Clock
+) -> None:
+    frozen = clock()
+    keys = Keys(database, Vault([OLD]), lambda: frozen)
+    made = keys.create("shop")
+    timestamp = str(int(frozen.timestamp() * 1000) + offset)
+    request = signed(made, clock, timestamp=timestamp)
+    request["signature"] = sign_request(made.secret, "GET", b"/v1/orders", b"limit=1", timestamp, b"")
+    if inside:
+        keys.authenticate(**request)
+    else:
+        assert code_of(keys, request) == "TIMESTAMP_OUTSIDE_WINDOW"
+
+
+def test_a_revoked_key_works_for_five_more_seconds_at_most(keys: Keys, database: Database, clock: Clock) -> None:
+    made, other = keys.create("shop"), keys.create("shop 2", client="shop")
+    keys.authenticate(**signed(made, clock))
+    elsewhere = Keys(database, Vault([OLD]), clock)
+    assert elsewhere.revoke(made.key)
+    assert not elsewhere.revoke(made.key)
+    assert not elsewhere.revoke("swk_unknown")
+    clock.advance(5)
+    assert code_of(keys, signed(made, clock)) == "KEY_UNKNOWN"
+    assert elsewhere.caller(made.key) is None
+    keys.authenticate(**signed(other, clock))
+
+
+def test_a_clock_set_back_does_not_keep_a_revoked_key_alive(keys: Keys, clock: Clock) -> None:
+    made = keys.create("shop")
+    assert keys.caller(made.key) is not None
+    keys.revoke(made.key)
+    clock.advance(-3600)
+    assert keys.caller(made.key) is None
+
+
+def test_keys_survive_the_rotation_of_the_secret_keys(keys: Keys, database: Database, clock: Clock) -> None:
+    made = keys.create("shop")
+    Keys(database, Vault([NEW, OLD]), clock).authenticate(**signed(made, clock))
+    with pytest.raises(SwapError) as caught:
+        Keys(database, Vault([NEW]), clock).authenticate(**signed(made, clock))
+    assert caught.value.code == "SEALED_SECRET"
+
+
+def test_a_signature_is_spent_once_for_all_processes(keys: Keys, database: Database, clock: Clock) -> None:
+    made = keys.create("shop")
+    request = signed(made, clock)
+    caller = keys.authenticate(**request)
+    keys.spend(caller, request["signature"])
+    for process in (keys, Keys(database, Vault([OLD]), clock)):
+        with pytest.raises(NotAuthenticated) as caught:
+            process.spend(caller, request["signature"])
+        assert (caught.value.code, caught.value.retry) == ("SIGNATURE_USED", "new_request")
+
+
+def test_a_spent_signature_is_remembered_until_its_window_has_passed_and_never_in_the_clear(
+    keys: Keys, database: Database, clock: Clock
+) -> None:
+    made = keys.create("shop")
+    request = signed(made, clock)
+    keys.spend(keys.authenticate(**request), request["signature"])
+    with database.read() as session:
+        spent = session.scalars(select(UsedSignature)).one()
+    assert request["signature"] not in spent.signature
+    # Signed 5 s ahead of us it is good for 10 s, and every process may have a clock of its own.
+    assert spent.expires_at - clock() > timedelta(seconds=15)

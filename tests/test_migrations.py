@@ -1,0 +1,174 @@
+"""The schema: up, down and up again on both databases, equal to the models, and safe to bring up twice at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, event, inspect, make_url, select, text
+
+from swap.store.database import _MIGRATION_LOCK, Database, migration_config
+from swap.tables import CatalogState, FeedHead, Row
+from tests.conftest import POSTGRES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def empty_url(backend: str, tmp_path: Path) -> Iterator[str]:
+    """A database without a schema."""
+    if backend == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    assert POSTGRES is not None
+    admin_url = make_url(POSTGRES).set(drivername="postgresql+psycopg")
+    admin = create_engine(admin_url, isolation_level="AUTOCOMMIT")
+    name = f"swap_empty_{os.getpid()}"
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield admin_url.set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Database]:
+    with closing(Database(empty_url)) as database:
+        yield database
+
+
+def downgrade(database: Database) -> None:
+    with database._write_engine.connect() as connection, connection.begin():
+        command.downgrade(migration_config(connection), "base")
+
+
+def tables(database: Database) -> set[str]:
+    with database.engine.connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def single_rows(database: Database) -> tuple[FeedHead, CatalogState]:
+    with database.read() as session:
+        return session.scalars(select(FeedHead)).one(), session.scalars(select(CatalogState)).one()
+
+
+def test_the_schema_goes_up_and_down_and_up_again(empty: Database) -> None:
+    assert not empty.migrated()
+    empty.migrate()
+    assert empty.migrated()
+    assert tables(empty) == {*Row.metadata.tables, "alembic_version"}
+    head, state = single_rows(empty)
+    assert (head.position, len(head.epoch)) == (0, 6)
+    assert (state.version, state.failures, state.next_refresh_at) == (0, 0, datetime(1970, 1, 1, tzinfo=UTC))
+
+    downgrade(empty)
+    assert tables(empty) == {"alembic_version"}
+    assert not empty.migrated()
+
+    empty.migrate()
+    assert empty.migrated()
+    assert single_rows(empty)[0].epoch != head.epoch, "another life of the database"
+
+
+def test_the_models_are_what_the_migrations_make(empty: Database) -> None:
+    empty.migrate()
+    with empty.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Row.metadata) == []
+
+
+def test_every_index_and_key_has_the_name_the_models_give_it(empty: Database) -> None:
+    empty.migrate()
+    with empty.engine.connect() as connection:
+        found = inspect(connection)
+        for table in Row.metadata.sorted_tables:
+            assert {i["name"] for i in found.get_indexes(table.name) if not i.get("duplicates_constraint")} == {
+                i.name for i in table.indexes
+            }
+            assert found.get_pk_constraint(table.name)["name"] == table.primary_key.name
+
+
+def test_migrating_again_changes_nothing(empty: Database) -> None:
+    empty.migrate()
+    before = single_rows(empty)[0].epoch
+    empty.migrate()
+    assert single_rows(empty)[0].epoch == before
+
+
+def test_a_migration_that_breaks_leaves_the_database_as_it_was(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> str:
+        raise RuntimeError("the last statement of the migration breaks")
+
+    monkeypatch.setattr("secrets.token_hex", lambda _count: broken())
+    with pytest.raises(RuntimeError):
+        empty.migrate()
+    monkeypatch.undo()
+    assert tables(empty) <= {"alembic_version"}
+    empty.migrate()
+    assert empty.migrated()
+
+
+def test_migrating_leaves_the_connections_bounds_as_they_were(empty: Database) -> None:
+    if empty.sqlite:
+        pytest.skip("SQLite has one bound, the busy timeout, and it is not touched")
+    empty.migrate()
+    with empty.read() as session:
+        shown = [session.scalar(text(f"SHOW {name}")) for name in ("lock_timeout", "statement_timeout")]
+    assert shown == ["10s", "20s"]
+
+
+def swap(*arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+    keep = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.Popen(
+        [sys.executable, "-m", "swap.cli", *arguments],
+        cwd=ROOT,
+        env={**keep, **environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_swap_migrate_is_safe_when_run_several_times_at_once(empty_url: str, empty: Database) -> None:
+    url = empty_url.replace("postgresql+psycopg://", "postgresql://")
+    running = [swap("migrate", DATABASE_URL=url) for _ in range(3)]
+    ended: list[Any] = [(process.communicate(timeout=60)[1], process.returncode) for process in running]
+    assert [code for _, code in ended] == [0, 0, 0], ended
+    assert empty.migrated()
+    single_rows(empty)
+
+
+def test_a_second_migration_waits_for_the_first_even_if_that_takes_long(empty: Database) -> None:
+    """On PostgreSQL the wait is not cut by the bounds that hold for everything else; here they are 100 ms."""
+    if empty.sqlite:
+        pytest.skip("on SQLite the second waits in the busy handler, 10 s")
+
+    @event.listens_for(empty.engine, "connect")
+    def impatient(connection: Any, _record: Any) -> None:
+        connection.execute("SET lock_timeout = 100")
+        connection.execute("SET statement_timeout = 100")
+        connection.commit()
+
+    with closing(Database(empty.engine.url.render_as_string(hide_password=False))) as first:
+        with first.write() as session:
+            session.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _MIGRATION_LOCK})
+            second = threading.Thread(target=empty.migrate)
+            second.start()
+            second.join(0.4)
+            assert second.is_alive()
+        second.join()
+    assert empty.migrated()

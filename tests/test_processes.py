@@ -1,0 +1,348 @@
+"""The parts as real processes: they start, work together, stop when told, and lose nothing when killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from redis import Redis
+
+from swap.demo import run as run_demo
+from swap.sandbox.server import running
+from swap.sandbox.world import World
+from swap.sdk import SwapClient
+from swap.store.database import Database
+from swap.supervise import free_port
+from tests.conftest import BITCOIN, SANDBOX_KEYS, XRP, XRP_ADDRESS
+
+ROOT = Path(__file__).resolve().parents[1]
+SWAP = [sys.executable, "-m", "swap.cli"]
+
+
+class Processes:
+    """Commands of `swap` with one environment; whatever still runs at the end is killed."""
+
+    def __init__(self, environ: dict[str, str], folder: Path) -> None:
+        self.environ, self.folder = environ, folder
+        self.api_url = f"http://{environ['SWAP_API_BIND']}"
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*SWAP, *arguments], env=self.environ, stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+            )
+        self.running.append(process)
+        return process
+
+    def tool(self, *arguments: str) -> Any:
+        done = subprocess.run([*SWAP, *arguments], env=self.environ, capture_output=True, cwd=ROOT, timeout=60)
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout) if done.stdout else None
+
+    def api(self) -> subprocess.Popen[bytes]:
+        process = self.start("api")
+        wait_until(lambda: _status(f"{self.api_url}/readyz") == 200, 30)
+        return process
+
+    def client(self) -> SwapClient:
+        made = self.tool("keys", "create", "--name", "shop", "--json")
+        return SwapClient(self.api_url, made["key"], made["secret"])
+
+    def logs(self) -> str:
+        return "".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+
+    def close(self) -> None:
+        for process in self.running:
+            kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL the process and all it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def wait_until(true: Callable[[], Any], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+def _status(url: str) -> int | None:
+    try:
+        return requests.get(url, timeout=2).status_code
+    except requests.RequestException:
+        return None
+
+
+class Gate:
+    """WSGI middleware at the upstream's port: holds back the answer to a create until it is opened."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, app: Any) -> Any:
+        def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            answer = list(app(environ, start_response))
+            if self.closed and environ["PATH_INFO"].endswith("/orders/public/create"):
+                self.reached.set()
+                self.opened.wait(30)
+            return answer
+
+        return wrapped
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+@pytest.fixture
+def fast_world() -> World:
+    """A world in which an order is over in twelve seconds."""
+    return World(*SANDBOX_KEYS, speed=30)
+
+
+@pytest.fixture
+def processes(
+    database_url: str, redis: Redis, redis_url: str, fast_world: World, gate: Gate, tmp_path: Path
+) -> Iterator[Processes]:
+    with running(fast_world, wrap=gate) as upstream:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "UPSTREAM_URL": upstream,
+            "UPSTREAM_PUBLIC_KEY": SANDBOX_KEYS[0],
+            "UPSTREAM_SECRET_KEY": SANDBOX_KEYS[1],
+            "UPSTREAM_RPS": "100",
+            "UPSTREAM_CREATE_TIMEOUT": "3",
+            "SWAP_SECRET_KEYS": "a key for processes of at least 32 characters",
+            "SWAP_TIME_SCALE": "30",
+            "SWAP_API_BIND": f"127.0.0.1:{free_port()}",
+            "SWAP_DRAIN_SECONDS": "3",
+        }
+        with closing(Processes(environ, tmp_path)) as processes:
+            yield processes
+
+
+def place(client: SwapClient, client_order_id: str) -> dict[str, Any]:
+    return client.place_order(
+        client_order_id=client_order_id,
+        source=BITCOIN,
+        target=XRP,
+        amount="0.0125",
+        destination_address=XRP_ADDRESS,
+        destination_memo="7",
+        attempts=1,
+    )
+
+
+def test_an_order_travels_from_create_to_payout_through_real_processes(processes: Processes) -> None:
+    processes.start("scheduler")
+    processes.start("worker")
+    processes.api()
+    client = processes.client()
+    order = place(client, "order-1")
+
+    wait_until(lambda: client.order(order["id"])["final"], 40)
+
+    types = [event["type"] for event in client.order_events(order["id"]) if event["type"] != "order.updated"]
+    assert types[:2] == ["order.created", "order.awaiting_deposit"]
+    assert types[-1] == "order.completed"
+    record = processes.tool("orders", "show", order["id"], "--json")
+    assert sorted(record) == ["attempts", "deliveries", "events", "order"]
+    assert [attempt["outcome"] for attempt in record["attempts"]] == ["done"]
+    assert SANDBOX_KEYS[1] not in processes.logs()
+
+
+def test_every_part_ends_in_time_with_code_0_on_sigterm(processes: Processes) -> None:
+    parts = {name: processes.start(name) for name in ("scheduler", "worker")}
+    parts["api"] = processes.api()
+    wait_until(lambda: "worker.started" in processes.logs() and "scheduler.started" in processes.logs(), 30)
+    for process in parts.values():
+        process.terminate()
+    for name, process in parts.items():
+        assert process.wait(3 + 2) == 0, name
+
+
+def test_killing_the_api_inside_a_create_neither_loses_nor_doubles_the_order(
+    processes: Processes, gate: Gate, fast_world: World
+) -> None:
+    processes.start("scheduler")
+    processes.start("worker")
+    api = processes.api()
+    client = processes.client()
+    gate.closed = True
+
+    def place_in_vain() -> None:
+        with pytest.raises(requests.RequestException):
+            place(client, "order-1")
+
+    caller = threading.Thread(target=place_in_vain)
+    caller.start()
+    assert gate.reached.wait(20)
+    kill(api)
+    caller.join(20)
+    gate.closed = False
+    gate.opened.set()
+
+    processes.api()
+    order = place(client, "order-1")
+    assert order["status"] == "creating"
+    wait_until(lambda: client.order(order["id"])["status_reason"] == "create_in_doubt", 30)
+    assert place(client, "order-1")["id"] == order["id"]
+    assert len(fast_world.orders()) == 1
+    assert client.order(order["id"])["deposit"] is None
+
+
+def test_migrating_twice_at_once_is_safe(processes: Processes, backend: str, tmp_path: Path) -> None:
+    if backend == "sqlite":
+        processes.environ["DATABASE_URL"] = f"sqlite:///{tmp_path / 'fresh.db'}"
+    both = [processes.start("migrate"), processes.start("migrate")]
+    assert [process.wait(60) for process in both] == [0, 0], processes.logs()
+    with closing(
+        Database(processes.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://"))
+    ) as database:
+        assert database.migrated()
+
+
+def test_the_tools_need_no_running_part(processes: Processes) -> None:
+    processes.environ.pop("REDIS_URL")
+    made = processes.tool("keys", "create", "--name", "shop", "--client", "Shop Ltd", "--scopes", "orders", "--json")
+    assert sorted(made) == ["client", "key", "name", "scopes", "secret"]
+    assert made["client"] == "Shop Ltd"
+    processes.environ["SWAP_WEBHOOK_ALLOW_PRIVATE"] = "1"
+    hook = processes.tool("webhooks", "add", "--key", made["key"], "--url", "http://127.0.0.1:9/hook", "--json")
+    assert sorted(hook) == ["enabled", "id", "secret", "url"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["orders", "show", "ord_none"], 1, "ORDER_NOT_FOUND"),
+        (["keys", "create"], 2, "--name"),
+        (["keys", "create", "--name", "x", "--scopes", "all"], 1, "No such scope"),
+        (["no-such-command"], 2, "No such command"),
+    ],
+)
+def test_a_command_that_fails_says_why_and_exits_accordingly(
+    processes: Processes, arguments: list[str], code: int, said: str
+) -> None:
+    done = subprocess.run([*SWAP, *arguments], env=processes.environ, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_that_cannot_be_used_are_all_told_at_once_by_every_part() -> None:
+    environ = {"PATH": os.environ["PATH"], "UPSTREAM_RPS": "0", "SWAP_API_BIND": "nowhere", "REDIS_URL": "redis://x"}
+    for part in ("api", "worker", "scheduler", "up"):
+        done = subprocess.run([*SWAP, part], env=environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, part
+        assert "UPSTREAM_RPS" in done.stderr
+        assert "SWAP_API_BIND" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_part_without_redis_refuses_with_a_sentence(tmp_path: Path) -> None:
+    # The checkout's own var/ may belong to a service that runs right now.
+    if (ROOT / "var" / "redis.url").exists():
+        pytest.skip("an embedded Redis of this checkout is, or was, running")
+    environ = {"PATH": os.environ["PATH"], "DATABASE_URL": f"sqlite:///{tmp_path / 'swap.db'}"}
+    done = subprocess.run([*SWAP, "worker"], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "swap up" in done.stderr
+
+
+def test_up_runs_all_parts_and_stops_them_all(tmp_path: Path) -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'swap.db'}",
+        "SWAP_SECRET_KEYS": "a key for processes of at least 32 characters",
+        "SWAP_API_BIND": f"127.0.0.1:{free_port()}",
+    }
+    if (ROOT / "var" / "redis.url").exists():
+        pytest.skip("a service of this checkout is, or was, running: its Redis would be adopted")
+    with socket.socket() as taken:
+        if taken.connect_ex(("127.0.0.1", 8090)) == 0:
+            pytest.skip("something listens at the sandbox's own port")
+    with (tmp_path / "up.log").open("wb") as log:
+        up = subprocess.Popen([*SWAP, "up"], env=environ, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+    try:
+        wait_until(lambda: _status(f"http://{environ['SWAP_API_BIND']}/readyz") == 200, 60)
+        children = _children(up.pid)
+        assert len(children) >= 6
+        up.send_signal(signal.SIGINT)
+        assert up.wait(20) == 0
+    finally:
+        kill(up)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 10)
+
+
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_the_demo_walks_one_swap_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(tmp_path / "demo") == 0, capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "paid out" in shown
+    assert "make run" in shown
+
+
+def test_a_demo_that_fails_says_at_which_step_and_stops_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swap.demo.AMOUNT", "0.00000001")
+    assert run_demo(tmp_path / "demo") == 1
+    shown = capsys.readouterr().out
+    assert "Ask for a quote" in shown
+    assert "BELOW_MINIMUM" in shown or "amount" in shown
+
+
+def test_up_names_the_port_that_is_taken_and_starts_nothing(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        environ = {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'swap.db'}",
+            "SWAP_SECRET_KEYS": "a key for processes of at least 32 characters",
+            "REDIS_URL": "redis://127.0.0.1:1",
+            "SWAP_API_BIND": bind,
+        }
+        done = subprocess.run([*SWAP, "up"], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert bind in done.stderr and "SWAP_API_BIND" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refused_webhook_says_why(processes: Processes) -> None:
+    made = processes.tool("keys", "create", "--name", "shop", "--json")
+    command = [*SWAP, "webhooks", "add", "--key", made["key"], "--url", "http://127.0.0.1:9/hook"]
+    done = subprocess.run(command, env=processes.environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "url: " in done.stderr
+    assert "SWAP_WEBHOOK_ALLOW_PRIVATE" in done.stderr

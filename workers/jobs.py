@@ -1,0 +1,30 @@
+"""The jobs by which workers are rung; named by string in `swap.bell`. Ids in, nothing out, safe to run twice or never."""
+
+from __future__ import annotations
+
+from swap.wiring import Service
+
+_service: Service | None = None
+
+
+def serve_with(service: Service) -> None:
+    """Give the jobs of this process their parts."""
+    global _service
+    _service = service
+
+
+def service() -> Service:
+    assert _service is not None, "serve_with() comes first"
+    return _service
+
+
+def look(order_ids: list[str]) -> None:
+    service().watch.check_all(order_ids)
+
+
+def publish() -> None:
+    service().feed.publish()
+
+
+def deliver() -> None:
+    service().webhooks.deliver_due()

@@ -1,0 +1,80 @@
+"""A worker: takes jobs off the queues and runs them, one at a time; each job spreads its rows over threads itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
+from rq.serializers import JSONSerializer
+
+from swap.wiring import Service
+from workers import jobs
+
+log = structlog.get_logger()
+
+# While Redis is away a worker waits for it; the scheduler does the work meanwhile.
+_REDIS_PAUSE_SECONDS = 1.0
+# A Redis that hangs is noticed after about this long.
+_TTL_SECONDS = 60
+
+
+class _Worker(SimpleWorker):  # type: ignore[misc] # RQ's classes carry no types here
+    """Runs jobs in this process: they are many and short, and a fork for each would cost more than the work."""
+
+    max_connection_wait_time = 2.0
+    drain_seconds = 10.0
+    asked = False
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        type(self).asked = True
+        exit_after(self.drain_seconds)
+        # It notes the stop in Redis, and Redis may be away.
+        with contextlib.suppress(RedisError):
+            super().request_stop(signum, frame)
+
+
+def run(service: Service, queues: Sequence[str]) -> None:
+    """Work until SIGTERM or SIGINT; the job at hand has SWAP_DRAIN_SECONDS to finish. What it leaves is a lease that runs
+    out."""
+    jobs.serve_with(service)
+    _Worker.drain_seconds = service.settings.drain_seconds
+    log.info("worker.started", queues=list(queues))
+    assert service.settings.redis_url is not None
+    # RQ waits for jobs by its own, long timeout, and sets it on the whole pool of the connection it is given: the jobs
+    # keep theirs, or a Redis that hangs would hold up looks and deliveries that do not need it.
+    with contextlib.suppress(StopRequested), Redis.from_url(service.settings.redis_url) as redis:
+        _work(redis, queues)
+    log.info("worker.stopped")
+
+
+def _work(redis: Redis, queues: Sequence[str]) -> None:
+    while not _Worker.asked:
+        # RQ brings its own handlers while it works; between two tries there is nothing to finish.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        try:
+            names = [Queue(name, connection=redis, serializer=JSONSerializer) for name in queues]
+            worker = _Worker(names, connection=redis, serializer=JSONSerializer, worker_ttl=_TTL_SECONDS)
+            worker.work(with_scheduler=False, logging_level="WARNING")
+        except (RedisError, OSError) as error:
+            log.warning("worker.redis_away", error=type(error).__name__)
+        if not _Worker.asked:
+            time.sleep(_REDIS_PAUSE_SECONDS)
+
+
+def exit_after(seconds: float) -> None:
+    """End this process after that long, whatever it is doing."""
+    timer = threading.Timer(seconds, os._exit, args=(0,))
+    timer.daemon = True
+    timer.start()

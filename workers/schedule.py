@@ -1,0 +1,135 @@
+"""The scheduler: finds what is due in the database and rings for it. Any number of them may run; leases keep them apart.
+
+When ringing fails, because Redis is away, the scheduler runs the work itself on a few threads of its own: an outage of
+Redis costs delay, never an order, an event or a delivery.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from swap.bell import JOBS
+from swap.store import calls, clients, events, webhooks
+from swap.store import orders as rows
+from swap.watch import BATCH, QUEUED_SECONDS
+from swap.wiring import Service
+from workers.run import exit_after
+
+log = structlog.get_logger()
+
+_TICK_SECONDS = 1.0
+_HOUSEKEEPING_SECONDS = 600.0
+_CALLS_KEPT = timedelta(days=90)
+_CLAIM = 400
+
+
+class Scheduler:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        # As many orders are leased ahead of the workers as may be asked for while their leases hold.
+        askable = int(float(service.settings.upstream_rps) * QUEUED_SECONDS / BATCH)
+        self._look_jobs = min(max(1, askable), JOBS["look"][1])
+        self._pool = ThreadPoolExecutor(service.settings.fallback_threads, thread_name_prefix="fallback")
+        self._own_work: dict[str, bool] = {}
+        self._next_housekeeping = 0.0
+
+    def run(self) -> None:
+        """Tick until SIGTERM or SIGINT."""
+        stop = threading.Event()
+
+        def end(*_: object) -> None:
+            if not stop.is_set():
+                # From here on, since a tick may be waiting for a database that does not answer.
+                exit_after(self._service.settings.drain_seconds)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        log.info("scheduler.started")
+        tick = max(0.05, _TICK_SECONDS / float(self._service.settings.time_scale))
+        elapsed = 0.0
+        while not stop.is_set():
+            try:
+                self.tick()
+                if elapsed >= self._next_housekeeping:
+                    self.clean()
+                    self._next_housekeeping = elapsed + _HOUSEKEEPING_SECONDS
+            except SQLAlchemyError as error:
+                log.error("scheduler.database_away", error=type(error).__name__)
+            except Exception:
+                log.exception("scheduler.tick_broke")
+            stop.wait(tick)
+            elapsed += tick
+        self.close()
+        log.info("scheduler.stopped")
+
+    def close(self) -> None:
+        """Wait for work of our own that has begun."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def tick(self) -> None:
+        """Ring for everything that is due now."""
+        service = self._service
+        self._background("refresh", service.catalog.refresh_due)
+        self._background("orphans", service.resolver.watch_orphans)
+        self._ring_for_looks()
+        with service.database.read() as session:
+            unpublished = events.has_unpublished(session)
+            deliveries = webhooks.has_due(session, service.clock())
+        if unpublished:
+            # Publishing is short and everybody waits for it; the workers may be held up by a slow endpoint.
+            self._background("publish", service.feed.publish)
+        if deliveries and not service.bell.ring("deliver"):
+            self._background("deliver", service.webhooks.deliver_due)
+
+    def _ring_for_looks(self) -> None:
+        service = self._service
+        waiting = service.bell.waiting("look")
+        if waiting is None:
+            self._background("look", self._own_looks)
+            return
+        room = self._look_jobs - waiting
+        if room <= 0:
+            return
+        for batch in service.watch.claim_due(min(_CLAIM, room * BATCH)):
+            if not service.bell.ring("look", batch):
+                # Redis went away this moment. One batch is looked at here, the others are due again after their lease.
+                self._background("look", partial(service.watch.check_all, batch))
+
+    def _own_looks(self) -> None:
+        for batch in self._service.watch.claim_due(BATCH):
+            self._service.watch.check_all(batch)
+
+    def _background(self, name: str, work: Callable[[], object]) -> None:
+        """Run on a thread of our own, one of each kind at a time."""
+        if self._own_work.get(name):
+            return
+        self._own_work[name] = True
+
+        def run() -> None:
+            try:
+                work()
+            except SQLAlchemyError as error:
+                log.error("scheduler.database_away", work=name, error=type(error).__name__)
+            except Exception:
+                log.exception("scheduler.work_broke", work=name)
+            finally:
+                self._own_work[name] = False
+
+        self._pool.submit(run)
+
+    def clean(self) -> None:
+        """Forget what has served its time: used signatures, spent quotes, old calls."""
+        moment = self._service.clock()
+        with self._service.database.write() as session:
+            clients.forget_signatures(session, moment)
+            rows.forget_quotes(session, moment)
+            calls.forget_calls(session, moment - _CALLS_KEPT)
