@@ -1,0 +1,40 @@
+"""Rows, a module per noun. No behaviour.
+
+The database is the truth: due times, leases, deliveries and history are rows here; Redis only wakes people up.
+"""
+
+from swap.tables.catalog import CatalogState, InstrumentRow, PairRow
+from swap.tables.clients import ApiKey, Client, UsedSignature
+from swap.tables.columns import Json, Money, Row, Utc, iso, new_id
+from swap.tables.orders import Order, OrderAttempt, Orphan, SpentQuote, TransferRow, UpstreamRef
+from swap.tables.push import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint
+from swap.tables.upstream import Chore, Reconciliation, UpstreamCall, Watching
+
+__all__ = [
+    "ApiKey",
+    "CatalogState",
+    "Chore",
+    "Client",
+    "FeedHead",
+    "InstrumentRow",
+    "Json",
+    "Money",
+    "Order",
+    "OrderAttempt",
+    "OrderEvent",
+    "Orphan",
+    "PairRow",
+    "Reconciliation",
+    "Row",
+    "SpentQuote",
+    "TransferRow",
+    "UpstreamCall",
+    "UpstreamRef",
+    "UsedSignature",
+    "Utc",
+    "Watching",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "iso",
+    "new_id",
+]

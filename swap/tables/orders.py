@@ -1,0 +1,152 @@
+"""Orders, the attempts to create them upstream, and what the upstream calls them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from swap.tables.columns import Row
+
+
+class Order(Row):
+    """One swap. `version` rises with every write; `sequence` with every public event. Deposit details are write-once.
+
+    `request` is the caller's request as validated (it settles `client_order_id`); `rate` is what was quoted (the claimed
+    public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: all the upstream has told about this order so far.
+    `as_of`: when it was last looked at with success; `rung_at`: when the upstream's list last made it due.
+    """
+
+    __tablename__ = "orders"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"))
+    client_order_id: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    version: Mapped[int]
+    sequence: Mapped[int]
+
+    status: Mapped[str]
+    status_reason: Mapped[str | None]
+    status_before_review: Mapped[str | None]
+    status_changed_at: Mapped[datetime]
+
+    from_currency: Mapped[str]
+    from_network: Mapped[str]
+    to_currency: Mapped[str]
+    to_network: Mapped[str]
+    rate_mode: Mapped[str]
+    amount: Mapped[Decimal]
+    amount_to_get: Mapped[Decimal | None]
+    rate: Mapped[dict[str, Any]]
+    network_fee: Mapped[Decimal | None]
+    referrer_id: Mapped[str | None]
+    markup: Mapped[Decimal | None]
+
+    destination_address: Mapped[str]
+    destination_memo: Mapped[str | None]
+    refund_address: Mapped[str | None]
+    refund_memo: Mapped[str | None]
+
+    user_id: Mapped[str | None]
+    session_id: Mapped[str | None]
+    account_id: Mapped[str | None]
+    order_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
+
+    upstream_key: Mapped[str]
+    upstream_order_id: Mapped[str | None] = mapped_column(index=True)
+    upstream_state: Mapped[str | None]
+    deposit_kind: Mapped[str | None]
+    deposit_address: Mapped[str | None] = mapped_column(index=True)
+    deposit_memo: Mapped[str | None]
+    deposit_link: Mapped[str | None]
+    payable: Mapped[bool]
+    payable_reason: Mapped[str | None]
+    payable_until: Mapped[datetime | None]
+    confirmations_required: Mapped[int | None]
+
+    facts: Mapped[dict[str, Any]]
+    action_url: Mapped[str | None]
+    action_since: Mapped[datetime | None]
+
+    failures: Mapped[int]
+    as_of: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]
+    next_check_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    __table_args__ = (
+        UniqueConstraint("client_id", "client_order_id"),
+        Index("ix_orders_client_id_created_at_id", "client_id", "created_at", "id"),
+        Index("ix_orders_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+        Index("ix_orders_destination_address", "destination_address"),
+    )
+
+
+class OrderAttempt(Row):
+    """One try at the upstream's create, written before the call. `outcome`: null while it runs or when we died in it, then
+    done, refused, not_sent or unknown. `refs`: every id form the answer held; `answer`: the answer, redacted.
+    `absent_reads`: when the upstream's list was read and would have had to show the order, but did not."""
+
+    __tablename__ = "order_attempts"
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    upstream_key: Mapped[str]
+    sent_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    code: Mapped[str | None]
+    cause: Mapped[str | None]
+    http_status: Mapped[int | None]
+    refs: Mapped[list[Any]]
+    answer: Mapped[str | None]
+    absent_reads: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+
+
+class UpstreamRef(Row):
+    """Every id form the upstream ever used for an order of ours. The primary key is the proof of ownership."""
+
+    __tablename__ = "upstream_refs"
+    ref: Mapped[str] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
+
+
+class Orphan(Row):
+    """An order at the upstream that belongs to none of ours, or could not be proved to. `ref`: the id to ask with;
+    `refs`: all known; `order_id`: ours that may have made it; `deposit_seen_at`: money came in on it: somebody must act."""
+
+    __tablename__ = "orphans"
+    ref: Mapped[str] = mapped_column(primary_key=True)
+    refs: Mapped[list[Any]]
+    upstream_key: Mapped[str]
+    destination_address: Mapped[str | None]
+    amount: Mapped[Decimal | None]
+    order_id: Mapped[str | None]
+    seen_at: Mapped[datetime]
+    deposit_seen_at: Mapped[datetime | None]
+    next_check_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class TransferRow(Row):
+    """Deposits and payouts by transaction id, for looking orders up. Derived from `Order.facts` in the same write."""
+
+    __tablename__ = "transfers"
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    direction: Mapped[str]
+    amount: Mapped[Decimal | None]
+    tx_id: Mapped[str | None] = mapped_column(index=True)
+    confirmations: Mapped[int | None]
+    at: Mapped[datetime | None]
+
+
+class SpentQuote(Row):
+    """A quote makes one order. Kept until the quote would have expired anyway."""
+
+    __tablename__ = "spent_quotes"
+    quote: Mapped[str] = mapped_column(primary_key=True)
+    order_id: Mapped[str]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
