@@ -93,6 +93,7 @@ class UpstreamBudget:
         redis_clock: Callable[[], float] | None = None,
     ) -> None:
         self._take, self._cut = redis.register_script(_TAKE), redis.register_script(_CUT)
+        self._rate = redis.register_script(_STATE + "return text(rate)")
         self._rps = rps
         self._alone = LocalBucket(rps / 10, 1.0, monotonic)
         self._monotonic, self._sleep, self._redis_clock = monotonic, sleep, redis_clock
@@ -114,6 +115,18 @@ class UpstreamBudget:
             if self._monotonic() + wait > give_up:
                 raise RateLimited("Our own budget of requests to the upstream is spent.", retry_after=wait)
             self._sleep(wait)
+
+    def rate(self) -> float:
+        """Requests a second that may be spent now: what was learned, or this process' own share without Redis."""
+        rate = self._ask(self._rate, 0)
+        return self._rps / 10 if rate is None else rate
+
+    def left(self, remaining: int, reset: float | None) -> None:
+        """The upstream says how many requests it will still answer (X-RateLimit-Remaining), and in how many seconds it
+        begins to count anew. None left is a 429 that can be avoided: the rate is cut the same way, and where the new
+        count is further off than a second, nothing is sent until then."""
+        if remaining <= 0:
+            self._ask(self._cut, min(reset, _LONGEST_PAUSE) if reset is not None and reset > 1 else 0)
 
     def refused(self, retry_after: float | None) -> None:
         """The upstream answered 429: spend less from now on, and nothing for as long as it asked (seconds)."""

@@ -49,6 +49,11 @@ _REVERSAL = Plan("since_change", ((30 * _DAY, _DAY),))
 _NEVER = Plan("since_change", ())
 _CREATE = Plan("age", ((None, 30 * _SECOND),))
 
+# What waits to be announced by the upstream's list needs looks of its own only as a safeguard.
+_REST, _LONGEST_REST = 4, 30 * _MINUTE
+# What money on the move may take of a budget that is too small for all; the rest is for those that wait.
+_MOVING_SHARE = 0.75
+
 # `failed` is the plan for a failed order with a deposit; without one nothing can follow (`plan_for`).
 PLANS: Mapping[Status, Plan] = MappingProxyType(
     {
@@ -67,6 +72,43 @@ PLANS: Mapping[Status, Plan] = MappingProxyType(
         _S.REFUNDED: _NEVER,
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far the planned looks are spread out for want of budget: `moving` where money is on the move, held or under
+    review, `waiting` elsewhere; 1 is as planned. `listened`: changes are announced by the upstream's list (`swap.doorbell`),
+    so that looks may be rarer."""
+
+    moving: float = 1.0
+    waiting: float = 1.0
+    listened: bool = False
+
+    def every(self, status: Status, planned: timedelta) -> timedelta:
+        """The interval between two looks, from the planned one. Creates and doubts are never put off."""
+        if status in BEFORE_ADDRESS:
+            return planned
+        return rested(planned, self.listened) * (self.moving if is_moving(status) else self.waiting)
+
+
+AS_PLANNED = Pace()
+
+
+def rested(planned: timedelta, listened: bool) -> timedelta:
+    return min(_REST * planned, max(planned, _LONGEST_REST)) if listened else planned
+
+
+def is_moving(status: Status) -> bool:
+    """Whether somebody's money is with the upstream, or may be: on the move, held or under review."""
+    return status is not _S.AWAITING_DEPOSIT and status not in BEFORE_ADDRESS and PROFILES[status].final == "no"
+
+
+def pace(moving: float, waiting: float, capacity: float, *, listened: bool) -> Pace:
+    """The pace at which `capacity` looks a second suffice for the planned ones, `moving` and `waiting` a second."""
+    for_moving = max(_MOVING_SHARE * capacity, capacity - waiting)
+    left = max(capacity - min(moving, for_moving), capacity / 1e9)
+    return Pace(max(1.0, moving / for_moving), max(1.0, waiting / left), listened)
+
 
 # Waits after the 1st, 2nd, ... failed attempt; with the first attempt that makes eight, the last after about 28 hours.
 WEBHOOK_RETRIES: tuple[timedelta, ...] = (
@@ -105,6 +147,7 @@ def next_look(
     failures: int,
     rng: Random,
     scale: Decimal | float = 1,
+    pace: Pace = AS_PLANNED,
 ) -> timedelta | None:
     """How long to wait until the next look; None: no more looks.
 
@@ -116,6 +159,7 @@ def next_look(
     base = _base(status, age, since_change, deposit_seen)
     if base is None:
         return None
+    base = pace.every(status, base)
     # Doubling stops well before a number no timedelta can hold.
     doubled = base * 2 ** min(max(failures, 0), 16)
     return _spread(min(doubled, max(base, FAILURE_CAP)), rng, scale)
@@ -138,7 +182,7 @@ def lane(status: Status, age: timedelta) -> int:
     steps = _WAITING.steps
     if status is Status.AWAITING_DEPOSIT:
         return 2 + next(number for number, (until, _) in enumerate(steps) if until is None or age < until)
-    return 1 if PROFILES[status].final == "no" else 2 + len(steps)
+    return 1 if is_moving(status) else 2 + len(steps)
 
 
 def _spread(base: timedelta, rng: Random, scale: Decimal | float) -> timedelta:

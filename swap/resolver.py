@@ -137,12 +137,17 @@ class Resolver:
             if finding != "another's":
                 unproved.append(candidate)
 
-        age = self._clock() - first.sent_at
-        # Not without a list: what it shows must become an orphan, or nobody would ever look at it.
-        if age >= self._give_up and (listing is not None or age >= 2 * self._give_up):
-            self._finish_unconfirmed(order, last, unproved)
-        elif not unproved and listing is not None and self._absent(order, last, listing, upstream):
+        # Nothing unproved is in the list: it may be on the way to prove that the order is not there.
+        proving = listing is not None and not unproved
+        if proving and listing is not None and self._absent(order, last, listing, upstream):
             self._create_again(order, attempts)
+            return
+        age = self._clock() - first.sent_at
+        # Not without a list: what it shows must become an orphan, or nobody would ever look at it. Nor in the middle of a
+        # proof: we may have been away for most of the time.
+        undecided = listing is not None and not (proving and last.absent_reads)
+        if age >= 2 * self._give_up or (age >= self._give_up and undecided):
+            self._finish_unconfirmed(order, last, unproved)
         else:
             self._again(order_id)
 

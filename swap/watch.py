@@ -17,13 +17,14 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from swap import addresses, cadence
+from swap import addresses, cadence, doorbell
 from swap.bell import Bell
 from swap.catalog import Catalog
 from swap.checks import reply_problem
 from swap.creates import in_doubt
 from swap.errors import NotFound, OrderExpired, RateLimited, UpstreamError
 from swap.lifecycle import BEFORE_ADDRESS, Decision, Facts, Status, next_status
+from swap.pace import Pacer
 from swap.resolver import Resolver
 from swap.store import calls, events
 from swap.store import orders as rows
@@ -39,7 +40,7 @@ log = structlog.get_logger()
 BATCH = 8
 _ALERT_AFTER = 5
 # How long a claim holds, at SWAP_TIME_SCALE 1; never shorter than the work it guards, its wait in the queue included.
-LEASE = timedelta(seconds=180)
+LEASE = timedelta(seconds=60)
 QUEUED_SECONDS = 10.0
 
 
@@ -50,6 +51,7 @@ class Watch:
         upstream: UpstreamClient,
         catalog: Catalog,
         resolver: Resolver,
+        pacer: Pacer,
         bell: Bell,
         clock: Callable[[], datetime],
         rng: Random,
@@ -63,7 +65,7 @@ class Watch:
         work = self._look_seconds + create_timeout + QUEUED_SECONDS + 2
         self._lease = max(LEASE / float(scale), timedelta(seconds=work))
         self._database, self._upstream, self._catalog = database, upstream, catalog
-        self._resolver = resolver
+        self._resolver, self._pacer = resolver, pacer
         self._bell, self._clock, self._rng = bell, clock, rng
         self._rate_tolerance, self._scale = rate_tolerance, scale
 
@@ -173,6 +175,9 @@ class Watch:
             self._journal(session, moved, decision, before)
             if reply is not None and (facts != known or decision.status is not status or _differs(order, news)):
                 self._keep_call(session, order, reply, asked_at, now)
+            if facts.events != known.events:
+                new = [event for event in facts.events if event not in known.events]
+                doorbell.count(session, order, new, asked_at, self._upstream.offset_seconds)
         if moved.sequence != order.sequence:
             self._bell.ring("publish")
 
@@ -254,6 +259,7 @@ class Watch:
             failures=0,
             rng=self._rng,
             scale=self._scale,
+            pace=self._pacer.pace(),
         )
         return None if wait is None else now + wait
 
@@ -275,6 +281,7 @@ class Watch:
             failures=failures,
             rng=self._rng,
             scale=self._scale,
+            pace=self._pacer.pace(),
         )
         if failures == _ALERT_AFTER:
             log.error("watch.order_not_readable", order_id=order.id, failures=failures)

@@ -21,10 +21,12 @@ from swap.buckets import SharedBucket
 from swap.budget import UpstreamBudget
 from swap.catalog import Catalog
 from swap.creates import CreateRules, Creates
+from swap.doorbell import Doorbell
 from swap.errors import ConfigurationError, RateLimited
 from swap.feed import Feed
 from swap.keys import Keys
 from swap.orders import Orders
+from swap.pace import Pacer
 from swap.quotes import Quotes
 from swap.resolver import Resolver
 from swap.settings import Settings
@@ -55,6 +57,8 @@ class Service:
     quotes: Quotes
     orders: Orders
     resolver: Resolver
+    pacer: Pacer
+    doorbell: Doorbell
     watch: Watch
     feed: Feed
     webhooks: Webhooks
@@ -106,6 +110,8 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         breaker.after(call.outcome)
         if call.status == 429:
             budget.refused(call.retry_after)
+        elif call.requests_left is not None:
+            budget.left(*call.requests_left)
         keep_call(database, call)
 
     def client(public_key: str, secret_key: str) -> UpstreamClient:
@@ -144,10 +150,12 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         referrer_id=settings.upstream_referrer_id,
         rate_max_age=settings.rate_max_age,
     )
+    upstreams = {upstream.public_key: upstream, **old_upstreams}
+    pacer = Pacer(database, budget, clock, scale=settings.time_scale)
     creates = Creates(database, upstream, catalog, bell, clock, rules, rng)
     resolver = Resolver(
         database,
-        {upstream.public_key: upstream, **old_upstreams},
+        upstreams,
         creates,
         clock,
         terms_stand=quotes.still_stand,
@@ -167,11 +175,16 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         quotes=quotes,
         orders=Orders(database, upstream, catalog, quotes, creates, clock, rules),
         resolver=resolver,
+        pacer=pacer,
+        doorbell=Doorbell(
+            database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale
+        ),
         watch=Watch(
             database,
             upstream,
             catalog,
             resolver,
+            pacer,
             bell,
             clock,
             rng,
@@ -197,7 +210,7 @@ def keep_call(database: Database, call: Call) -> None:
         return
     with database.write() as session:
         kept = asdict(call)
-        del kept["retry_after"]
+        del kept["retry_after"], kept["requests_left"]
         calls.add_call(session, **kept)
 
 

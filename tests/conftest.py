@@ -109,13 +109,19 @@ def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -
         return f"sqlite:///{path}"
     url: str = request.getfixturevalue("postgres_url")
     engine = create_engine(url)
-    keep = {"catalog_state", "feed_head"}
+    keep = {"catalog_state", "feed_head", "watching"}
     with engine.begin() as connection:
         # DELETE: on tables with a handful of rows it is ten times faster than TRUNCATE.
         for table in reversed(Row.metadata.sorted_tables):
             if table.name not in keep:
                 connection.execute(table.delete())
         connection.execute(text("UPDATE feed_head SET position = 0"))
+        connection.execute(
+            text(
+                "UPDATE watching SET moving = 1, waiting = 1, planned = 0, list_state = 'learning', list_reason = NULL,"
+                " list_until = NULL, list_began_at = NULL, counted = 0, announced = 0"
+            )
+        )
         connection.execute(
             text("UPDATE catalog_state SET version = 0, failures = 0, fetched_at = NULL, next_refresh_at = 'epoch'")
         )

@@ -183,6 +183,41 @@ def test_an_upstream_that_allows_seven_a_second_gets_six_to_seven(redis: Redis) 
     assert refused / sum(asked[s] for s in settled) < 0.05
 
 
+def test_an_upstream_that_counts_down_for_us_is_never_asked_too_often(redis: Redis) -> None:
+    """X-RateLimit-Remaining: 0 is as good as a 429, and costs nothing."""
+    time = Time()
+    budget = budget_of(redis, time, 20)
+    asked = Counter[int]()
+    end = time.now + 300
+    while time.now < end:
+        budget.take("read", 60)
+        asked[int(time.now)] += 1
+        budget.left(7 - asked[int(time.now)], 1)
+    settled = sorted(asked)[120:-1]
+    assert 6 <= sum(asked[s] for s in settled) / len(settled) <= 7
+    assert sum(asked[s] > 7 for s in settled) / len(settled) < 0.05
+
+
+def test_a_count_that_begins_anew_in_a_while_is_waited_for(redis: Redis) -> None:
+    time = Time()
+    budget = budget_of(redis, time, 20)
+    spend(budget, time, 10)
+    budget.left(3, 40)
+    budget.take("create", 5)
+    budget.left(0, 40)
+    with pytest.raises(RateLimited) as caught:
+        budget.take("create", 5)
+    assert caught.value.retry_after == pytest.approx(40, abs=0.1)
+
+
+def test_the_rate_that_may_be_spent_now_can_be_read(redis: Redis) -> None:
+    time = Time()
+    budget = budget_of(redis, time, 20)
+    assert budget.rate() == pytest.approx(5)
+    spend(budget, time, 120)
+    assert budget.rate() == pytest.approx(20)
+
+
 def test_a_pause_the_upstream_asks_for_is_kept_by_everybody(redis: Redis) -> None:
     time = Time()
     one, other = budget_of(redis, time, 20), budget_of(redis, time, 20)

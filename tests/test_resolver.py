@@ -307,3 +307,25 @@ def test_an_order_in_doubt_ends_even_when_public_info_never_answers(
         clock.advance(60)
     assert shop.api.order(order_id)["status_reason"] == "create_unconfirmed"
     assert [orphan["upstream_order_id"] for orphan in service.support.orphans()] == [str(world.orders()[0].number)]
+
+
+def test_a_proof_of_absence_that_has_begun_is_brought_to_its_end_after_ten_minutes(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    """The resolver may have been away for most of them. Nobody has to search for an order that is proved not to be."""
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(timedelta(minutes=9, seconds=55))
+    reads(service, clock, order_id)
+    order = shop.api.order(order_id)
+    assert (order["status"], order["status_reason"]) == ("failed", "create_absent"), "its rate is too old by now"
+    assert world.orders() == []
+
+
+def test_a_proof_of_absence_does_not_go_on_for_ever(shop: Shop, world: World, service: Service, clock: Clock) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(timedelta(minutes=9, seconds=55))
+    look(service, order_id)
+    clock.advance(timedelta(minutes=11))
+    look(service, order_id)
+    order = shop.api.order(order_id)
+    assert (order["status"], order["status_reason"]) == ("failed", "create_unconfirmed")

@@ -49,6 +49,7 @@ def run(service: Service, queues: Sequence[str]) -> None:
     out."""
     jobs.serve_with(service)
     _Worker.drain_seconds = service.settings.drain_seconds
+    _end_at_once()
     log.info("worker.started", queues=list(queues))
     assert service.settings.redis_url is not None
     # RQ waits for jobs by its own, long timeout, and sets it on the whole pool of the connection it is given: the jobs
@@ -60,9 +61,7 @@ def run(service: Service, queues: Sequence[str]) -> None:
 
 def _work(redis: Redis, queues: Sequence[str]) -> None:
     while not _Worker.asked:
-        # RQ brings its own handlers while it works; between two tries there is nothing to finish.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: sys.exit(0))
+        _end_at_once()
         try:
             names = [Queue(name, connection=redis, serializer=JSONSerializer) for name in queues]
             worker = _Worker(names, connection=redis, serializer=JSONSerializer, worker_ttl=_TTL_SECONDS)
@@ -71,6 +70,12 @@ def _work(redis: Redis, queues: Sequence[str]) -> None:
             log.warning("worker.redis_away", error=type(error).__name__)
         if not _Worker.asked:
             time.sleep(_REDIS_PAUSE_SECONDS)
+
+
+def _end_at_once() -> None:
+    """On SIGTERM and SIGINT. RQ brings its own handlers while it works; before and between there is nothing to finish."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 def exit_after(seconds: float) -> None:

@@ -80,6 +80,8 @@ class Scheduler:
         service = self._service
         self._background("refresh", service.catalog.refresh_due)
         self._background("orphans", service.resolver.watch_orphans)
+        self._background("pace", service.pacer.set_due)
+        self._background("list", service.doorbell.ring_due)
         self._ring_for_looks()
         with service.database.read() as session:
             unpublished = events.has_unpublished(session)

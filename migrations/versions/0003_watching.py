@@ -28,7 +28,9 @@ def upgrade():
     watching = op.create_table(
         "watching",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("stretch", swap.tables.Money(), nullable=False),
+        sa.Column("moving", swap.tables.Money(), nullable=False),
+        sa.Column("waiting", swap.tables.Money(), nullable=False),
+        sa.Column("planned", swap.tables.Money(), nullable=False),
         sa.Column("list_state", sa.Text(), nullable=False),
         sa.Column("list_reason", sa.Text(), nullable=True),
         sa.Column("list_until", swap.tables.Utc(), nullable=True),
@@ -37,7 +39,12 @@ def upgrade():
         sa.Column("announced", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_watching")),
     )
-    op.execute(watching.insert().values(id=1, stretch=Decimal(1), list_state="learning", counted=0, announced=0))
+    one, none = Decimal(1), Decimal(0)
+    op.execute(
+        watching.insert().values(
+            id=1, moving=one, waiting=one, planned=none, list_state="learning", counted=0, announced=0
+        )
+    )
     op.create_table(
         "reconciliations",
         sa.Column("id", sa.Text(), nullable=False),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
 from swap.tables import Chore
+
+
+def is_due(session: Session, name: str, now: datetime) -> bool:
+    """Whether it is worth trying to claim it: a read, so that the many who ask write nothing."""
+    at = session.scalar(select(Chore.next_at).where(Chore.name == name))
+    return at is None or at <= now
 
 
 def claim(session: Session, name: str, now: datetime, until: datetime) -> bool:

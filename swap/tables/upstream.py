@@ -38,15 +38,16 @@ class Chore(Row):
 
 
 class Watching(Row):
-    """One row: how the fleet watches. `stretch`: by how much all looks are spread out, since more orders are open than the
-    budget can look at as often as planned; 1 is not at all. The rest is the list as a doorbell (`swap.doorbell`):
-    `list_state` learning, trusted or off (then `list_reason`, and `list_until` for how long); `list_began_at`: when the last
-    good read of the list began; of `counted` changes it could have announced, it `announced` so many before a look found
-    them."""
+    """One row: how the fleet watches. `moving` and `waiting`: the pace (`swap.cadence.Pace`); `planned`: looks a second as
+    planned. The rest is the list as a doorbell (`swap.doorbell`): `list_state` learning, trusted or off (then
+    `list_reason`, and `list_until` for how long); `list_began_at`: when the last good read of the list began; of `counted`
+    changes it could have announced, it `announced` so many before a look found them."""
 
     __tablename__ = "watching"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    stretch: Mapped[Decimal]
+    moving: Mapped[Decimal]
+    waiting: Mapped[Decimal]
+    planned: Mapped[Decimal]
     list_state: Mapped[str]
     list_reason: Mapped[str | None]
     list_until: Mapped[datetime | None]

@@ -26,7 +26,7 @@ from swap.signing import sign_v2
 from swap.upstream.clock import UpstreamClock
 from swap.upstream.fields import parse_json, string
 from swap.upstream.journal import Call, excerpt
-from swap.upstream.refusals import Problem, classify, judge_create, read_problem, retry_after
+from swap.upstream.refusals import Problem, classify, judge_create, read_problem, requests_left, retry_after
 from swap.upstream.replies import OrderReply
 from swap.upstream.transport import Answer, Transport
 
@@ -334,6 +334,7 @@ class Exchange:
             response_body=excerpt(answer.body, secrets) if answer else None,
             at=datetime.fromtimestamp(record.at, UTC),
             retry_after=retry_after(answer.headers) if answer else None,
+            requests_left=requests_left(answer.headers) if answer else None,
         )
         try:
             self._on_call(call)

@@ -16,6 +16,7 @@ class Call:
 
     `outcome`: "OK" or the code of the error. `request_body`: for a GET, its query. Both bodies are redacted and at most
     4 kB. `at`: when the attempt began, our clock, aware UTC. `retry_after`: seconds, where the answer asked for a pause.
+    `requests_left`: see `swap.upstream.refusals.requests_left`.
     """
 
     endpoint: str
@@ -30,6 +31,7 @@ class Call:
     response_body: str | None
     at: datetime
     retry_after: float | None = None
+    requests_left: tuple[int, float | None] | None = None
 
 
 def excerpt(body: object, secrets: Iterable[str] = ()) -> str | None:

@@ -44,6 +44,9 @@ _SAYING_NOTHING = {"ERR_HTTP", "ERROR", "ERR", "FAIL", "FAILED"}
 _UNAVAILABLE = {408, 424}
 _FIELDS: tuple[Literal["memo", "address"], ...] = ("memo", "address")
 _LONGEST_RETRY_AFTER = 3600.0
+_LEFT_HEADERS = ("X-RateLimit-Remaining", "RateLimit-Remaining")
+_RESET_HEADERS = ("X-RateLimit-Reset", "RateLimit-Reset")
+_CAN_ONLY_BE_A_TIME = 1_000_000_000
 
 _AUTH = re.compile(r"signature|api[\s_-]?key|x-api-", re.IGNORECASE)
 _EXPIRED = re.compile(r"\bexpired\b", re.IGNORECASE)
@@ -122,6 +125,22 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return float(min(max(seconds, Decimal(0)), Decimal(int(_LONGEST_RETRY_AFTER))))
+
+
+def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None:
+    """How many more requests will be answered, and in how many seconds the count begins anew, from X-RateLimit-Remaining
+    and -Reset (or without the X-); None when nothing is told. A reset that can only be a Unix time is measured against
+    the answer's own Date. No evidence says that the upstream sends these (UPSTREAM.md section 1)."""
+    left = next((number(headers[name]) for name in _LEFT_HEADERS if name in headers), None)
+    if left is None:
+        return None
+    reset = next((number(headers[name]) for name in _RESET_HEADERS if name in headers), None)
+    if reset is not None and reset > _CAN_ONLY_BE_A_TIME:
+        try:
+            reset -= Decimal(str(parsedate_to_datetime(headers.get("Date", "")).timestamp()))
+        except (ValueError, TypeError):
+            reset = None
+    return int(min(max(left, Decimal(0)), Decimal(1_000_000))), None if reset is None else max(0.0, float(reset))
 
 
 def classify(problem: Problem, endpoint: str, excerpt: str | None = None) -> UpstreamError:

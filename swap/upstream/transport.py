@@ -287,7 +287,8 @@ def _read(response: requests.Response, max_bytes: int) -> bytes:
     for chunk in response.iter_content(65_536):
         content += chunk
         if len(content) > max_bytes:
-            raise Malformed(f"an answer of more than {max_bytes} bytes", status=response.status_code)
+            message = f"an answer of more than {max_bytes} bytes"
+            raise Malformed(message, status=response.status_code, cause="too_large")
     return bytes(content)
 
 
