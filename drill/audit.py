@@ -12,9 +12,6 @@ from drill.truth import Upstream, fingerprint, moment, seconds
 from drill.wants import Record
 
 FAILED_SHARE = 0.05
-# Of few orders chance alone may spoil more: an order whose public-info never names a memo, among others like it, cannot be
-# adopted by anybody, and such are one or two in a hundred under the chaos profile.
-_FAILED_OF_FEW = 5
 _BEFORE_ADDRESS = "creating"
 # A client's clock, ours and the upstream's are one here; what is left is the time between writing an attempt and sending it.
 _CLOCK_SLACK = 1.0
@@ -261,11 +258,20 @@ def failed_share(e: Evidence) -> Check:
             failed.append(f"{order_id} ({order['status_reason']})")
             reasons[str(order["status_reason"])] += 1
     share = len(failed) / max(1, len(e.all_orders))
-    few = len(failed) <= _FAILED_OF_FEW and e.plan.small
+    hopeless = _hopeless(e)
     check.figure = f"{share:.1%}" + "".join(f", {reason}: {count}" for reason, count in reasons.most_common())
-    if share >= FAILED_SHARE and not few:
+    check.figure += f"; {hopeless} upstream orders nobody could confirm" if hopeless else ""
+    # Of few orders chance alone can make too many hopeless.
+    counted = len(failed) - (hopeless if e.plan.small else 0)
+    if counted >= FAILED_SHARE * len(e.all_orders):
         check.violations = failed
     return check
+
+
+def _hopeless(e: Evidence) -> int:
+    """Upstream orders whose create was never answered, and whose public-info never says where to pay: nobody could be told."""
+    traits = e.faults.get("orders", {})
+    return sum(1 for up in e.truth if not up.answered and "order.bare_info" in traits.get(up.ids[0], {}))
 
 
 def doubts(e: Evidence) -> Check:
