@@ -269,7 +269,7 @@ def failed_share(e: Evidence) -> Check:
 
 
 def _hopeless(e: Evidence) -> int:
-    """Upstream orders whose create was never answered, and whose public-info never says where to pay: nobody could be told."""
+    """Upstream orders whose create was not answered and whose public-info never says where to pay: nobody could be told."""
     traits = e.faults.get("orders", {})
     return sum(1 for up in e.truth if not up.answered and "order.bare_info" in traits.get(up.ids[0], {}))
 

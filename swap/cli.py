@@ -158,6 +158,23 @@ def migrate() -> None:
     Database(_settings().database_url).migrate()
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True)
+def doctor(as_json: bool) -> None:
+    """Check database, Redis, catalog, clock and the upstream key pair, which must belong to this service alone.
+
+    Exit 1 when something is bad."""
+    from swap.wiring import doctor as doctor_of
+
+    findings = list(doctor_of(_service()).examine())
+    if as_json:
+        _show({"findings": [finding._asdict() for finding in findings]}, as_json)
+    else:
+        for finding in findings:
+            click.echo(f"{finding.state:4}  {finding.part:9}  {finding.said}")
+    sys.exit(any(finding.state == "bad" for finding in findings))
+
+
 @main.group()
 def keys() -> None:
     """API keys of product backends."""
@@ -251,10 +268,11 @@ def _service() -> Any:
     from swap.wiring import build, complete, known_secrets
 
     settings = _settings()
-    if settings.redis_url is None:
-        # Never connected to: these tools ring for nobody.
-        settings = replace(settings, redis_url="redis://127.0.0.1:1")
-    settings = complete(settings)
+    try:
+        settings = complete(settings)
+    except ConfigurationError:
+        # Nothing answers there; most tools ring for nobody.
+        settings = complete(replace(settings, redis_url="redis://127.0.0.1:1"))
     logs.configure("WARNING", known_secrets(settings), part="cli")
     return build(settings)
 

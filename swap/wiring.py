@@ -21,6 +21,7 @@ from swap.buckets import SharedBucket
 from swap.budget import UpstreamBudget
 from swap.catalog import Catalog
 from swap.creates import CreateRules, Creates
+from swap.doctor import Doctor
 from swap.doorbell import Doorbell
 from swap.errors import ConfigurationError, RateLimited
 from swap.feed import Feed
@@ -201,6 +202,25 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         support=Support(database),
         clock=clock,
     )
+
+
+def doctor(service: Service) -> Doctor:
+    """Its second client signs with a secret that is wrong in one bit, and leaves budget and breaker alone: what it is
+    refused with says nothing about the upstream."""
+    settings = service.settings
+    secret = settings.upstream_secret_key
+    forged = UpstreamClient(
+        settings.upstream_url,
+        settings.upstream_public_key,
+        secret[:-1] + chr(ord(secret[-1]) ^ 1),
+        user_agent=settings.upstream_user_agent,
+        proxy=settings.upstream_proxy,
+        read_timeout=settings.upstream_read_timeout,
+        create_timeout=settings.upstream_create_timeout,
+        clock=lambda: service.clock().timestamp(),
+        rng=Random(),  # noqa: S311 - spreads retries, protects nothing
+    )
+    return Doctor(service.database, service.bell, service.catalog, service.upstream, forged, service.clock)
 
 
 def keep_call(database: Database, call: Call) -> None:

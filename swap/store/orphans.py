@@ -53,6 +53,11 @@ def orphans(session: Session) -> Sequence[Orphan]:
     return session.scalars(select(Orphan).order_by(Orphan.seen_at, Orphan.ref)).all()
 
 
+def known(session: Session, refs: Sequence[str]) -> set[str]:
+    """Which of these upstream ids are those of orphans, by the id they are asked with."""
+    return set(session.scalars(select(Orphan.ref).where(Orphan.ref.in_(refs))))
+
+
 def claim_due(session: Session, now: datetime, lease: timedelta) -> Orphan | None:
     """Lease the orphan that is due longest, if any is."""
     due = select(Orphan).where(Orphan.next_check_at <= now).order_by(Orphan.next_check_at).limit(1)

@@ -1,0 +1,69 @@
+"""What `swap doctor` tells about an installation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import delete
+
+from swap.settings import Settings
+from swap.tables import UpstreamRef
+from swap.wiring import Service, doctor
+from tests.conftest import Shop
+from tests.scripted_upstream import reply, serving
+from tests.watching import place
+
+
+def findings(service: Service) -> dict[str, tuple[str, str]]:
+    return {finding.part: (finding.state, finding.said) for finding in doctor(service).examine()}
+
+
+def test_a_sound_installation_is_found_sound(service: Service, shop: Shop) -> None:
+    place(shop)
+    found = findings(service)
+    assert {state for state, _ in found.values()} == {"ok"}
+    assert found["upstream"][1] == "lists 1 orders of this key"
+    assert found["signature"][1] == "a good signature is accepted, a wrong one refused"
+
+
+def test_orders_that_another_program_made_with_our_key_are_reported(service: Service, shop: Shop) -> None:
+    place(shop)
+    with service.database.write() as session:
+        session.execute(delete(UpstreamRef))  # as if we had never made it
+    state, said = findings(service)["key"]
+    assert state == "warn"
+    assert "1 orders were made with this key and are not known here" in said
+
+
+def test_an_upstream_that_checks_no_signature_is_found_out(
+    service: Service, other_service: Callable[..., Service]
+) -> None:
+    """A list that answers whoever asks proves nothing about the key pair."""
+    with serving(reply(200, []), reply(200, [])) as upstream:
+        blind = other_service(upstream_url=upstream.url)
+        assert findings(blind)["signature"][0] == "bad"
+
+
+def test_a_wrong_key_pair_and_a_database_without_its_tables_are_bad_and_end_with_code_1(
+    settings: Settings, tmp_path: Path
+) -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": f"sqlite:///{tmp_path}/empty.db",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "UPSTREAM_URL": settings.upstream_url,
+        "UPSTREAM_PUBLIC_KEY": settings.upstream_public_key,
+        "UPSTREAM_SECRET_KEY": "sk_sandbox_wrong",
+        "SWAP_SECRET_KEYS": "a key for tests of at least 32 characters",
+    }
+    command = [str(Path(sys.executable).with_name("swap")), "doctor", "--json"]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1, ended.stderr
+    states = {finding["part"]: finding["state"] for finding in json.loads(ended.stdout)["findings"]}
+    assert states == {"database": "bad", "redis": "warn", "upstream": "bad"}
+    assert "sk_sandbox_wrong" not in ended.stdout + ended.stderr
