@@ -38,6 +38,14 @@ class Scheduler:
         askable = int(float(service.settings.upstream_rps) * QUEUED_SECONDS / BATCH)
         self._look_jobs = min(max(1, askable), JOBS["look"][1])
         self._pool = ThreadPoolExecutor(service.settings.fallback_threads, thread_name_prefix="fallback")
+        # One thread each for what may hang on the upstream, so that it holds up nothing that need not ask it.
+        self._chores: dict[str, Callable[[], object]] = {
+            "refresh": service.catalog.refresh_due,
+            "orphans": service.resolver.watch_orphans,
+            "pace": service.pacer.set_due,
+            "list": service.doorbell.ring_due,
+        }
+        self._chore_pool = ThreadPoolExecutor(len(self._chores), thread_name_prefix="chore")
         self._own_work: dict[str, bool] = {}
         self._next_housekeeping = 0.0
 
@@ -73,15 +81,14 @@ class Scheduler:
 
     def close(self) -> None:
         """Wait for work of our own that has begun."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._chore_pool):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> None:
         """Ring for everything that is due now."""
         service = self._service
-        self._background("refresh", service.catalog.refresh_due)
-        self._background("orphans", service.resolver.watch_orphans)
-        self._background("pace", service.pacer.set_due)
-        self._background("list", service.doorbell.ring_due)
+        for name, work in self._chores.items():
+            self._background(name, work, self._chore_pool)
         self._ring_for_looks()
         with service.database.read() as session:
             unpublished = events.has_unpublished(session)
@@ -110,7 +117,7 @@ class Scheduler:
         for batch in self._service.watch.claim_due(BATCH):
             self._service.watch.check_all(batch)
 
-    def _background(self, name: str, work: Callable[[], object]) -> None:
+    def _background(self, name: str, work: Callable[[], object], pool: ThreadPoolExecutor | None = None) -> None:
         """Run on a thread of our own, one of each kind at a time."""
         if self._own_work.get(name):
             return
@@ -126,7 +133,7 @@ class Scheduler:
             finally:
                 self._own_work[name] = False
 
-        self._pool.submit(run)
+        (pool or self._pool).submit(run)
 
     def clean(self) -> None:
         """Forget what has served its time: used signatures, spent quotes, old calls."""
