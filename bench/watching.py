@@ -150,7 +150,7 @@ class Simulation:
             if self.now > start:
                 measured += 1
                 listened += self.pace.listened
-                stretched += max(self.pace.moving, self.pace.waiting)
+                stretched += max(self.pace.moving, self.pace.fresh, self.pace.aged)
         ended = max(1, self.ended)
         cuts = statistics.quantiles(self.delays, n=20)
         return Result(
@@ -213,7 +213,7 @@ class Simulation:
         if happened > order.found:
             newest = order.changes[happened - 1][0]
             self.delays += [self.now - at for at, _ in order.changes[order.found : happened]]
-            if newest < self.list_began and newest > order.looked_at:
+            if order.looked_at < newest < self.list_began - doorbell.EVERY.total_seconds():
                 self.counted += 1
                 self.announced += order.rung_at >= newest
             order.found, (order.changed_at, order.status) = happened, order.changes[happened - 1]
@@ -240,12 +240,13 @@ class Simulation:
                 self.off_until = self.now + doorbell.OFF_FOR.total_seconds()
 
     def _set_pace(self) -> None:
-        sums = {True: 0.0, False: 0.0}
+        sums: dict[cadence.Tier, float] = {"moving": 0.0, "fresh": 0.0, "aged": 0.0}
         some = self.dice.sample(list(self.open.values()), min(_SAMPLE, len(self.open)))
         for order in some:
+            age = timedelta(seconds=self.now - order.born)
             every = cadence.next_look(
                 order.status,
-                age=timedelta(seconds=self.now - order.born),
+                age=age,
                 since_change=timedelta(seconds=self.now - order.changed_at),
                 deposit_seen=order.found > 0,
                 failures=0,
@@ -253,8 +254,8 @@ class Simulation:
                 pace=Pace(listened=self.trusted),
             )
             assert every is not None
-            sums[cadence.is_moving(order.status)] += len(self.open) / len(some) / every.total_seconds()
-        self.pace = cadence.pace(sums[True], sums[False], pace.LOOKS_SHARE * RPS, listened=self.trusted)
+            sums[cadence.tier(order.status, age)] += len(self.open) / len(some) / every.total_seconds()
+        self.pace = cadence.pace(sums, pace.LOOKS_SHARE * RPS, listened=self.trusted)
 
 
 class _Even(random.Random):
@@ -277,4 +278,4 @@ def run() -> None:
                 *(f"{size:,}", heard, f"{found.requests_per_order:.1f}", f"{found.looks_per_order:.1f}"),
                 *(f"{found.median:.1f}", f"{found.p95:.1f}", f"{found.worst:.0f}", f"x {found.stretch:.1f}"),
             )
-    Console().print(table)
+    Console(width=120).print(table)

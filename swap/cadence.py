@@ -13,6 +13,7 @@ from typing import Literal
 from swap.lifecycle import BEFORE_ADDRESS, PROFILES, Status
 
 JITTER = 0.2
+Tier = Literal["moving", "fresh", "aged"]
 FAILURE_CAP = timedelta(hours=1)
 
 _S = Status
@@ -51,8 +52,9 @@ _CREATE = Plan("age", ((None, 30 * _SECOND),))
 
 # What waits to be announced by the upstream's list needs looks of its own only as a safeguard.
 _REST, _LONGEST_REST = 4, 30 * _MINUTE
-# What money on the move may take of a budget that is too small for all; the rest is for those that wait.
-_MOVING_SHARE = 0.75
+FRESH_FOR = _HOUR
+# Of a budget that is too small for all, the most urgent first.
+_SHARES: Mapping[Tier, float] = MappingProxyType({"moving": 0.5, "fresh": 0.3, "aged": 0.2})
 
 # `failed` is the plan for a failed order with a deposit; without one nothing can follow (`plan_for`).
 PLANS: Mapping[Status, Plan] = MappingProxyType(
@@ -76,19 +78,20 @@ PLANS: Mapping[Status, Plan] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How far the planned looks are spread out for want of budget: `moving` where money is on the move, held or under
-    review, `waiting` elsewhere; 1 is as planned. `listened`: changes are announced by the upstream's list (`swap.doorbell`),
-    so that looks may be rarer."""
+    """How far the planned looks are spread out for want of budget, by tier; 1 is as planned. `listened`: changes are
+    announced by the upstream's list (`swap.doorbell`), so that looks may be rarer."""
 
     moving: float = 1.0
-    waiting: float = 1.0
+    fresh: float = 1.0
+    aged: float = 1.0
     listened: bool = False
 
-    def every(self, status: Status, planned: timedelta) -> timedelta:
+    def every(self, status: Status, age: timedelta, planned: timedelta) -> timedelta:
         """The interval between two looks, from the planned one. Creates and doubts are never put off."""
         if status in BEFORE_ADDRESS:
             return planned
-        return rested(planned, self.listened) * (self.moving if is_moving(status) else self.waiting)
+        factor: float = getattr(self, tier(status, age))
+        return rested(planned, self.listened) * factor
 
 
 AS_PLANNED = Pace()
@@ -98,16 +101,24 @@ def rested(planned: timedelta, listened: bool) -> timedelta:
     return min(_REST * planned, max(planned, _LONGEST_REST)) if listened else planned
 
 
-def is_moving(status: Status) -> bool:
-    """Whether somebody's money is with the upstream, or may be: on the move, held or under review."""
-    return status is not _S.AWAITING_DEPOSIT and status not in BEFORE_ADDRESS and PROFILES[status].final == "no"
+def tier(status: Status, age: timedelta) -> Tier:
+    """What an order is put off with: money that is on the move, held or under review; a deposit that may come any moment;
+    all others."""
+    if status is not _S.AWAITING_DEPOSIT and PROFILES[status].final == "no":
+        return "moving"
+    return "fresh" if status is _S.AWAITING_DEPOSIT and age < FRESH_FOR else "aged"
 
 
-def pace(moving: float, waiting: float, capacity: float, *, listened: bool) -> Pace:
-    """The pace at which `capacity` looks a second suffice for the planned ones, `moving` and `waiting` a second."""
-    for_moving = max(_MOVING_SHARE * capacity, capacity - waiting)
-    left = max(capacity - min(moving, for_moving), capacity / 1e9)
-    return Pace(max(1.0, moving / for_moving), max(1.0, waiting / left), listened)
+def pace(planned: Mapping[Tier, float], capacity: float, *, listened: bool) -> Pace:
+    """The pace at which `capacity` looks a second suffice for the `planned` ones, each tier's a second. Every tier gets its
+    share of the capacity if it needs it; what others leave goes to the most urgent first."""
+    given = {name: min(planned[name], share * capacity) for name, share in _SHARES.items()}
+    for name in _SHARES:
+        left = max(0.0, capacity - sum(given.values()))
+        given[name] += min(planned[name] - given[name], left)
+    return Pace(
+        **{name: max(1.0, planned[name] / given[name]) if given[name] else 1.0 for name in _SHARES}, listened=listened
+    )
 
 
 # Waits after the 1st, 2nd, ... failed attempt; with the first attempt that makes eight, the last after about 28 hours.
@@ -159,7 +170,7 @@ def next_look(
     base = _base(status, age, since_change, deposit_seen)
     if base is None:
         return None
-    base = pace.every(status, base)
+    base = pace.every(status, age, base)
     # Doubling stops well before a number no timedelta can hold.
     doubled = base * 2 ** min(max(failures, 0), 16)
     return _spread(min(doubled, max(base, FAILURE_CAP)), rng, scale)
@@ -182,7 +193,7 @@ def lane(status: Status, age: timedelta) -> int:
     steps = _WAITING.steps
     if status is Status.AWAITING_DEPOSIT:
         return 2 + next(number for number, (until, _) in enumerate(steps) if until is None or age < until)
-    return 1 if is_moving(status) else 2 + len(steps)
+    return 1 if tier(status, age) == "moving" else 2 + len(steps)
 
 
 def _spread(base: timedelta, rng: Random, scale: Decimal | float) -> timedelta:

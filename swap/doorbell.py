@@ -35,6 +35,8 @@ _SHORTEST = timedelta(seconds=1)
 _STALE = timedelta(seconds=5)
 # A row that is older than the read before was in that read, but for clocks and delays.
 _OVERLAP = timedelta(seconds=60)
+# A list that is behind by no more than this still tells soon enough.
+_BEHIND = EVERY
 # A read saves looks only where more than this many would be planned in its time.
 _WORTH = 2
 _AT_ONCE = 500
@@ -131,12 +133,12 @@ def count(
     session: Session, order: Order, new: Iterable[UpstreamEvent], asked_at: datetime, offset_seconds: float
 ) -> None:
     """Note whether the list announced what a look, asked for at `asked_at`, has found in `order` as it was before: its
-    newest event. Only where the list was read between the two; a look that was quicker than the list proves nothing."""
+    newest event. Only where a read of the list should have shown it before; a look that was quicker proves nothing."""
     happened = max((event.at for event in new), default=None)
     began = watching.state(session).list_began_at
     if happened is None or began is None:
         return
     happened -= timedelta(seconds=offset_seconds)
-    if happened < began < asked_at and (order.as_of is None or happened > order.as_of):
+    if happened < began - _BEHIND < began < asked_at and (order.as_of is None or happened > order.as_of):
         announced = order.rung_at is not None and order.rung_at >= happened
         watching.count_change(session, announced=announced)

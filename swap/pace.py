@@ -50,7 +50,7 @@ class Pacer:
         if known is None or self._monotonic() - known[0] > _KNOWN_FOR_SECONDS / float(self._scale):
             with self._database.read() as session:
                 row = watching.state(session)
-            known = self._monotonic(), Pace(float(row.moving), float(row.waiting), self._listened(row))
+            known = self._monotonic(), Pace(float(row.moving), float(row.fresh), float(row.aged), self._listened(row))
             self._known = known
         return known[1]
 
@@ -72,17 +72,15 @@ class Pacer:
             listened = self._listened(old)
             planned = watching.planned_looks(session, now, listened=False)
             wanted = watching.planned_looks(session, now, listened=True) if listened else planned
-        moving, waiting = (float(looks * self._scale) for looks in wanted)
-        found = cadence.pace(moving, waiting, LOOKS_SHARE * self._budget.rate(), listened=listened)
-        values = {
-            "moving": _figure(found.moving),
-            "waiting": _figure(found.waiting),
-            "planned": _figure(float(sum(planned) * self._scale)),
-        }
+        scale = float(self._scale)
+        capacity = LOOKS_SHARE * self._budget.rate() / scale
+        found = cadence.pace(wanted, capacity, listened=listened)
+        values: dict[str, Decimal] = {name: _figure(getattr(found, name)) for name in wanted}
+        values["planned"] = _figure(sum(planned.values()) * scale)
         if any(getattr(old, name) != value for name, value in values.items()):
             with self._database.write() as session:
                 watching.change(session, **values)
-        if (found.moving > 1 or found.waiting > 1) != (old.moving > 1 or old.waiting > 1):
+        if any(getattr(found, name) > 1 for name in wanted) != any(getattr(old, name) > 1 for name in wanted):
             log.warning("pace.changed", **{name: str(value) for name, value in values.items()})
 
 

@@ -118,8 +118,8 @@ def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -
         connection.execute(text("UPDATE feed_head SET position = 0"))
         connection.execute(
             text(
-                "UPDATE watching SET moving = 1, waiting = 1, planned = 0, list_state = 'learning', list_reason = NULL,"
-                " list_until = NULL, list_began_at = NULL, counted = 0, announced = 0"
+                "UPDATE watching SET moving = 1, fresh = 1, aged = 1, planned = 0, list_state = 'learning',"
+                " list_reason = NULL, list_until = NULL, list_began_at = NULL, counted = 0, announced = 0"
             )
         )
         connection.execute(

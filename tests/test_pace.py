@@ -20,41 +20,46 @@ from tests.conftest import Clock, Shop
 from tests.made import make_orders
 from tests.watching import place, view, watch_due
 
+AGE = timedelta(hours=2)
 looks = st.floats(min_value=0, max_value=10_000)
 
 
-@given(moving=looks, waiting=looks, capacity=st.floats(min_value=0.1, max_value=1000))
+planned_looks = st.fixed_dictionaries({"moving": looks, "fresh": looks, "aged": looks})
+
+
+@given(planned=planned_looks, capacity=st.floats(min_value=0.1, max_value=1000))
 def test_a_pace_never_asks_for_more_than_there_is_and_never_hurries(
-    moving: float, waiting: float, capacity: float
+    planned: dict[cadence.Tier, float], capacity: float
 ) -> None:
-    found = pace(moving, waiting, capacity, listened=False)
-    assert found.moving >= 1
-    assert found.waiting >= 1
-    assert moving / found.moving + waiting / found.waiting <= capacity * 1.000001
-    if moving + waiting <= capacity:
-        assert (found.moving, found.waiting) == (pytest.approx(1), pytest.approx(1))
+    found = pace(planned, capacity, listened=False)
+    assert min(found.moving, found.fresh, found.aged) >= 1
+    assert sum(looks / getattr(found, name) for name, looks in planned.items()) <= capacity * 1.000001
+    if sum(planned.values()) <= capacity:
+        assert (found.moving, found.fresh, found.aged) == tuple(pytest.approx(1) for _ in range(3))
 
 
-@given(moving=looks, waiting=looks, capacity=st.floats(min_value=0.1, max_value=1000))
-def test_those_that_wait_keep_a_quarter_when_they_need_it_and_money_on_the_move_gets_the_rest(
-    moving: float, waiting: float, capacity: float
+@given(planned=planned_looks, capacity=st.floats(min_value=0.1, max_value=1000))
+def test_every_tier_keeps_its_share_when_it_needs_it_and_nothing_is_left_while_somebody_waits(
+    planned: dict[cadence.Tier, float], capacity: float
 ) -> None:
-    found = pace(moving, waiting, capacity, listened=False)
-    assert moving / found.moving >= min(moving, 0.75 * capacity) * 0.999999
-    assert waiting / found.waiting >= min(waiting, 0.25 * capacity) * 0.999999
+    found = pace(planned, capacity, listened=False)
+    given = {name: looks / getattr(found, name) for name, looks in planned.items()}
+    for name, share in (("moving", 0.5), ("fresh", 0.3), ("aged", 0.2)):
+        assert given[name] >= min(planned[name], share * capacity) * 0.999999
+    assert sum(given.values()) >= min(sum(planned.values()), capacity) * 0.999999
 
 
 def test_creates_and_doubts_are_never_put_off() -> None:
-    slow = Pace(moving=50, waiting=50, listened=True)
+    slow = Pace(moving=50, fresh=50, aged=50, listened=True)
     for status in (Status.CREATING, Status.IN_DOUBT):
-        assert slow.every(status, timedelta(seconds=30)) == timedelta(seconds=30)
+        assert slow.every(status, timedelta(), timedelta(seconds=30)) == timedelta(seconds=30)
 
 
 def test_a_list_that_announces_changes_makes_looks_rarer_but_not_rarer_than_half_an_hour() -> None:
     listened = Pace(listened=True)
-    assert listened.every(Status.CONFIRMING, timedelta(seconds=15)) == timedelta(minutes=1)
-    assert listened.every(Status.AWAITING_DEPOSIT, timedelta(minutes=10)) == timedelta(minutes=30)
-    assert listened.every(Status.COMPLETED, timedelta(days=1)) == timedelta(days=1)
+    assert listened.every(Status.CONFIRMING, AGE, timedelta(seconds=15)) == timedelta(minutes=1)
+    assert listened.every(Status.AWAITING_DEPOSIT, AGE, timedelta(minutes=10)) == timedelta(minutes=30)
+    assert listened.every(Status.COMPLETED, AGE, timedelta(days=1)) == timedelta(days=1)
 
 
 def make(service: Service, shop: Shop, clock: Clock, status: Status, count: int) -> None:
@@ -71,10 +76,9 @@ def make(service: Service, shop: Shop, clock: Clock, status: Status, count: int)
     )
 
 
-def planned(service: Service, clock: Clock) -> tuple[float, float]:
+def planned(service: Service, clock: Clock) -> dict[cadence.Tier, float]:
     with service.database.read() as session:
-        moving, waiting = watching.planned_looks(session, clock(), listened=False)
-    return float(moving), float(waiting)
+        return watching.planned_looks(session, clock(), listened=False)
 
 
 def test_the_looks_that_are_added_up_are_those_of_the_cadence_at_every_age(
@@ -87,14 +91,13 @@ def test_the_looks_that_are_added_up_are_those_of_the_cadence_at_every_age(
     for minutes in (0, 20, 90, 60 * 10, 60 * 40, 60 * 24 * 20):
         clock.advance(timedelta(minutes=minutes) - passed + timedelta(seconds=1))
         passed = timedelta(minutes=minutes) + timedelta(seconds=1)
-        rate = {}
+        sums: dict[cadence.Tier, float] = {"moving": 0, "fresh": 0, "aged": 0}
         for status in counts:
             wait = cadence.next_look(
                 status, age=passed, since_change=passed, deposit_seen=False, failures=0, rng=_Even()
             )
-            rate[status] = counts[status] / wait.total_seconds() if wait else 0
-        moving = rate.pop(Status.CONFIRMING)
-        assert planned(service, clock) == (pytest.approx(moving), pytest.approx(sum(rate.values())))
+            sums[cadence.tier(status, passed)] += counts[status] / wait.total_seconds() if wait else 0
+        assert planned(service, clock) == {name: pytest.approx(looks) for name, looks in sums.items()}
 
 
 class _Even(Random):
@@ -114,7 +117,7 @@ def test_more_orders_than_the_budget_can_look_at_are_looked_at_less_often_and_th
     # 300 orders, each planned every 15 s, are 20 looks a second; four fifths of the budget are for looks.
     stretched = 20 / (0.8 * 4)
     assert float(row.planned) == pytest.approx(20, rel=0.01)
-    assert float(row.waiting) == pytest.approx(stretched, rel=0.01)
+    assert float(row.fresh) == pytest.approx(stretched, rel=0.01)
     clock.advance(20)
     assert watch_due(service) == [order_id]
     order = view(service, order_id)
@@ -128,10 +131,10 @@ def test_one_of_many_schedulers_sets_the_pace(
     other = other_service()
     service.pacer.set_due()
     with service.database.write() as session:
-        watching.change(session, waiting=Decimal(7))
+        watching.change(session, aged=Decimal(7))
     other.pacer.set_due()
-    assert other.pacer.pace().waiting == 7, "the chore was done a moment ago"
+    assert other.pacer.pace().aged == 7, "the chore was done a moment ago"
     clock.advance(11)
     other.pacer.set_due()
     with service.database.read() as session:
-        assert watching.state(session).waiting == 1
+        assert watching.state(session).aged == 1

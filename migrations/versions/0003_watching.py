@@ -29,7 +29,8 @@ def upgrade():
         "watching",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("moving", swap.tables.Money(), nullable=False),
-        sa.Column("waiting", swap.tables.Money(), nullable=False),
+        sa.Column("fresh", swap.tables.Money(), nullable=False),
+        sa.Column("aged", swap.tables.Money(), nullable=False),
         sa.Column("planned", swap.tables.Money(), nullable=False),
         sa.Column("list_state", sa.Text(), nullable=False),
         sa.Column("list_reason", sa.Text(), nullable=True),
@@ -42,7 +43,7 @@ def upgrade():
     one, none = Decimal(1), Decimal(0)
     op.execute(
         watching.insert().values(
-            id=1, moving=one, waiting=one, planned=none, list_state="learning", counted=0, announced=0
+            id=1, moving=one, fresh=one, aged=one, planned=none, list_state="learning", counted=0, announced=0
         )
     )
     op.create_table(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from decimal import Decimal
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Float, and_, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from swap.cadence import PLANS, is_moving, rested
+from swap.cadence import FRESH_FOR, PLANS, Tier, rested, tier
 from swap.lifecycle import BEFORE_ADDRESS, Status
 from swap.tables import Order, UpstreamRef, Watching
 
@@ -34,16 +33,15 @@ def count_change(session: Session, *, announced: bool) -> None:
     change(session, counted=counted, announced=told)
 
 
-def planned_looks(session: Session, now: datetime, *, listened: bool) -> tuple[Decimal, Decimal]:
-    """How many looks a second the plans ask for, of orders with money on the move and of all others."""
-    query = select(Order.status, func.sum(_rate(now, listened))).where(Order.next_check_at.is_not(None))
-    moving = waiting = Decimal(0)
-    for status, looks in session.execute(query.group_by(Order.status)):
-        if is_moving(Status(status)):
-            moving += Decimal(str(looks))
-        else:
-            waiting += Decimal(str(looks))
-    return moving, waiting
+def planned_looks(session: Session, now: datetime, *, listened: bool) -> dict[Tier, float]:
+    """How many looks a second the plans ask for, by tier."""
+    rate, fresh = _rate(now, listened), Order.created_at > now - FRESH_FOR
+    query = select(Order.status, func.sum(case((fresh, rate), else_=0.0)), func.sum(case((fresh, 0.0), else_=rate)))
+    planned: dict[Tier, float] = {"moving": 0.0, "fresh": 0.0, "aged": 0.0}
+    for status, young, old in session.execute(query.where(Order.next_check_at.is_not(None)).group_by(Order.status)):
+        planned[tier(Status(status), timedelta())] += young
+        planned[tier(Status(status), FRESH_FOR)] += old
+    return planned
 
 
 def _rate(now: datetime, listened: bool) -> ColumnElement[float]:

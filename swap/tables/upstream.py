@@ -38,15 +38,16 @@ class Chore(Row):
 
 
 class Watching(Row):
-    """One row: how the fleet watches. `moving` and `waiting`: the pace (`swap.cadence.Pace`); `planned`: looks a second as
-    planned. The rest is the list as a doorbell (`swap.doorbell`): `list_state` learning, trusted or off (then
+    """One row: how the fleet watches. `moving`, `fresh`, `aged`: the pace (`swap.cadence.Pace`); `planned`: looks a
+    second as planned. The rest is the list as a doorbell (`swap.doorbell`): `list_state` learning, trusted or off (then
     `list_reason`, and `list_until` for how long); `list_began_at`: when the last good read of the list began; of `counted`
     changes it could have announced, it `announced` so many before a look found them."""
 
     __tablename__ = "watching"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     moving: Mapped[Decimal]
-    waiting: Mapped[Decimal]
+    fresh: Mapped[Decimal]
+    aged: Mapped[Decimal]
     planned: Mapped[Decimal]
     list_state: Mapped[str]
     list_reason: Mapped[str | None]
