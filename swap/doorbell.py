@@ -27,7 +27,7 @@ log = structlog.get_logger()
 EVERY = timedelta(seconds=15)
 LARGEST_BYTES = 8_000_000
 SLOWEST_SECONDS = 5.0
-OFF_FOR = timedelta(hours=6)
+OFF_FOR, SLOW_FOR = timedelta(hours=6), timedelta(minutes=15)
 ENOUGH, TRUSTED_FROM = 40, Decimal("0.95")
 
 _SHORTEST = timedelta(seconds=1)
@@ -74,7 +74,8 @@ class Doorbell:
             for upstream in (self._upstreams[key] for key in keys if key in self._upstreams):
                 self._read(upstream, before)
         except TimedOut:
-            self._off("too slow")
+            # The whole upstream may have been slow for a moment.
+            self._off("too slow", SLOW_FOR)
         except UpstreamError as error:
             if isinstance(error, Malformed) and error.cause == "too_large":
                 self._off("too large")
@@ -119,12 +120,12 @@ class Doorbell:
                 with self._database.write() as session:
                     watching.ring(session, sorted(due), self._clock())
 
-    def _off(self, reason: str) -> None:
+    def _off(self, reason: str, wait: timedelta = OFF_FOR) -> None:
         with self._database.write() as session:
-            self._note_off(session, reason)
+            self._note_off(session, reason, wait)
 
-    def _note_off(self, session: Session, reason: str) -> None:
-        until = self._clock() + OFF_FOR / self._scale
+    def _note_off(self, session: Session, reason: str, wait: timedelta = OFF_FOR) -> None:
+        until = self._clock() + wait / self._scale
         watching.change(session, list_state="off", list_reason=reason, list_until=until)
         log.warning("doorbell.off", reason=reason)
 
