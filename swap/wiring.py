@@ -26,6 +26,7 @@ from swap.feed import Feed
 from swap.keys import Keys
 from swap.orders import Orders
 from swap.quotes import Quotes
+from swap.reconcile import Reconcile
 from swap.resolver import Resolver
 from swap.settings import Settings
 from swap.store import calls
@@ -56,6 +57,7 @@ class Service:
     orders: Orders
     resolver: Resolver
     watch: Watch
+    reconcile: Reconcile
     feed: Feed
     webhooks: Webhooks
     keys: Keys
@@ -145,9 +147,10 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         rate_max_age=settings.rate_max_age,
     )
     creates = Creates(database, upstream, catalog, bell, clock, rules, rng)
+    upstreams = {upstream.public_key: upstream, **old_upstreams}
     resolver = Resolver(
         database,
-        {upstream.public_key: upstream, **old_upstreams},
+        upstreams,
         creates,
         clock,
         terms_stand=quotes.still_stand,
@@ -179,6 +182,9 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
             read_timeout=settings.upstream_read_timeout,
             create_timeout=settings.upstream_create_timeout,
             scale=settings.time_scale,
+        ),
+        reconcile=Reconcile(
+            database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale
         ),
         feed=Feed(database, bell, clock),
         webhooks=Webhooks(

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
 from swap.tables import Chore
+
+
+def is_due(session: Session, name: str, now: datetime) -> bool:
+    """Whether `claim` is worth a try; a read, for those that ask every second."""
+    next_at = session.scalar(select(Chore.next_at).where(Chore.name == name))
+    return next_at is None or next_at <= now
 
 
 def claim(session: Session, name: str, now: datetime, until: datetime) -> bool:

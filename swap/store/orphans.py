@@ -49,6 +49,11 @@ def adopt(session: Session, refs: Sequence[str]) -> None:
     session.execute(delete(Orphan).where(Orphan.ref.in_(refs)))
 
 
+def known_refs(session: Session) -> set[str]:
+    """Every id of every orphan."""
+    return {each for ref, refs in session.execute(select(Orphan.ref, Orphan.refs)) for each in (ref, *refs)}
+
+
 def orphans(session: Session) -> Sequence[Orphan]:
     return session.scalars(select(Orphan).order_by(Orphan.seen_at, Orphan.ref)).all()
 

@@ -260,9 +260,9 @@ class UpstreamClient:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def orders(self, *, deadline: float | None = None) -> list[ListedOrder]:
+    def orders(self, *, deadline: float | None = None, max_bytes: int = LARGE) -> list[ListedOrder]:
         """E7: every order of this public key, in one answer. Never with a query: pagination breaks the signature."""
-        question = Question("orders", "GET", self._list_path, signed=True, max_bytes=LARGE)
+        question = Question("orders", "GET", self._list_path, signed=True, max_bytes=max_bytes)
         return self._exchange.ask(question, decode.read_orders, self._exchange.until(deadline))
 
     def order(
