@@ -172,12 +172,12 @@ class Resolver:
         if listing is None:
             return []
         begin = first.sent_at + timedelta(seconds=upstream.offset_seconds) - _CLOCK_SLACK
-        alike = [
+        candidates = [
             row for row in listing.rows if (row.created_at is None or row.created_at >= begin) and alike(row, order)
         ]
         with self._database.read() as session:
-            taken = rows.owned(session, [ref for row in alike for ref in row.refs])
-        return [row for row in alike if not taken.intersection(row.refs)]
+            taken = rows.owned(session, [ref for row in candidates for ref in row.refs])
+        return [row for row in candidates if not taken.intersection(row.refs)]
 
     def _examine(
         self, order: Order, last: OrderAttempt, candidate: ListedOrder | str, upstream: UpstreamClient, until: float
