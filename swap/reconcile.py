@@ -37,7 +37,7 @@ _FRESH_AT_LEAST = timedelta(seconds=60)
 ORPHANS = 200
 """How many orphans one run makes at most, the newest orders first: each is looked at every few minutes."""
 
-# About 160,000 orders; the list has no pages that could be asked for (UPSTREAM.md E7).
+# About 130,000 orders; the list has no pages that could be asked for (UPSTREAM.md E7).
 _LIST_BYTES = 64_000_000
 _PAGE, _BATCH = 1000, 500
 _COMPARING = timedelta(minutes=5)

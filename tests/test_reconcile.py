@@ -533,7 +533,8 @@ def test_the_command_shows_its_report_and_exits_1_when_there_are_differences(
     monkeypatch.setattr("swap.cli._service", lambda: service)
 
     def swap(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
-        done = CliRunner().invoke(main, ["reconcile", *arguments])
+        with capture_logs():
+            done = CliRunner().invoke(main, ["reconcile", *arguments])
         assert SANDBOX_KEYS[1] not in done.stdout
         return done.exit_code, json.loads(done.stdout)["reports"]
 
