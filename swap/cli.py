@@ -175,6 +175,18 @@ def doctor(as_json: bool) -> None:
     sys.exit(any(finding.state == "bad" for finding in findings))
 
 
+@main.command()
+@click.option("--last", is_flag=True, help="Show the last ten stored reports instead, newest first.")
+@click.option("--json", "as_json", is_flag=True)
+def reconcile(last: bool, as_json: bool) -> None:
+    """Hold the upstream's list against our orders now. Exit 1 unless every key's report is clean."""
+    use_case = _service().reconcile
+    reports = use_case.last() if last else use_case.run()
+    _show({"reports": reports}, as_json)
+    if not last and any(report["outcome"] != "clean" for report in reports):
+        sys.exit(1)
+
+
 @main.group()
 def keys() -> None:
     """API keys of product backends."""

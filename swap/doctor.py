@@ -77,10 +77,11 @@ class Doctor:
             return
         strangers = 0
         with self._database.read() as session:
+            orphaned = orphans.known_refs(session)
             for start in range(0, len(listed), _AT_ONCE):
                 some = listed[start : start + _AT_ONCE]
                 refs = [ref for row in some for ref in row.refs]
-                known = rows.owned(session, refs) | orphans.known(session, refs)
+                known = rows.owned(session, refs) | orphaned
                 strangers += sum(1 for row in some if not known.intersection(row.refs))
             state = watching.state(session)
         yield Finding("key", *(_alone() if not strangers else _shared(strangers)))

@@ -177,18 +177,12 @@ class Resolver:
         if listing is None:
             return []
         begin = first.sent_at + timedelta(seconds=upstream.offset_seconds) - _CLOCK_SLACK
-        alike = [
-            row
-            for row in listing.rows
-            if (row.created_at is None or row.created_at >= begin)
-            and (row.amount is None or row.amount == order.amount)
-            and _same_pair(row, order)
-            and _same_place(order.to_currency, order.to_network, row.destination_address, order.destination_address)
-            and _same_place(order.from_currency, order.from_network, row.refund_address, order.refund_address)
+        candidates = [
+            row for row in listing.rows if (row.created_at is None or row.created_at >= begin) and alike(row, order)
         ]
         with self._database.read() as session:
-            taken = rows.owned(session, [ref for row in alike for ref in row.refs])
-        return [row for row in alike if not taken.intersection(row.refs)]
+            taken = rows.owned(session, [ref for row in candidates for ref in row.refs])
+        return [row for row in candidates if not taken.intersection(row.refs)]
 
     def _examine(
         self, order: Order, last: OrderAttempt, candidate: ListedOrder | str, upstream: UpstreamClient, until: float
@@ -353,13 +347,23 @@ class Resolver:
             )
 
 
-def _same_pair(row: ListedOrder, order: Order) -> bool:
+def alike(row: ListedOrder, order: Order) -> bool:
+    """Whether a listed order differs in nothing that the list tells from what was asked for the order."""
+    return (
+        (row.amount is None or row.amount == order.amount)
+        and same_pair(row, order)
+        and same_place(order.to_currency, order.to_network, row.destination_address, order.destination_address)
+        and same_place(order.from_currency, order.from_network, row.refund_address, order.refund_address)
+    )
+
+
+def same_pair(row: ListedOrder, order: Order) -> bool:
     listed = (row.from_currency, row.from_network, row.to_currency, row.to_network)
     ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
     return all(a is None or a.casefold() == b.casefold() for a, b in zip(listed, ours, strict=True))
 
 
-def _same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
+def same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
     """Whether the told address may be the wanted one; nothing told may be anything."""
     return not told or (wanted is not None and same_address(currency, network, told, wanted))
 
@@ -370,7 +374,7 @@ def _told_otherwise(order: Order, reply: OrderReply) -> bool:
         (reply.destination_memo or None) not in (None, order.destination_memo)
         or reply.rate_mode not in (None, order.rate_mode)
         or (reply.refund_memo or None) not in (None, order.refund_memo)
-        or not _same_place(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
+        or not same_place(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
         or any(_tells_none(reply, name) and wanted for name, wanted in _echoes(order))
     )
 

@@ -29,6 +29,7 @@ from swap.keys import Keys
 from swap.orders import Orders
 from swap.pace import Pacer
 from swap.quotes import Quotes
+from swap.reconcile import Reconcile
 from swap.resolver import Resolver
 from swap.settings import Settings
 from swap.store import calls
@@ -61,6 +62,7 @@ class Service:
     pacer: Pacer
     doorbell: Doorbell
     watch: Watch
+    reconcile: Reconcile
     feed: Feed
     webhooks: Webhooks
     keys: Keys
@@ -154,6 +156,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
     upstreams = {upstream.public_key: upstream, **old_upstreams}
     pacer = Pacer(database, budget, clock, scale=settings.time_scale)
     creates = Creates(database, upstream, catalog, bell, clock, rules, rng)
+    upstreams = {upstream.public_key: upstream, **old_upstreams}
     resolver = Resolver(
         database,
         upstreams,
@@ -193,6 +196,9 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
             read_timeout=settings.upstream_read_timeout,
             create_timeout=settings.upstream_create_timeout,
             scale=settings.time_scale,
+        ),
+        reconcile=Reconcile(
+            database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale
         ),
         feed=Feed(database, bell, clock),
         webhooks=Webhooks(

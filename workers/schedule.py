@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from swap.bell import JOBS
-from swap.store import calls, clients, events, webhooks
+from swap.store import calls, clients, events, reconciliations, webhooks
 from swap.store import orders as rows
 from swap.watch import BATCH, QUEUED_SECONDS
 from swap.wiring import Service
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 _TICK_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 600.0
 _CALLS_KEPT = timedelta(days=90)
+_REPORTS_KEPT = timedelta(days=400)
 _CLAIM = 400
 
 
@@ -44,6 +45,7 @@ class Scheduler:
             "orphans": service.resolver.watch_orphans,
             "pace": service.pacer.set_due,
             "list": service.doorbell.ring_due,
+            "reconcile": service.reconcile.run_due,
         }
         self._chore_pool = ThreadPoolExecutor(len(self._chores), thread_name_prefix="chore")
         self._own_work: dict[str, bool] = {}
@@ -136,9 +138,10 @@ class Scheduler:
         (pool or self._pool).submit(run)
 
     def clean(self) -> None:
-        """Forget what has served its time: used signatures, spent quotes, old calls."""
+        """Forget what has served its time: used signatures, spent quotes, old calls, reports of more than a year ago."""
         moment = self._service.clock()
         with self._service.database.write() as session:
             clients.forget_signatures(session, moment)
             rows.forget_quotes(session, moment)
             calls.forget_calls(session, moment - _CALLS_KEPT)
+            reconciliations.forget(session, moment - _REPORTS_KEPT)

@@ -49,13 +49,13 @@ def adopt(session: Session, refs: Sequence[str]) -> None:
     session.execute(delete(Orphan).where(Orphan.ref.in_(refs)))
 
 
+def known_refs(session: Session) -> set[str]:
+    """Every id of every orphan."""
+    return {each for ref, refs in session.execute(select(Orphan.ref, Orphan.refs)) for each in (ref, *refs)}
+
+
 def orphans(session: Session) -> Sequence[Orphan]:
     return session.scalars(select(Orphan).order_by(Orphan.seen_at, Orphan.ref)).all()
-
-
-def known(session: Session, refs: Sequence[str]) -> set[str]:
-    """Which of these upstream ids are those of orphans, by the id they are asked with."""
-    return set(session.scalars(select(Orphan.ref).where(Orphan.ref.in_(refs))))
 
 
 def claim_due(session: Session, now: datetime, lease: timedelta) -> Orphan | None:

@@ -59,7 +59,9 @@ class Watching(Row):
 
 class Reconciliation(Row):
     """One comparison of the upstream's list with our rows, per upstream key. `outcome`: clean, differences, not_read.
-    `findings`: [{"kind", "order_id", "refs", "ours", "theirs"}], capped; `counts`: how many of each kind."""
+    `listed`, `compared`: rows of the list, and orders of ours that were held against theirs.
+    `findings`: [{"kind", "order_id", "refs", "ours", "theirs"}], capped; `counts`: how many of each kind in all, and of what
+    was left out (`swap.reconcile`)."""
 
     __tablename__ = "reconciliations"
     id: Mapped[str] = mapped_column(primary_key=True)

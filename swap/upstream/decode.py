@@ -303,7 +303,7 @@ def read_orders(body: object) -> list[ListedOrder]:
                 to_network=to_network,
                 created_at=moment(row.get("createdAt")),
                 updated_at=moment(row.get("updatedAt")),
-                completed=flag(row.get("completed")) or False,
+                completed=flag(row.get("completed")),
                 state=string(row.get("state")),
             )
         )

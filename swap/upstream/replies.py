@@ -176,7 +176,8 @@ class OrderReply:
 class ListedOrder:
     """One row of E7. The list knows no memos, no deposit address, and not always the id that create returned (T4).
 
-    `paid_out`: amountToWithdrawFact. `refs`: orderId, uuid, legacyOrderId, id, reference, providerReference.
+    `paid_out`: amountToWithdrawFact. `completed` None: not told. `refs`: orderId, uuid, legacyOrderId, id, reference,
+    providerReference.
     """
 
     order_id: str | None
@@ -192,7 +193,7 @@ class ListedOrder:
     to_network: str | None
     created_at: datetime | None
     updated_at: datetime | None
-    completed: bool
+    completed: bool | None
     state: str | None
 
 
