@@ -50,8 +50,9 @@ TITLES = {
 
 def _rows() -> dict[str, list[dict[str, Any]]]:
     rows = defaultdict(list)
-    for row in json.loads((Path(__file__).parent / "vectors" / "addresses.json").read_text(encoding="utf-8")):
-        rows[row["network"]].append(row)
+    for path in sorted((Path(__file__).parent / "vectors").glob("*addresses.json")):
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            rows[row["network"]].append(row)
     return rows
 
 
