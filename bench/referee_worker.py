@@ -4,7 +4,7 @@ Imports nothing of the service and needs nothing but the libraries of referees.i
 Reads one JSON object from standard input, {"rows": [[network, address], ...], "seconds": 0}, and answers
 {library: {"version", "error", "networks", "answers": [true | false | "crash text" | null, ...], "per_second"}}:
 null where the library does not know the network, per_second the rate over the rows it knows, measured for about
-`seconds` (0: not measured).
+`seconds` of processor time (0: not measured).
 
 An adapter calls what the library's own documentation calls, and adds only what the library cannot know: which
 version bytes or prefix the network has, which of several decoders the beginning asks for, a BCH prefix left out.
@@ -239,12 +239,12 @@ def _ask(adapter: Adapter, address: str, module: str) -> bool | str:
 def _rate(calls: list[tuple[Adapter, str]], module: str, seconds: float) -> float:
     for adapter, address in calls:  # warm
         _ask(adapter, address, module)
-    done, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
+    done, begun = 0, time.process_time()
+    while time.process_time() - begun < seconds:
         for adapter, address in calls:
             _ask(adapter, address, module)
         done += len(calls)
-    return done / (time.perf_counter() - begun)
+    return done / (time.process_time() - begun)
 
 
 def judge(rows: list[list[str]], seconds: float) -> dict[str, Any]:
