@@ -67,7 +67,9 @@ def run() -> None:
         same = [row for row in plain if row["network"] in result["networks"]]
         mine, theirs = rate(calls(same)), result["per_second"]
         label = f"{library} {result['version']}"
-        print(f"  {label:<24}{len(result['networks']):>9}{len(same):>7}{theirs:>12,.0f}{mine:>16,.0f}{mine / theirs:>7.2f}x")
+        print(
+            f"  {label:<24}{len(result['networks']):>9}{len(same):>7}{theirs:>12,.0f}{mine:>16,.0f}{mine / theirs:>7.2f}x"
+        )
     print(f"  {len(set(NETWORKS) - set(known))} of {len(NETWORKS)} networks are known to no referee")
 
 

@@ -103,9 +103,9 @@ def _byron(body: bytes) -> str:
     return base58.encode(b"\x82\xd8\x18" + head + body + b"\x1a" + crc32(body).to_bytes(4, "big"))
 
 
-_HRPS = tuple(
-    sorted({s[:-1] for n in NETWORKS.values() for s in n.starts if s.endswith("1") and s[:-1].islower()})
-    + ["lnbc", "lnbc25m", "lnbc1p", "u", "zs", "tex", "avax", "tb", "stake", "cosmosvaloper"]
+_HRPS = (
+    *sorted({s[:-1] for n in NETWORKS.values() for s in n.starts if s.endswith("1") and s[:-1].islower()}),
+    *("lnbc", "lnbc25m", "lnbc1p", "u", "zs", "tex", "avax", "tb", "stake", "cosmosvaloper"),
 )
 
 

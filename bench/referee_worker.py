@@ -26,12 +26,39 @@ Adapters = dict[str, Adapter]
 
 def bip_utils() -> Adapters:
     from bip_utils import (
-        AdaByronAddrDecoder, AdaShelleyAddrDecoder, AlgoAddrDecoder, AptosAddrDecoder, AtomAddrDecoder,
-        AvaxXChainAddrDecoder, BchP2PKHAddrDecoder, BchP2SHAddrDecoder, EgldAddrDecoder, ErgoP2PKHAddrDecoder,
-        EthAddrDecoder, FilSecp256k1AddrDecoder, IcxAddrDecoder, InjAddrDecoder, NanoAddrDecoder, NearAddrDecoder,
-        NeoLegacyAddrDecoder, NeoN3AddrDecoder, OneAddrDecoder, P2PKHAddrDecoder, P2TRAddrDecoder, P2WPKHAddrDecoder,
-        SolAddrDecoder, SubstrateSr25519AddrDecoder, SuiAddrDecoder, TrxAddrDecoder, XlmAddrDecoder, XmrAddrDecoder,
-        XmrIntegratedAddrDecoder, XrpAddrDecoder, XtzAddrDecoder, XtzAddrPrefixes, ZilAddrDecoder,
+        AdaByronAddrDecoder,
+        AdaShelleyAddrDecoder,
+        AlgoAddrDecoder,
+        AptosAddrDecoder,
+        AtomAddrDecoder,
+        AvaxXChainAddrDecoder,
+        BchP2PKHAddrDecoder,
+        BchP2SHAddrDecoder,
+        EgldAddrDecoder,
+        ErgoP2PKHAddrDecoder,
+        EthAddrDecoder,
+        FilSecp256k1AddrDecoder,
+        IcxAddrDecoder,
+        InjAddrDecoder,
+        NanoAddrDecoder,
+        NearAddrDecoder,
+        NeoLegacyAddrDecoder,
+        NeoN3AddrDecoder,
+        OneAddrDecoder,
+        P2PKHAddrDecoder,
+        P2TRAddrDecoder,
+        P2WPKHAddrDecoder,
+        SolAddrDecoder,
+        SubstrateSr25519AddrDecoder,
+        SuiAddrDecoder,
+        TrxAddrDecoder,
+        XlmAddrDecoder,
+        XmrAddrDecoder,
+        XmrIntegratedAddrDecoder,
+        XrpAddrDecoder,
+        XtzAddrDecoder,
+        XtzAddrPrefixes,
+        ZilAddrDecoder,
     )  # fmt: skip
     from bip_utils.bech32 import SegwitBech32Decoder
 
@@ -147,7 +174,20 @@ def bip_utils() -> Adapters:
         "ERG": ErgoP2PKHAddrDecoder.DecodeAddr,
         "ICX": IcxAddrDecoder.DecodeAddr,
     }
-    for code in ("ERC20", "BEP20", "MATIC", "ARBITRUM", "OPTIMISM", "BASE", "AVAXC", "ETC", "FTM", "CELO", "VET", "RSK"):
+    for code in (
+        "ERC20",
+        "BEP20",
+        "MATIC",
+        "ARBITRUM",
+        "OPTIMISM",
+        "BASE",
+        "AVAXC",
+        "ETC",
+        "FTM",
+        "CELO",
+        "VET",
+        "RSK",
+    ):
         adapters[code] = ethereum
     for code, hrp in {
         "ATOM": "cosmos", "OSMO": "osmo", "KAVA": "kava", "RUNE": "thor", "SEI": "sei", "TIA": "celestia", "DYDX": "dydx",
@@ -197,11 +237,8 @@ def btclib() -> Adapters:
     from btclib.b58 import h160_from_address
 
     def adapter(address: str) -> bool:
-        if address.lower().startswith("bc1"):
-            network = witness_from_address(address)[2]
-        else:
-            network = h160_from_address(address)[2]
-        return bool(network == "mainnet")
+        read = witness_from_address if address.lower().startswith("bc1") else h160_from_address
+        return bool(read(address)[2] == "mainnet")
 
     return {"BTC": adapter}
 

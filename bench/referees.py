@@ -107,7 +107,9 @@ def compare(rows: list[dict[str, Any]], found: dict[str, dict[str, Any]]) -> lis
     """Prints the tables; answers what lacks an explanation."""
     known, unexplained, verdicts = explanations(), [], [ours(row) for row in rows]
     for tier in ("must", "policy"):
-        print(f"\n{tier:<24}{'networks':>9}{'rows':>7}{'right':>11}{'false accepts':>15}{'false refusals':>16}{'crashes':>9}")
+        print(
+            f"\n{tier:<24}{'networks':>9}{'rows':>7}{'right':>11}{'false accepts':>15}{'false refusals':>16}{'crashes':>9}"
+        )
         for library, result in found.items():
             if result["error"] is not None:
                 print(f"{library:<24} cannot be used here: {result['error']}")
