@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 UV = PYTHONPATH=.boot UV_PYTHON_DOWNLOADS=never $(PYTHON) -m uv
 BIN = .venv/bin
 
-.PHONY: setup demo run test lint docs drill
+.PHONY: setup demo run test lint docs drill bench fuzz referees
 
 setup: .venv/.ready
 
@@ -26,6 +26,25 @@ test: setup
 
 drill: setup
 	$(BIN)/python -m drill
+
+bench: setup
+	$(BIN)/python -m bench
+
+# A million inputs for the address validator; the test suite runs a few thousand.
+fuzz: setup
+	$(BIN)/python -m bench.fuzz_addresses --count 1000000
+
+# Other libraries on the same addresses, in an environment of their own. One that cannot be installed is left out.
+referees: setup .venv-referees/.ready
+	$(BIN)/python -m bench.referees
+
+.venv-referees/.ready: bench/referees.txt
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-referees
+	@$(UV) pip sync --quiet --python .venv-referees --require-hashes bench/referees.txt || \
+	  for one in $$(sed -n 's/^\([a-z][a-z0-9-]*[=<]*[0-9.]*\).*/\1/p' bench/referees.in); do \
+	    $(UV) pip install --quiet --python .venv-referees --constraint bench/referees.txt $$one || echo "cannot be installed: $$one"; \
+	  done
+	@touch $@
 
 lint: setup
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import pytest
 
 from swap.addresses import WARNINGS, Verdict, memo_rule, network_code, validate
 from swap.addresses.aliases import ALIASES
+from swap.addresses.aliases import _resolve as titles_cache
 from swap.addresses.hints import explain_whitespace
 from swap.addresses.lightning import decode as decode_invoice
 from swap.addresses.memos import MEMOS
@@ -50,8 +51,9 @@ TITLES = {
 
 def _rows() -> dict[str, list[dict[str, Any]]]:
     rows = defaultdict(list)
-    for row in json.loads((Path(__file__).parent / "vectors" / "addresses.json").read_text(encoding="utf-8")):
-        rows[row["network"]].append(row)
+    for path in sorted((Path(__file__).parent / "vectors").glob("*addresses.json")):
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            rows[row["network"]].append(row)
     return rows
 
 
@@ -473,3 +475,37 @@ def test_anything_but_text_is_invalid(nothing: Any) -> None:
 def test_a_verdict_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         validate("XRP", "XRP", XRP).status = "invalid"  # type: ignore[misc]
+
+
+# --- what was found by fuzzing and by reading the specifications again
+
+
+@pytest.mark.parametrize(
+    ("code", "address", "reason"),
+    [
+        ("ADA", "addr1mykd6t", "wrong_length"),  # a right checksum over nothing
+        ("CSPR", "01" + "02" + "00" * 31, "not_payable"),  # y = 2 is on no point of ed25519
+        ("CSPR", "02" + "02" + "00" * 31 + "05", "not_payable"),  # x = 5 is on no point of secp256k1
+        ("CSPR", "01" + "00" * 32, "burn_address"),
+        ("NEAR", "0" * 64, "burn_address"),
+        ("AR", "A" * 43, "burn_address"),
+        (
+            "FIL",
+            "f3yaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaby2smx7a",
+            "burn_address",
+        ),
+    ],
+)
+def test_an_account_that_nobody_can_hold_is_refused(code: str, address: str, reason: str) -> None:
+    assert validate(code, code, address).reason == reason
+
+
+def test_a_memo_that_shows_nothing_is_refused() -> None:
+    for blank in "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0":
+        assert validate("ATOM", "ATOM", ATOM, "12345" + blank).reason == "memo_invisible"
+
+
+def test_titles_of_any_length_are_not_kept_in_memory() -> None:
+    before = titles_cache.cache_info().currsize
+    assert validate("BTC" * 100, "BTC" * 100_000, XRP).reason == "network_unknown"
+    assert titles_cache.cache_info().currsize == before

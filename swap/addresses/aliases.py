@@ -101,11 +101,16 @@ _NATIVE_ONLY = frozenset({"KAVA", "SEI", "INJ", "CRO", "FIL", "ONE", "IOTX"})
 _LONGEST_TITLE = 64
 
 
-@lru_cache(maxsize=4096)
 def resolve(currency: str, network: str) -> tuple[str | None, str | None]:
     """(code, None), or (None, reason) when the title is unknown or means two networks."""
+    # Before the cache, which would hash and keep text of any length.
     if len(network) > _LONGEST_TITLE or len(currency) > _LONGEST_TITLE:
         return None, "network_unknown"
+    return _resolve(currency, network)
+
+
+@lru_cache(maxsize=4096)
+def _resolve(currency: str, network: str) -> tuple[str | None, str | None]:
     title, coin = network.upper(), currency.upper()
     code = ALIASES.get(title)
     if code is None:

@@ -26,6 +26,8 @@ def account(hrp: str, size: int = 20, constant: int = bech32.BECH32, warnings: t
             if size == 20 and len(data) == 32:
                 raise Refused("not_payable", "This is a contract, not a wallet.")
             raise Refused("wrong_length")
+        if not any(data):
+            raise Refused("burn_address")
         return Payable(address, warnings)
 
     return rule

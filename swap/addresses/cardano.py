@@ -36,6 +36,8 @@ def _shelley(address: str) -> Payable:
     if len(address) > 160:
         raise Refused("wrong_length")
     data = bech32.decode_bytes(address, "addr", bech32.BECH32, limit=160)
+    if not data:
+        raise Refused("wrong_length")
     kind, network = data[0] >> 4, data[0] & 15
     if network != _MAINNET:
         raise Refused("testnet")

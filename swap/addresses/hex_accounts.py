@@ -12,8 +12,10 @@ from hashlib import blake2b
 from zlib import crc32
 
 from swap.addresses.digests import blake2b_256
+from swap.addresses.ed25519 import on_curve
 from swap.addresses.payable import Payable
 from swap.addresses.refusals import Refused
+from swap.addresses.secp256k1 import compressed
 
 _HEX = re.compile(r"[0-9a-fA-F]*", re.ASCII)
 _LOWER_HEX = re.compile(r"[0-9a-f]*", re.ASCII)
@@ -78,7 +80,7 @@ def casper(address: str) -> Payable:
 
     The checksum is in the case of the letters and exists only when the case is mixed: bits of BLAKE2b-256 over the key
     without its algorithm byte, lowest bit first, one per letter. (The text of CEP-57 says otherwise; this is what nodes
-    do.)
+    do.) A key off its curve is refused, as nodes do; that also finds half the typos in text without checksum.
     """
     kind, digits = address[:2], address[2:]
     if kind not in ("01", "02"):
@@ -87,8 +89,11 @@ def casper(address: str) -> Payable:
         raise Refused("wrong_length")
     if not _HEX.fullmatch(digits):
         raise Refused("bad_characters")
-    if kind == "02" and digits[:2] not in ("02", "03"):
-        raise Refused("not_payable")
+    key = bytes.fromhex(digits)
+    if not any(key):
+        raise Refused("burn_address")
+    if not (on_curve(key) if kind == "01" else compressed(key)):
+        raise Refused("not_payable", "The key inside this address is not a valid key.")
     right = casper_checksummed(digits)
     one_case = digits in (digits.lower(), digits.upper())
     if digits != right and not one_case:
@@ -133,4 +138,6 @@ def arweave(address: str) -> Payable:
         raise Refused("bad_characters")
     if address[-1] not in _FULL_BYTES:
         raise Refused("bad_checksum")
+    if not address.strip("A"):
+        raise Refused("burn_address")
     return Payable(address, ("no_checksum",))

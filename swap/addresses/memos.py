@@ -27,6 +27,8 @@ _PLAIN = re.compile(r"[0-9A-Za-z_-]{1,120}", re.ASCII)
 # THORChain executes such a memo when it reaches a vault; https://docs.thorchain.org "Transaction Memos".
 _THORCHAIN_ORDER = re.compile(r"(=<?|=>|\+|-|%|~|\$[+-]?|[a-z]{1,12}[+-]?):.*", re.ASCII | re.IGNORECASE | re.DOTALL)
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Letters, marks and symbols by category that nevertheless show nothing (Default_Ignorable_Code_Point, and Braille's blank).
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _LIMITS = MappingProxyType({"uint32": 2**32, "uint64": 2**64})
 # One TON cell holds this much text next to the comment's own header; a longer comment needs a wallet that chains cells.
 _ONE_TON_CELL = 123
@@ -119,7 +121,8 @@ def check(code: str, rule: MemoRule, memo: str) -> tuple[str, ...]:
 
 def _check_number(memo: str, limit: int) -> None:
     # Not str.isdigit() or int(): both take digits of other scripts, and int() signs, spaces and underscores as well.
-    if not _DIGITS.fullmatch(memo):
+    # The first 21 characters decide, however long the rest is.
+    if not _DIGITS.fullmatch(memo[:21]):
         raise Refused("memo_not_numeric")
     if memo[0] == "0" and len(memo) > 1:
         raise Refused("memo_leading_zero")
@@ -143,6 +146,6 @@ def _check_text(memo: str, limit: int | None) -> int:
         raise Refused("memo_spaces")
     if not memo.isascii() or not memo.isprintable():
         for character in memo:
-            if unicodedata.category(character) in _UNSEEN:
+            if character in _BLANK or unicodedata.category(character) in _UNSEEN:
                 raise Refused("memo_invisible")
     return size

@@ -43,6 +43,8 @@ def near(address: str) -> Payable:
     Bare top-level names and Ethereum-type accounts exist but are refused (policy): they are mostly mistakes.
     """
     if _NEAR_KEY.fullmatch(address):
+        if not address.strip("0"):
+            raise Refused("burn_address")
         return Payable(address, ("no_checksum",))
     if not 2 <= len(address) <= 64:
         raise Refused("wrong_length")

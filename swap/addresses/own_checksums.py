@@ -14,6 +14,7 @@ from swap.addresses.base32 import CROCKFORD, NANO, RFC4648, RFC4648_LOWER
 from swap.addresses.digests import blake2b_256, keccak256, sha256d, sha512_256
 from swap.addresses.payable import Payable
 from swap.addresses.refusals import Refused
+from swap.addresses.secp256k1 import compressed
 
 
 def _characters(address: str, length: int) -> None:
@@ -115,6 +116,8 @@ def stacks(address: str) -> Payable:
 # Protocol -> payload bytes: secp256k1 and actor hashes, BLS public key, 20-byte delegated account.
 _FILECOIN_SIZES = {"1": 20, "2": 20, "3": 48}
 _FILECOIN_ETHEREUM = b"\x04\x0a"
+# The BLS point at infinity; the chain calls it the zero address.
+_FILECOIN_NO_KEY = b"\xc0" + bytes(47)
 
 
 def filecoin_encode(protocol: str, payload: bytes) -> str:
@@ -149,8 +152,10 @@ def filecoin(address: str) -> Payable:
     payload = data[:-4]
     if _filecoin_checksum(head + payload) != data[-4:]:
         raise Refused("bad_checksum")
-    if protocol == "4" and (payload[:12] == b"\xff" + bytes(11) or not any(payload)):
-        raise Refused("not_payable")
+    if protocol == "4" and payload[:12] == b"\xff" + bytes(11):
+        raise Refused("not_payable")  # an actor id in disguise
+    if not any(payload) or payload == _FILECOIN_NO_KEY:
+        raise Refused("burn_address")
     return Payable(address)
 
 
@@ -194,8 +199,10 @@ def ergo(address: str) -> Payable:
         raise Refused("testnet")
     if data[0] in (2, 3):
         raise Refused("unsupported_form", "This is a script, not a wallet; wallets begin with 9.")
-    if data[0] != 1 or len(data) != 38 or data[1] not in (2, 3):
+    if data[0] != 1 or len(data) != 38:
         raise Refused("wrong_form")
+    if not compressed(data[1:34]):
+        raise Refused("not_payable", "The key inside this address is not a valid key.")
     return Payable(address)
 
 

@@ -85,17 +85,18 @@ def _is_text(value: object) -> bool:
 
 
 def _check_text(address: object) -> None:
-    """Everything that no address of any network is. ASCII first: it ends the whole matter of look-alikes at once."""
+    """Everything that no address of any network is. ASCII early: it ends the whole matter of look-alikes at once."""
     if not isinstance(address, str):
         raise Refused("not_text")
     if not address:
         raise Refused("empty")
+    # Length before everything that looks at each character.
+    if len(address) > _LONGEST:
+        raise Refused("too_long")
     if not address.isascii():
         raise Refused("non_ascii", explain_unclean(address))
     if " " in address or not address.isprintable():
         raise Refused(*explain_whitespace(address))
-    if len(address) > _LONGEST:
-        raise Refused("too_long")
 
 
 def _invalid(field: str, refusal: Refused, code: str | None, rule: MemoRule) -> Verdict:
