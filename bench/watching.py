@@ -212,10 +212,13 @@ class Simulation:
         happened = order.happened(self.now)
         if happened > order.found:
             newest = order.changes[happened - 1][0]
-            self.delays += [self.now - at for at, _ in order.changes[order.found : happened]]
-            if order.looked_at < newest < self.list_began - doorbell.EVERY.total_seconds():
+            found = order.changes[order.found : happened]
+            self.delays += [self.now - at for at, status in found if status is not Status.EXPIRED]
+            announced = order.rung_at >= newest
+            missed = newest < self.list_began - doorbell.EVERY.total_seconds()
+            if newest > order.looked_at and (announced or missed):
                 self.counted += 1
-                self.announced += order.rung_at >= newest
+                self.announced += announced
             order.found, (order.changed_at, order.status) = happened, order.changes[happened - 1]
         order.looked_at = self.now
         if order.over:
@@ -267,7 +270,9 @@ _EVEN = _Even()
 
 
 def run() -> None:
-    table = Table(title=f"watching within {RPS:g} requests a second; delay: from a change upstream to our knowing it")
+    table = Table(
+        title=f"watching within {RPS:g} requests a second; delay: from money moving upstream to our knowing it"
+    )
     for name in ("open orders", "list", "requests/order", "looks/order", "median s", "p95 s", "worst s", "spread out"):
         table.add_column(name, justify="right")
     for size in (1_000, 10_000):

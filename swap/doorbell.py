@@ -134,12 +134,15 @@ def count(
     session: Session, order: Order, new: Iterable[UpstreamEvent], asked_at: datetime, offset_seconds: float
 ) -> None:
     """Note whether the list announced what a look, asked for at `asked_at`, has found in `order` as it was before: its
-    newest event. Only where a read of the list should have shown it before; a look that was quicker proves nothing."""
+    newest event. If it did not, that counts only where a read should have shown it before; a look that was quicker proves
+    nothing."""
     happened = max((event.at for event in new), default=None)
     began = watching.state(session).list_began_at
     if happened is None or began is None:
         return
     happened -= timedelta(seconds=offset_seconds)
-    if happened < began - _BEHIND < began < asked_at and (order.as_of is None or happened > order.as_of):
-        announced = order.rung_at is not None and order.rung_at >= happened
+    if order.as_of is not None and happened <= order.as_of:
+        return
+    announced = order.rung_at is not None and order.rung_at >= happened
+    if announced or happened < began - _BEHIND < began < asked_at:
         watching.count_change(session, announced=announced)
