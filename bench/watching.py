@@ -2,7 +2,7 @@
 
 A simulation on a clock of its own, second by second: intervals, lanes, pace and the doorbell's rules are the service's own
 functions and constants; orders and their upstream are drawn by chance. Seven in ten orders are paid, after some minutes,
-and go through five changes; the others are never paid and stay open for a day. What is shown holds for a steady state.
+and go through four changes; the others are never paid and stay open for a day. What is shown holds for a steady state.
 """
 
 from __future__ import annotations
