@@ -289,7 +289,11 @@ class Watch:
 
     def _sweep(self, order: Order) -> None:
         """A due order that is still being created: its create was not answered in time, because we died in it or because
-        nobody repeated a request that never reached the upstream."""
+        nobody repeated a request that never reached the upstream; or it was, and we died before acting on the answer."""
+        with self._database.read() as session:
+            attempts = rows.attempts_of(session, order.id)
+        if self._resolver.settled_by_answer(order, attempts):
+            return
         with self._database.write() as session:
             attempts = rows.attempts_of(session, order.id)
             last = attempts[-1] if attempts else None
