@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -61,6 +62,8 @@ class Service:
     keys: Keys
     support: Support
     clock: Callable[[], datetime]
+    # Set once the process has been told to end: it takes no new orders any more.
+    draining: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         self.upstream.close()
