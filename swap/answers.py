@@ -24,6 +24,7 @@ from swap.upstream.replies import OrderReply
 
 log = structlog.get_logger()
 
+DATABASE_AWAY = (OperationalError, PoolTimeout)
 _ANSWER_IN_HAND_SECONDS = 10.0
 # Creates answer about 2 kB. Beyond this only the start is kept, which cannot be read back: then the upstream is asked.
 _LARGEST_ANSWER = 64 * 1024
@@ -32,7 +33,7 @@ _LARGEST_ANSWER = 64 * 1024
 def insisting() -> Retrying:
     """For an answer in hand: the database being away, or having no connection to spare, is waited out for 10 s."""
     return Retrying(
-        retry=retry_if_exception_type((OperationalError, PoolTimeout)),
+        retry=retry_if_exception_type(DATABASE_AWAY),
         stop=stop_after_delay(_ANSWER_IN_HAND_SECONDS),
         wait=wait_random_exponential(multiplier=0.1, max=1),
         reraise=True,
@@ -68,7 +69,7 @@ def write_down(
         for again in insisting():
             with again, database.write() as session:
                 rows.finish_attempt(session, order_id, number, **values)
-    except (OperationalError, PoolTimeout):
+    except DATABASE_AWAY:
         log.critical("orders.answer_not_stored", order_id=order_id, attempt=number, outcome=outcome, refs=refs)
         raise
 

@@ -213,6 +213,14 @@ def show_orphans(as_json: bool) -> None:
     _show({"orphans": _service().support.orphans()}, as_json)
 
 
+@orders.command("replay")
+@click.option("--json", "as_json", is_flag=True)
+def replay_orders(as_json: bool) -> None:
+    """After an update that knows more kinds of upstream events: have orders that were told such kinds looked at now."""
+    service = _service()
+    _show({"orders": service.support.replay(service.clock())}, as_json)
+
+
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,7 @@ def start(part: str, settings: Settings | None = None) -> Service:
     """Read the settings, set up logging for this process, and build. Raises ConfigurationError."""
     settings = complete(settings or Settings.from_env())
     logs.configure(settings.log_level, known_secrets(settings), part=part)
+    logs.catch_threads()
     for name in settings.unknown:
         log.warning("settings.unknown", name=name)
     return build(settings)
@@ -106,7 +107,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
             raise
 
     def on_call(call: Call) -> None:
-        breaker.after(call.outcome)
+        breaker.after(call.outcome, endpoint=call.endpoint, status=call.status)
         if call.status == 429:
             budget.refused(call.retry_after)
         keep_call(database, call)
