@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 UV = PYTHONPATH=.boot UV_PYTHON_DOWNLOADS=never $(PYTHON) -m uv
 BIN = .venv/bin
 
-.PHONY: setup demo run test lint docs drill
+.PHONY: setup demo run test lint docs drill bench
 
 setup: .venv/.ready
 
@@ -26,6 +26,9 @@ test: setup
 
 drill: setup
 	$(BIN)/python -m drill
+
+bench: setup
+	$(BIN)/python -m bench
 
 lint: setup
 	$(BIN)/ruff check .

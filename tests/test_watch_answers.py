@@ -167,11 +167,11 @@ def test_orders_that_are_looked_at_rarely_are_made_due_once_their_kinds_are_know
             assert view(service, each)["status"] == "expired"
     assert service.support.replay(clock()) == [], "not known yet"
     assert watch_due(service) == []
-    learn(monkeypatch, "SOMETHING_NEW", Kind.INCOMING_FUNDS_DETECTED)
+    learn(monkeypatch, "SOMETHING_NEW", Kind.DEPOSIT_REGISTERED)
     assert service.support.replay(clock()) == [order_id]
     assert service.support.replay(clock()) == [], "once"
     assert watch_due(service) == [order_id]
-    assert view(service, order_id)["status"] == "confirming"
+    assert view(service, order_id)["status"] == "exchanging"
     assert journal(service, order_id) == ["journal.unknown_kinds", "journal.replayed"]
     assert journal(service, other) == []
 
