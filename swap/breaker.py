@@ -18,6 +18,8 @@ log = structlog.get_logger()
 State = Literal["ok", "away", "blocked"]
 
 _AWAY_CODES = {Unreachable.code, TimedOut.code, Unavailable.code}
+_LISTS = {"instruments", "orders", "pairs"}
+_GATEWAY_TIMEOUT = 504
 _FAILURES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 # A probe that never came back must not keep everybody out.
@@ -66,9 +68,14 @@ class Breaker:
             if self._state != "ok":
                 self._opens_at = min(self._opens_at, self._monotonic() + self._pause / self._scale)
 
-    def after(self, outcome: str) -> None:
-        """`outcome`: "OK" or the code of the error. An answer that refuses is an answer: the upstream is there."""
-        if outcome in (OutcomeUnknown.code, NotSent.code):
+    def after(self, outcome: str, *, endpoint: str = "", status: int | None = None) -> None:
+        """`outcome`: "OK" or the code of the error. An answer that refuses is an answer: the upstream is there.
+
+        `endpoint` and HTTP `status`, where known: a whole list that does not come in time is a slow list, and no reason
+        to stop creates and looks.
+        """
+        slow_list = endpoint in _LISTS and (outcome == TimedOut.code or status == _GATEWAY_TIMEOUT)
+        if slow_list or outcome in (OutcomeUnknown.code, NotSent.code):
             # Half an answer proves neither, and what was never sent was perhaps held back by ourselves.
             self.give_back()
             return

@@ -74,25 +74,11 @@ def up() -> None:
 @main.command()
 def api() -> None:
     """Serve the JSON API on SWAP_API_BIND."""
-    from granian import Granian
-
+    from swap.serve import serve
     from swap.wiring import complete
 
     # Checked here, so that a mistake is told once and clearly; the serving process reads and takes the secrets itself.
-    settings = complete(_settings(dict(os.environ)))
-    host, _, port = settings.api_bind.rpartition(":")
-    Granian(
-        "app:app",
-        address=host.strip("[]"),
-        port=int(port),
-        interface="wsgi",
-        workers=1,
-        # Creates wait on the upstream, so threads are many; SWAP_MAX_CREATES keeps some of them for reads.
-        blocking_threads=max(64, 2 * settings.max_creates),
-        workers_kill_timeout=max(1, round(settings.drain_seconds)),
-        respawn_failed_workers=True,
-        log_enabled=False,
-    ).serve()
+    serve(complete(_settings(dict(os.environ))))
 
 
 @main.command()
@@ -254,6 +240,14 @@ def show_order(order_id: str, as_json: bool) -> None:
 def show_orphans(as_json: bool) -> None:
     """Orders at the upstream that belong to none of ours, or could not be proved to."""
     _show({"orphans": _service().support.orphans()}, as_json)
+
+
+@orders.command("replay")
+@click.option("--json", "as_json", is_flag=True)
+def replay_orders(as_json: bool) -> None:
+    """After an update that knows more kinds of upstream events: have orders that were told such kinds looked at now."""
+    service = _service()
+    _show({"orders": service.support.replay(service.clock())}, as_json)
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ again; *unknown* puts it in doubt, for the upstream has no key that would let us
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,12 +14,9 @@ from random import Random
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from swap import cadence
+from swap import answers, cadence
 from swap.bell import Bell
 from swap.catalog import Catalog
 from swap.checks import reply_problem
@@ -37,14 +34,13 @@ from swap.errors import (
     UpstreamError,
     UpstreamRefusal,
 )
-from swap.lifecycle import Status
+from swap.lifecycle import BEFORE_ADDRESS, Status
 from swap.money import plain
 from swap.store import orders as rows
 from swap.store import orphans
 from swap.store.database import Database
-from swap.tables import InstrumentRow, Order
+from swap.tables import InstrumentRow, Order, OrderAttempt
 from swap.upstream.client import UpstreamClient
-from swap.upstream.journal import excerpt
 from swap.upstream.replies import CreateRequest, OrderReply
 
 log = structlog.get_logger()
@@ -52,7 +48,6 @@ log = structlog.get_logger()
 # All that one `POST /v1/orders` may take: reads of the upstream first, the create last.
 TOTAL_SECONDS = 30.0
 NOT_SENT_KEPT = timedelta(minutes=10)
-_ANSWER_IN_HAND_SECONDS = 10.0
 _SWEPT_AFTER_SECONDS = 5.0
 
 
@@ -161,6 +156,29 @@ class Creates:
         assert order is not None
         return self.settle(order_id, self._accepting(order, reply), evidence, reply, attempt, allowed)
 
+    def settle_by_answer(self, order: Order, attempts: Sequence[OrderAttempt]) -> bool:
+        """Settle an order from the complete answer that one of its `attempts` holds: we died between writing it down and
+        acting on it. False when there is none, or it does not settle the order: an id in it is another order's."""
+        found = answers.last_done(attempts)
+        if found is None:
+            return False
+        attempt, reply = found
+        accept = self._accepting(order, reply)
+
+        def as_it_was(current: Order) -> dict[str, Any]:
+            # Who knows how long ago that was: the order is looked at before anybody has paid.
+            return {**accept(current), "as_of": attempt.finished_at, "next_check_at": self._clock()}
+
+        def unowned(session: Session, current: Order) -> bool:
+            return not rows.owned(session, reply.refs, but_by=current.id)
+
+        evidence = {"source": "answer", "attempt": attempt.number}
+        settled = self.settle(order.id, as_it_was, evidence, reply, allowed=unowned)
+        if settled.status in BEFORE_ADDRESS:
+            return False
+        log.warning("orders.settled_by_answer", order_id=order.id, attempt=attempt.number, status=settled.status)
+        return True
+
     def once_more(self, order: Order, evidence: dict[str, Any]) -> Order | None:
         """Create again what was proved never to have arrived. None when somebody else was first.
 
@@ -248,25 +266,7 @@ class Creates:
     def _record(
         self, order_id: str, number: int, outcome: str, *, error: UpstreamError | None = None, reply: Any = None
     ) -> None:
-        """Write the answer to its attempt, whatever became of the order; insist for 10 s while the database is away."""
-        refs = list(reply.refs) if isinstance(reply, OrderReply) else []
-        answer = excerpt(reply.raw) if isinstance(reply, OrderReply) else None
-        values: dict[str, Any] = {
-            "outcome": outcome,
-            "finished_at": self._clock(),
-            "refs": refs,
-            "code": error.code if error else None,
-            "cause": error.cause if error else None,
-            "http_status": error.status if error else None,
-            "answer": (error.body if error else None) or answer,
-        }
-        try:
-            for again in _insisting():
-                with again, self._database.write() as session:
-                    rows.finish_attempt(session, order_id, number, **values)
-        except (OperationalError, PoolTimeout):
-            log.critical("orders.answer_not_stored", order_id=order_id, attempt=number, outcome=outcome, refs=refs)
-            raise
+        answers.write_down(self._database, order_id, number, outcome, self._clock(), error=error, reply=reply)
 
     def settle(
         self,
@@ -283,7 +283,7 @@ class Creates:
         has gone further it is left alone. With `attempt`, also when that is no longer the last one;
         with `allowed`, also when that says no.
         """
-        for again in _insisting():
+        for again in answers.insisting():
             with again:
                 for _ in range(5):
                     settled = self._settle(order_id, change, detail, reply, attempt, allowed)
@@ -309,7 +309,7 @@ class Creates:
             order = rows.get(session, order_id)
             assert order is not None
             if order.status not in (Status.CREATING, Status.IN_DOUBT):
-                if reply is not None and order.upstream_order_id not in reply.refs:
+                if reply is not None and not set(reply.refs).intersection(rows.refs_of(session, order_id)):
                     # Nobody was shown its deposit address, so no money is lost; but nobody watches it either.
                     log.critical("orders.answer_too_late", order_id=order_id, status=order.status, refs=reply.refs)
                     orphans.add_orphan(
@@ -339,16 +339,6 @@ class Creates:
         if moved is not None:
             self._bell.ring("publish")
         return moved
-
-
-def _insisting() -> Retrying:
-    """For an answer in hand: the database being away, or having no connection to spare, is waited out."""
-    return Retrying(
-        retry=retry_if_exception_type((OperationalError, PoolTimeout)),
-        stop=stop_after_delay(_ANSWER_IN_HAND_SECONDS),
-        wait=wait_random_exponential(multiplier=0.1, max=1),
-        reraise=True,
-    )
 
 
 def in_doubt(now: datetime) -> dict[str, Any]:

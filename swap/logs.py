@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, TextIO
 from urllib.parse import quote, unquote
@@ -66,6 +67,18 @@ def configure(level: str, secrets: Iterable[str] = (), *, part: str) -> None:
     root.setLevel(level)
     for chatty in ("rq", "rq.worker", "alembic", "urllib3", "werkzeug"):
         logging.getLogger(chatty).setLevel("WARNING" if level == "INFO" else level)
+
+
+def catch_threads() -> None:
+    """Log what ends a thread, instead of Python's traceback on stderr; and the warnings of libraries."""
+
+    def broke(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is not None and not isinstance(arguments.exc_value, SystemExit):
+            name = arguments.thread.name if arguments.thread else None
+            structlog.get_logger().error("thread.broke", thread=name, exc_info=arguments.exc_value)
+
+    threading.excepthook = broke
+    logging.captureWarnings(True)
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -65,6 +65,7 @@ class Orders:
         self._quotes, self._creates, self._clock, self._rules = quotes, creates, clock, rules
         self._monotonic = monotonic
         self._room = threading.BoundedSemaphore(rules.max_at_once)
+        self._closed = False
 
     # --- placing -----------------------------------------------------------------------------------------------------
 
@@ -90,6 +91,8 @@ class Orders:
             if not self._may_be_sent_again(known):
                 return _placed(known)
         # Only what asks the upstream needs room: an order that is known is found however slow the upstream is.
+        if self._closed:
+            raise TemporarilyUnavailable("This process is about to end.", code="STOPPING", retry_after=1)
         if not self._room.acquire(timeout=0.1):
             raise TemporarilyUnavailable(
                 "Too many orders are being placed at this moment.", code="TOO_MANY_CREATES", retry_after=2
@@ -100,6 +103,14 @@ class Orders:
             return self._next_attempt(known, request, give_up)
         finally:
             self._room.release()
+
+    def close(self, seconds: float) -> bool:
+        """Take no more creates, and wait at most so long for those that are open. False when some still are."""
+        self._closed = True
+        until = self._monotonic() + seconds
+        return all(
+            self._room.acquire(timeout=max(0.0, until - self._monotonic())) for _ in range(self._rules.max_at_once)
+        )
 
     def _place_new(self, client_id: str, request: OrderRequest, give_up: float) -> Placed:
         snapshot = self._catalog.usable()

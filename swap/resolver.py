@@ -115,6 +115,8 @@ class Resolver:
             if order is None or order.status != Status.IN_DOUBT:
                 return
             attempts = rows.attempts_of(session, order_id)
+        if self.settled_by_answer(order, attempts):
+            return
         last = attempts[-1]
         first = next((attempt for attempt in attempts if attempt.outcome != "not_sent"), last)
         if self._in_flight(last):
@@ -150,6 +152,10 @@ class Resolver:
             self._finish_unconfirmed(order, last, unproved)
         else:
             self._again(order_id)
+
+    def settled_by_answer(self, order: Order, attempts: Sequence[OrderAttempt]) -> bool:
+        """Whether the order could be settled from an answer that is in its attempts already; see `Creates`."""
+        return self._creates.settle_by_answer(order, attempts)
 
     # --- candidates --------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from swap.errors import NotFoundHere
+from swap.facts import Kind
+from swap.lifecycle import WATCHED
 from swap.money import plain
 from swap.store import events, orphans, webhooks
 from swap.store import orders as rows
@@ -49,6 +52,28 @@ class Support:
                 "events": [_event(e, epoch) for e in events.events_of(session, order_id, public_only=False)],
                 "deliveries": [delivery_view(d) for d in webhooks.deliveries_of(session, order_id)],
             }
+
+    def replay(self, now: datetime) -> list[str]:
+        """Make those orders due now whose stored unknown kinds this version knows: the look that follows reads them
+        anew, whether the upstream repeats them or not. Journalled; each order once per set of kinds. Returns their ids.
+        """
+        with self._database.read() as session:
+            told = events.unknown_kinds(session)
+        found = {
+            order_id: sorted(kind for kind in kinds if Kind.of(kind) is not Kind.UNKNOWN)
+            for order_id, kinds in told.items()
+        }
+        return [order_id for order_id, kinds in found.items() if kinds and self._due(order_id, kinds, now)]
+
+    def _due(self, order_id: str, kinds: list[str], now: datetime) -> bool:
+        with self._database.write() as session:
+            order = rows.get(session, order_id)
+            if order is None or order.status not in WATCHED:
+                return False
+            moved = rows.move(session, order, {"next_check_at": now}, at=now, source="replay")
+            if moved is not None:
+                events.add_event(session, moved, events.REPLAYED, at=now, detail={"source": "replay", "kinds": kinds})
+            return moved is not None
 
     def orphans(self) -> list[dict[str, Any]]:
         """Orders at the upstream that are nobody's, oldest first."""

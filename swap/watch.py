@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from swap import addresses, cadence, doorbell
+from swap.answers import DATABASE_AWAY, insisting
 from swap.bell import Bell
 from swap.catalog import Catalog
 from swap.checks import reply_problem
@@ -39,6 +40,8 @@ log = structlog.get_logger()
 # Looked at together, each on a thread of its own: a batch takes no longer than its slowest look.
 BATCH = 8
 _ALERT_AFTER = 5
+# By then a look is an hour apart from the next: once a day.
+_REMIND_EVERY = 24
 # How long a claim holds, at SWAP_TIME_SCALE 1; never shorter than the work it guards, its wait in the queue included.
 LEASE = timedelta(seconds=60)
 QUEUED_SECONDS = 10.0
@@ -90,17 +93,27 @@ class Watch:
     def _check_safely(self, order_id: str) -> None:
         try:
             self.check(order_id)
-        except Exception:
-            # A poison order backs off like one the upstream does not answer for.
+        except Exception as error:
             log.exception("watch.look_broke", order_id=order_id)
             try:
-                with self._database.write() as session:
-                    order = rows.get(session, order_id)
-                    if order is not None:
-                        self._failed(session, order)
+                for again in insisting():
+                    with again:
+                        self._hand_back(order_id, error)
             except Exception:
-                # The database is away, most likely. The lease runs out by itself.
+                # The database is away for longer. The lease runs out by itself.
                 log.exception("watch.not_backed_off", order_id=order_id)
+
+    def _hand_back(self, order_id: str, error: Exception) -> None:
+        """A poison order backs off like one the upstream does not answer for; one that was leased while the database was
+        away is looked at soon."""
+        with self._database.write() as session:
+            order = rows.get(session, order_id)
+            if order is None:
+                return
+            if isinstance(error, DATABASE_AWAY):
+                rows.reschedule(session, order_id, self._clock() + timedelta(seconds=5), failures=order.failures)
+            else:
+                self._failed(session, order)
 
     def check(self, order_id: str) -> None:
         """Look at one order."""
@@ -224,7 +237,7 @@ class Watch:
         unknown = [kind for kind in decision.unknown_kinds if kind not in before.unknown_kinds]
         if unknown:
             log.error("watch.unknown_kinds", order_id=order.id, kinds=unknown)
-            events.add_event(session, order, "journal.unknown_kinds", at=now, detail={"kinds": unknown})
+            events.add_event(session, order, events.UNKNOWN_KINDS, at=now, detail={"kinds": unknown})
         if decision.refused is not None and decision.refused != before.refused:
             detail = {"source": "look", "refused": decision.refused, "status": order.status}
             events.add_event(session, order, "journal.refused", at=now, detail=detail)
@@ -283,7 +296,7 @@ class Watch:
             scale=self._scale,
             pace=self._pacer.pace(),
         )
-        if failures == _ALERT_AFTER:
+        if failures == _ALERT_AFTER or failures % _REMIND_EVERY == 0:
             log.error("watch.order_not_readable", order_id=order.id, failures=failures)
         if wait is not None:
             rows.back_off(session, order, now + wait, failures=failures)
@@ -296,7 +309,11 @@ class Watch:
 
     def _sweep(self, order: Order) -> None:
         """A due order that is still being created: its create was not answered in time, because we died in it or because
-        nobody repeated a request that never reached the upstream."""
+        nobody repeated a request that never reached the upstream; or it was, and we died before acting on the answer."""
+        with self._database.read() as session:
+            attempts = rows.attempts_of(session, order.id)
+        if self._resolver.settled_by_answer(order, attempts):
+            return
         with self._database.write() as session:
             attempts = rows.attempts_of(session, order.id)
             last = attempts[-1] if attempts else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -68,6 +69,8 @@ class Service:
     keys: Keys
     support: Support
     clock: Callable[[], datetime]
+    # Set once the process has been told to end: it takes no new orders any more.
+    draining: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         self.upstream.close()
@@ -83,6 +86,7 @@ def start(part: str, settings: Settings | None = None) -> Service:
     """Read the settings, set up logging for this process, and build. Raises ConfigurationError."""
     settings = complete(settings or Settings.from_env())
     logs.configure(settings.log_level, known_secrets(settings), part=part)
+    logs.catch_threads()
     for name in settings.unknown:
         log.warning("settings.unknown", name=name)
     return build(settings)
@@ -110,7 +114,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
             raise
 
     def on_call(call: Call) -> None:
-        breaker.after(call.outcome)
+        breaker.after(call.outcome, endpoint=call.endpoint, status=call.status)
         if call.status == 429:
             budget.refused(call.retry_after)
         elif call.requests_left is not None:

@@ -97,3 +97,30 @@ def test_a_create_without_an_answer_proves_nothing_about_the_upstream(breaker: B
     fail(breaker)
     breaker.after(outcome)
     assert breaker.state == "away"
+
+
+@pytest.mark.parametrize("endpoint", ["orders", "pairs", "instruments"])
+@pytest.mark.parametrize(("outcome", "status"), [("UPSTREAM_TIMEOUT", None), ("UPSTREAM_UNAVAILABLE", 504)])
+def test_a_list_that_does_not_come_in_time_stops_nobody(
+    breaker: Breaker, endpoint: str, outcome: str, status: int | None
+) -> None:
+    for _ in range(10):
+        breaker.before()
+        breaker.after(outcome, endpoint=endpoint, status=status)
+    assert breaker.state == "ok"
+
+
+def test_a_list_that_cannot_be_reached_at_all_counts_like_anything_else(breaker: Breaker) -> None:
+    for _ in range(5):
+        breaker.after("UPSTREAM_UNREACHABLE", endpoint="orders")
+    assert breaker.state == "away"
+
+
+def test_a_slow_list_as_the_probe_lets_another_probe_ask_soon(breaker: Breaker, seconds: Seconds) -> None:
+    fail(breaker)
+    seconds.now = 1.1
+    breaker.before()
+    breaker.after("UPSTREAM_TIMEOUT", endpoint="orders")
+    seconds.now = 2.2
+    breaker.before()
+    assert breaker.state == "away"

@@ -632,6 +632,8 @@ def test_a_done_answer_for_an_order_that_was_ended_meanwhile_changes_nothing(
     answer = _while_it_hangs(service, calls, shop, faults, end, Holding())
     assert (answer.status, answer.data["status"], answer.data["deposit"]) == (200, "failed", None)
     assert attempts(service, answer.data["id"])[0].outcome == "done"
+    (orphan,) = service.support.orphans()
+    assert (orphan["order_id"], orphan["refs"]) == (answer.data["id"], attempts(service, answer.data["id"])[0].refs)
 
 
 def test_while_the_first_call_runs_the_same_request_is_told_to_wait(
@@ -667,6 +669,52 @@ def test_an_answer_in_hand_is_kept_through_a_short_outage_of_the_database(
     assert (answer.status, answer.data["status"]) == (201, "awaiting_deposit")
     assert attempts(service, answer.data["id"])[0].outcome == "done"
     assert failures == {"finish": 0, "own": 0}
+
+
+def test_an_answer_that_the_database_never_takes_is_logged_with_its_ids_and_swept_up(
+    service: Service, calls: Calls, shop: Shop, clock: Clock, world: World, monkeypatch: Any
+) -> None:
+    """The attempt's write fails for good: the log line is all there is of the answer, and the order is looked for."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("write", {}, Exception("away"))
+
+    logged: list[dict[str, Any]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("swap.answers._ANSWER_IN_HAND_SECONDS", 0.2)
+        patched.setattr("swap.answers.log.critical", lambda event, **fields: logged.append({"event": event, **fields}))
+        patched.setattr(rows, "finish_attempt", away)
+        answer = calls.order()
+    assert (answer.status, answer.details["retry"]) == (503, "same_request")
+    (made,) = world.orders()
+    assert [line["event"] for line in logged] == ["orders.answer_not_stored"]
+    assert logged[0]["refs"] == [str(made.number), made.guid]
+    order = only_order(service, shop)
+    assert (order.status, attempts(service, order.id)[0].outcome) == ("creating", None)
+    for seconds in (21, 2):
+        clock.advance(seconds)
+        service.watch.check(order.id)
+    assert stored(service, order.id).deposit_address == made.place.address
+
+
+def test_an_answer_that_only_its_attempt_took_is_used_by_the_sweep(
+    service: Service, calls: Calls, shop: Shop, clock: Clock, world: World, monkeypatch: Any
+) -> None:
+    """The order's own write fails for good, after the attempt's."""
+
+    def away(*_: Any, **__: Any) -> set[str]:
+        raise OperationalError("write", {}, Exception("away"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("swap.answers._ANSWER_IN_HAND_SECONDS", 0.2)
+        patched.setattr(rows, "own_refs", away)
+        assert calls.order().status == 503
+    order = only_order(service, shop)
+    assert (order.status, attempts(service, order.id)[0].outcome) == ("creating", "done")
+    world.chaos.change({"order.bare_info": 1.0})
+    clock.advance(21)
+    service.watch.check(order.id)
+    assert calls.order().data["deposit"]["address"] == world.orders()[0].place.address
 
 
 def test_an_order_changed_under_our_hands_is_settled_all_the_same(

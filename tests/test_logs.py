@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,6 +51,20 @@ class Holder:
 class Broken:
     def __repr__(self) -> str:
         raise RuntimeError(SECRET)
+
+
+def test_what_ends_a_thread_is_a_log_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    try:
+        logs.catch_threads()
+        thread = threading.Thread(target=lambda: 1 / 0, name="worn")
+        thread.start()
+        thread.join()
+    finally:
+        logging.captureWarnings(False)
+    (line,) = lines()
+    assert (line["event"], line["level"], line["thread"]) == ("thread.broke", "error", "worn")
+    assert "ZeroDivisionError" in line["exception"]
 
 
 def test_logs_go_to_stderr_alone(capsys: pytest.CaptureFixture[str]) -> None:

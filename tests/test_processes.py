@@ -22,7 +22,7 @@ from redis import Redis
 from swap.demo import run as run_demo
 from swap.sandbox.server import running
 from swap.sandbox.world import World
-from swap.sdk import SwapClient
+from swap.sdk import SwapApiError, SwapClient
 from swap.store.database import Database
 from swap.supervise import free_port
 from tests.conftest import BITCOIN, SANDBOX_KEYS, XRP, XRP_ADDRESS
@@ -213,6 +213,76 @@ def test_killing_the_api_inside_a_create_neither_loses_nor_doubles_the_order(
     assert place(client, "order-1")["id"] == order["id"]
     assert len(fast_world.orders()) == 1
     assert client.order(order["id"])["deposit"] is None
+
+
+def placing(client: SwapClient, client_order_id: str) -> tuple[threading.Thread, list[dict[str, Any]]]:
+    """Place an order from a thread; what was answered is in the list once the thread has ended."""
+    answers: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: answers.append(place(client, client_order_id)))
+    thread.start()
+    return thread, answers
+
+
+def test_a_create_open_on_sigterm_is_in_doubt_when_the_api_has_ended_and_its_caller_hears_so(
+    processes: Processes, gate: Gate, fast_world: World
+) -> None:
+    processes.environ |= {"UPSTREAM_CREATE_TIMEOUT": "15", "SWAP_DRAIN_SECONDS": "7"}
+    processes.start("scheduler")  # for the catalog; without a worker nobody sweeps
+    api = processes.api()
+    client = processes.client()
+    gate.closed = True
+    caller, answers = placing(client, "order-1")
+    assert gate.reached.wait(20)
+    api.terminate()
+    assert api.wait(7 + 2) == 0, processes.logs()
+    caller.join(5)
+    (order,) = answers
+    assert (order["status"], order["status_reason"]) == ("creating", "create_in_doubt")
+    record = processes.tool("orders", "show", order["id"], "--json")
+    assert record["order"]["internal"]["status"] == "in_doubt"
+    assert [(attempt["outcome"], attempt["cause"]) for attempt in record["attempts"]] == [("unknown", "timeout")]
+    assert len(fast_world.orders()) == 1
+
+
+def test_from_sigterm_on_the_api_is_not_ready_and_finishes_what_it_has_begun(processes: Processes, gate: Gate) -> None:
+    processes.environ |= {"UPSTREAM_CREATE_TIMEOUT": "15", "SWAP_DRAIN_SECONDS": "60"}
+    processes.start("scheduler")
+    api = processes.api()
+    client = processes.client()
+    gate.closed = True
+    caller, answers = placing(client, "order-1")
+    assert gate.reached.wait(20)
+    api.terminate()
+    wait_until(lambda: _status(f"{processes.api_url}/readyz") == 503, 30)
+    assert requests.get(f"{processes.api_url}/readyz", timeout=10).json()["parts"]["api"] == "draining"
+    with pytest.raises(SwapApiError) as refused:
+        place(client, "order-2")
+    assert (refused.value.status, refused.value.code, refused.value.retry) == (503, "STOPPING", "same_request")
+    (known,) = client.orders()
+    assert known["status"] == "creating", "reading goes on"
+
+    gate.opened.set()
+    caller.join(20)
+    assert answers[0]["deposit"]["payable"] is True
+    assert api.wait(20) == 0, "once nothing is open it does not wait for its time to be over"
+
+
+def test_a_sigterm_to_the_whole_group_ends_the_api_in_order_as_well(processes: Processes) -> None:
+    processes.start("scheduler")
+    api = processes.api()
+    os.killpg(api.pid, signal.SIGTERM)
+    assert api.wait(3 + 2) == 0
+
+
+def test_a_serving_process_that_dies_is_replaced(processes: Processes) -> None:
+    processes.start("scheduler")
+    api = processes.api()
+    (serving,) = _children(api.pid)
+    os.kill(serving, signal.SIGKILL)
+    wait_until(lambda: _children(api.pid) not in ([], [serving]), 20)
+    wait_until(lambda: _status(f"{processes.api_url}/readyz") == 200, 30)
+    api.terminate()
+    assert api.wait(3 + 2) == 0
 
 
 def test_migrating_twice_at_once_is_safe(processes: Processes, backend: str, tmp_path: Path) -> None:

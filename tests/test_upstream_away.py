@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
 import pytest
 
+from swap.errors import TimedOut
+from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError
+from swap.tables import InstrumentRow
 from swap.wiring import Service
 from tests.conftest import BITCOIN, XRP, Clock, Shop
+from tests.faults import Faults, Holding
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
+    with running(world, wrap=faults.wrap) as url:
+        yield url
+
+
+def test_a_list_that_hangs_stops_neither_creates_nor_looks(
+    shop: Shop, service: Service, other_service: Callable[..., Service], faults: Faults
+) -> None:
+    faults["orders"] = holding = Holding(before=True)
+    impatient = other_service(upstream_read_timeout=2)
+    for _ in range(6):
+        with pytest.raises(TimedOut):
+            impatient.upstream.orders(deadline=0.1)
+    assert impatient.breaker.state == "ok"
+    assert impatient.quotes.rate(*_route(impatient), Decimal("0.0125"), "FLOATING", 10)
+    holding.let_go()
+
+
+def _route(service: Service) -> tuple[InstrumentRow, InstrumentRow]:
+    snapshot = service.catalog.usable()
+    source, target = snapshot.instrument(*BITCOIN), snapshot.instrument(*XRP)
+    assert source is not None and target is not None
+    return source, target
 
 
 def test_an_upstream_that_is_away_is_not_asked_again_by_everybody(

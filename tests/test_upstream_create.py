@@ -28,6 +28,7 @@ from swap.errors import (
     RateLimited,
     RateModeRefused,
     RequestRefused,
+    Unavailable,
     Unreachable,
 )
 from swap.upstream import decode
@@ -493,3 +494,33 @@ def test_a_journal_that_fails_takes_no_answer_away(caplog: pytest.LogCaptureFixt
         assert client.create_order(CREATE).complete
     assert "journal" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_hanging_up_ends_an_open_create_without_an_answer_and_sends_no_more() -> None:
+    arrived, over = threading.Event(), threading.Event()
+
+    def silent(handler: Any) -> None:
+        arrived.set()
+        over.wait(20)
+
+    with asking(silent, reply(201, ORDER)) as (client, server, _):
+        ended: list[Exception] = []
+
+        def create() -> None:
+            try:
+                client.create_order(CREATE)
+            except (NotSent, OutcomeUnknown) as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=create)
+        thread.start()
+        assert arrived.wait(20)
+        client.hang_up()
+        thread.join(20)
+        assert [type(error) for error in ended] == [OutcomeUnknown]
+        with pytest.raises(NotSent):
+            client.create_order(CREATE)
+        with pytest.raises(Unavailable):
+            client.instruments()
+        over.set()
+        assert len(server.seen) == 1

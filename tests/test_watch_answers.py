@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
 
+from swap.facts import Kind
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.tables import Order, OrderEvent, UpstreamCall, UpstreamRef
@@ -127,6 +130,76 @@ def test_a_kind_nobody_knows_is_journalled_once_and_moves_nothing(
     walk(service, clock, order_id, (20, 45, 70))
     assert types(service, order_id) == [*START, "confirming"]
     assert journal(service, order_id) == ["journal.unknown_kinds"]
+
+
+def learn(monkeypatch: pytest.MonkeyPatch, kind: str, meaning: Kind) -> None:
+    """The next version of the mapping."""
+    known = Kind.of
+    monkeypatch.setattr(Kind, "of", staticmethod(lambda raw: meaning if raw == kind else known(raw)))
+
+
+def test_a_kind_that_is_learned_later_moves_the_order_although_nobody_repeats_it(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    told = {"kind": "SOMETHING_NEW", "createdAt": (clock() + timedelta(seconds=100)).isoformat()}
+    looks.edit = lambda body: {**body, "orderEvents": [told, *body["orderEvents"]]}
+    walk(service, clock, order_id, (70,))
+    looks.edit = lambda body: {**body, "orderEvents": []}
+    learn(monkeypatch, "SOMETHING_NEW", Kind.REFUND_REQUESTED)
+    (seen,) = walk(service, clock, order_id, (95,))
+    assert seen["status"] == "refunding"
+    assert types(service, order_id) == [*START, "confirming", "refunding"]
+
+
+def test_orders_that_are_looked_at_rarely_are_made_due_once_their_kinds_are_known(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id, other = place(shop, "expires"), place(shop, "expires", client_order_id="order-2")
+    told = {"kind": "SOMETHING_NEW", "createdAt": clock().isoformat()}
+    looks.edit = lambda body: {**body, "orderEvents": [told, *body["orderEvents"]]}
+    look(service, order_id)
+    looks.edit = None
+    for moment in (950, 5 * DAY):
+        clock.advance(read_order(service.database, order_id).created_at + timedelta(seconds=moment) - clock())
+        for each in (order_id, other):
+            look(service, each)
+            assert view(service, each)["status"] == "expired"
+    assert service.support.replay(clock()) == [], "not known yet"
+    assert watch_due(service) == []
+    learn(monkeypatch, "SOMETHING_NEW", Kind.DEPOSIT_REGISTERED)
+    assert service.support.replay(clock()) == [order_id]
+    assert service.support.replay(clock()) == [], "once"
+    assert watch_due(service) == [order_id]
+    assert view(service, order_id)["status"] == "exchanging"
+    assert journal(service, order_id) == ["journal.unknown_kinds", "journal.replayed"]
+    assert journal(service, other) == []
+
+
+def test_a_look_that_broke_on_the_database_hands_its_lease_back_and_counts_no_failure(
+    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    clock.advance(190)
+    left, real = [3], service.database.write
+
+    @contextmanager
+    def away() -> Iterator[Any]:
+        if left[0]:
+            left[0] -= 1
+            raise OperationalError("BEGIN", {}, Exception("away"))
+        with real() as session:
+            yield session
+
+    assert service.watch.claim_due(10) == [[order_id]]
+    monkeypatch.setattr(service.database, "write", away)
+    service.watch.check_all([order_id])
+    stored = read_order(service.database, order_id)
+    assert (left, stored.failures, stored.status) == ([0], 0, "awaiting_deposit")
+    assert stored.next_check_at < clock() + timedelta(seconds=6)
+    clock.advance(6)
+    assert watch_due(service) == [order_id]
+    assert view(service, order_id)["status"] == "exchanging"
 
 
 def test_a_numeric_id_learned_later_is_the_one_asked_with_and_owned(
@@ -304,13 +377,13 @@ def test_failed_looks_back_off_to_an_hour_and_alert_after_five(
     alarms: list[str] = []
     monkeypatch.setattr("swap.watch.log.error", lambda event, **_: alarms.append(event))
     waits = []
-    for number in range(1, 12):
+    for number in range(1, 27):
         clock.advance(read_order(service.database, order_id).next_check_at - clock() + timedelta(seconds=1))
         assert watch_due(service) == [order_id]
         stored = read_order(service.database, order_id)
         waits.append((stored.next_check_at - clock()).total_seconds())
         assert stored.failures == number
-        assert alarms == (["watch.order_not_readable"] if number >= 5 else [])
+        assert alarms == ["watch.order_not_readable"] * ((number >= 5) + (number >= 24)), "once, then daily"
     assert 24 <= waits[0] <= 36
     assert all(wait <= 3600 * 1.2 for wait in waits)
     assert waits[-1] >= 3600 * 0.8

@@ -220,6 +220,25 @@ def test_a_worker_finds_redis_again_and_stops_when_it_goes_away(service: Service
         supervisor.stop()
 
 
+def test_every_line_of_a_worker_is_json_also_when_redis_is_killed_under_it(start: Start, tmp_path: Path) -> None:
+    supervisor = Supervisor(logs=tmp_path)
+    try:
+        url = start_redis(supervisor, tmp_path)
+        worker = start(REDIS_URL=url)
+        with Redis.from_url(url) as redis:
+            worker.until(lambda: idle(redis))
+        (server,) = (part.process for part in supervisor._parts)
+        server.kill()
+        server.wait(20)
+        # Its main thread and the one that listens for commands each find out for themselves.
+        worker.until(lambda: '"thread": "pubsub"' in worker.log() and worker.log().count("worker.redis_away") > 3, 60)
+    finally:
+        supervisor.stop()
+    worker.kill()
+    lines = [json.loads(line) for line in worker.log().splitlines()]
+    assert {line["part"] for line in lines} == {"worker"}
+
+
 def test_the_jobs_do_what_their_names_say(service: Service, shop: Shop, clock: Clock) -> None:
     jobs.serve_with(service)
     with receiving() as receiver:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import structlog
 from redis import Redis
@@ -35,6 +36,13 @@ class _Worker(SimpleWorker):  # type: ignore[misc] # RQ's classes carry no types
     max_connection_wait_time = 2.0
     drain_seconds = 10.0
     asked = False
+
+    def _pubsub_exception_handler(self, exc: BaseException, pubsub: Any, pubsub_thread: Any) -> None:
+        """RQ's own raises what is no ConnectionError, and its thread then prints a traceback that is no log line."""
+        log.warning("worker.redis_away", error=type(exc).__name__, thread="pubsub")
+        if not isinstance(exc, RedisError | OSError):
+            pubsub_thread.stop()
+        time.sleep(_REDIS_PAUSE_SECONDS)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         type(self).asked = True

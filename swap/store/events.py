@@ -11,6 +11,10 @@ from sqlalchemy.orm import Session
 
 from swap.tables import FeedHead, Order, OrderEvent, iso, new_id
 
+# Of the journal: kinds of upstream events that nobody knew when they were told, and their being read anew.
+UNKNOWN_KINDS = "journal.unknown_kinds"
+REPLAYED = "journal.replayed"
+
 
 def add_event(
     session: Session,
@@ -42,6 +46,19 @@ def events_of(session: Session, order_id: str, *, public_only: bool) -> Sequence
     if public_only:
         return session.scalars(query.where(OrderEvent.sequence.is_not(None)).order_by(OrderEvent.sequence)).all()
     return session.scalars(query.order_by(OrderEvent.created_at, OrderEvent.id)).all()
+
+
+def unknown_kinds(session: Session) -> dict[str, set[str]]:
+    """Order -> the kinds of upstream events that were unknown when it was told them, but those replayed since."""
+    query = select(OrderEvent).where(OrderEvent.type.in_((UNKNOWN_KINDS, REPLAYED)))
+    found: dict[str, set[str]] = {}
+    for event in session.scalars(query.order_by(OrderEvent.created_at, OrderEvent.id)):
+        kinds = found.setdefault(event.order_id, set())
+        if event.type == UNKNOWN_KINDS:
+            kinds.update(event.detail.get("kinds", ()))
+        else:
+            kinds.difference_update(event.detail.get("kinds", ()))
+    return found
 
 
 def has_unpublished(session: Session) -> bool:

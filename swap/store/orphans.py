@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Text, cast, or_, select, update
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
@@ -26,8 +27,17 @@ def add_orphan(
     order_id: str | None,
     now: datetime,
 ) -> bool:
-    """Note an upstream order as an orphan, due to be looked at. False when it is known as one, or owned by an order."""
-    if session.scalar(select(UpstreamRef.ref).where(UpstreamRef.ref.in_([ref, *refs])).limit(1)) is not None:
+    """Note an upstream order as an orphan, due to be looked at. False when it is known as one, or owned by an order.
+
+    Known is what shares any id with an orphan: then that one learns the other ids, and no second one is made.
+    """
+    all_refs = {ref, *refs}
+    if session.scalar(select(UpstreamRef.ref).where(UpstreamRef.ref.in_(all_refs)).limit(1)) is not None:
+        return False
+    known = _sharing(session, all_refs)
+    for orphan in known:
+        orphan.refs = sorted(all_refs.union(orphan.refs))
+    if known:
         return False
     return insert_new(
         session,
@@ -46,7 +56,17 @@ def add_orphan(
 
 def adopt(session: Session, refs: Sequence[str]) -> None:
     """These ids have found their order: they are orphans no more."""
-    session.execute(delete(Orphan).where(Orphan.ref.in_(refs)))
+    for orphan in _sharing(session, set(refs)):
+        session.delete(orphan)
+
+
+def _sharing(session: Session, refs: set[str]) -> list[Orphan]:
+    """Orphans that are known by any of these ids. Found by the text of the JSON, which both databases can search; SQLite
+    has it in ASCII, PostgreSQL does not."""
+    spellings = {json.dumps(ref, ensure_ascii=ascii) for ref in refs for ascii in (True, False)}
+    spelled = (cast(Orphan.refs, Text).contains(spelling, autoescape=True) for spelling in sorted(spellings))
+    found = session.scalars(select(Orphan).where(or_(Orphan.ref.in_(refs), *spelled)))
+    return [orphan for orphan in found if refs.intersection([orphan.ref, *orphan.refs])]
 
 
 def known_refs(session: Session) -> set[str]:

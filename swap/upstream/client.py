@@ -120,6 +120,11 @@ class UpstreamClient:
         """Close idle connections. The client can be used again afterwards."""
         self._transport.close()
 
+    def hang_up(self) -> None:
+        """End every call that is open, and refuse every later one: this process is about to end. An open create comes
+        back as any whose answer never came: OutcomeUnknown, or NotSent where nothing was sent yet."""
+        self._transport.hang_up()
+
     @property
     def public_key(self) -> str:
         """Which key pair this is; orders belong to the public key that made them (E7)."""

@@ -19,6 +19,7 @@ from swap.errors import (
     RateLimited,
     RetryableRead,
     SwapError,
+    Unavailable,
     Unreachable,
     UpstreamError,
 )
@@ -275,6 +276,8 @@ class Exchange:
     # --- both --------------------------------------------------------------------------------------------------------
 
     def _leave(self, lane: str, max_wait: float) -> None:
+        if self._transport.hung_up:
+            raise Unavailable("this process is about to end", cause="breaker")
         if self._take is not None:
             self._take(lane, max(0.0, max_wait))
 

@@ -56,6 +56,7 @@ _SMALL = re.compile(r"too (?:small|low)|minim|below", re.IGNORECASE)
 _BIG = re.compile(r"too (?:large|high)|\bbig\b|maxim|exceed", re.IGNORECASE)
 _MODE = re.compile(r"rate[\s_-]?mode", re.IGNORECASE)
 _ROUTE = re.compile(r"route|instrument|currency|network|\bpair\b", re.IGNORECASE)
+_ID_IN_TEXT = re.compile(rb'"(?:orderId|legacyOrderId)"\s*:\s*(?:"([!#-\[\]-~]{1,128})"|([0-9]{1,40})\s*[,}\]])')
 _BOUND_IN_TEXT = re.compile(r"expected[: ]+([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE)
 
 
@@ -304,6 +305,7 @@ def judge_create(status: int, body: bytes, headers: Mapping[str, str], excerpt: 
     if 200 <= status < 300:
         if found is not None and found.complete:
             return found
+        found = found or _ids_in(body)
         raise OutcomeUnknown(f"create: {status} without a complete order", found=found, cause="malformed", **kw)
     problem = read_problem(status, body, headers)
     kw["upstream_code"] = problem.code
@@ -317,6 +319,7 @@ def judge_create(status: int, body: bytes, headers: Mapping[str, str], excerpt: 
         for refusal in REFUSALS:
             if status in refusal.statuses and refusal.applies(problem):
                 raise refusal.error(f"create: {refusal.name}: {problem.message}"[:300], limit=bound(problem), **kw)
+    found = found or _ids_in(body)
     raise OutcomeUnknown(f"create: {status}, which is no refusal we know", found=found, **kw)
 
 
@@ -325,6 +328,14 @@ def _order_in(body: bytes) -> OrderReply | None:
         return read_order(parse_json(body))
     except (ValueError, Malformed):
         return None
+
+
+def _ids_in(body: bytes) -> OrderReply | None:
+    """The ids in an answer that broke off, or is no JSON for another reason: enough to ask about the order. An id that was
+    itself cut is none, and neither is what other objects are called by as well (`id`, `uuid`)."""
+    found = (quoted or digits for quoted, digits in _ID_IN_TEXT.findall(body))
+    refs = tuple(dict.fromkeys(ref.decode() for ref in found))
+    return OrderReply(order_id=next((ref for ref in refs if ref.isdigit()), None), refs=refs) if refs else None
 
 
 def _is_an_order(found: OrderReply) -> bool:

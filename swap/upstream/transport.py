@@ -64,7 +64,7 @@ class _Flight:
         self._socket: socket.socket | None = None
         self._over = False
         self._lock = threading.Lock()
-        self._timer = threading.Timer(limit, self._expire)
+        self._timer = threading.Timer(limit, self.expire)
         self._timer.daemon = True
 
     def left(self) -> float:
@@ -86,7 +86,8 @@ class _Flight:
                 raise ConnectTimeoutError("out of time before anything was sent")
             self.sent = True
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End it now, as when its time is over."""
         with self._lock:
             if not self._over:
                 self.expired = True
@@ -222,12 +223,36 @@ class Transport:
         self._proxies = {"http": proxy, "https": proxy} if proxy else None
         self._monotonic = monotonic
         self._pooled = _Adapter(pool_connections=2, pool_maxsize=_POOLED)
+        self._flights: set[_Flight] = set()
+        self._lock = threading.Lock()
+        self.hung_up = False
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
     def close(self) -> None:
         self._pooled.close()
+
+    def hang_up(self) -> None:
+        """End every request that is under way as if its time were over, and send no more."""
+        with self._lock:
+            self.hung_up = True
+            flights = list(self._flights)
+        for flight in flights:
+            flight.expire()
+
+    @contextlib.contextmanager
+    def _under_way(self, flight: _Flight) -> Iterator[None]:
+        with self._lock:
+            if self.hung_up:
+                raise Unreachable("this process is about to end")
+            self._flights.add(flight)
+        try:
+            with flight.under_way():
+                yield
+        finally:
+            with self._lock:
+                self._flights.discard(flight)
 
     def send(
         self,
@@ -256,7 +281,7 @@ class Transport:
         flight = _Flight(limit)
         started = self._monotonic()
         try:
-            with flight.under_way():
+            with self._under_way(flight):
                 response = adapter.send(
                     prepared,
                     stream=True,

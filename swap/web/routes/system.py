@@ -23,7 +23,8 @@ def health() -> flask.Response:
 
 @blp.get("/readyz")
 def ready() -> flask.Response:
-    """200 when requests can be served. Redis or the upstream being away does not stop us; the database does."""
+    """200 when requests can be served. Redis or the upstream being away does not stop us; the database does. 503 as well
+    while the process is about to end: `"api": "draining"`."""
     parts = service()
     state: dict[str, str] = {"database": "away", "catalog": "unknown", "redis": "away", "upstream": "unknown"}
     try:
@@ -47,6 +48,8 @@ def ready() -> flask.Response:
     if parts.bell.answers():
         state["redis"] = "ok"
     is_ready = state["database"] == "ok" and state["catalog"] != "never_loaded"
+    if parts.draining.is_set():
+        state["api"], is_ready = "draining", False
     answer: dict[str, Any] = {"ready": is_ready, "parts": state}
     return flask.Response(orjson.dumps(answer), status=200 if is_ready else 503, content_type="application/json")
 
