@@ -37,6 +37,7 @@ from swap.errors import (
     UpstreamError,
     UpstreamRefusal,
 )
+from swap.gate import Gate
 from swap.lifecycle import Status
 from swap.money import plain
 from swap.store import orders as rows
@@ -83,11 +84,12 @@ class Creates:
         upstream: UpstreamClient,
         catalog: Catalog,
         bell: Bell,
+        gate: Gate,
         clock: Callable[[], datetime],
         rules: CreateRules,
         rng: Random,
     ) -> None:
-        self._database, self._upstream, self._catalog = database, upstream, catalog
+        self._database, self._upstream, self._catalog, self._gate = database, upstream, catalog, gate
         self._bell, self._clock, self._rules, self._rng = bell, clock, rules, rng
 
     def send(self, order: Order, number: int, left: float) -> Order:
@@ -118,6 +120,8 @@ class Creates:
             )
         except Refused as error:
             self._record(order.id, number, "refused", error=error)
+            if isinstance(error, AddressRefused | MemoRefused):
+                self._gate.create_refused(order, error)
             failed = {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
             raise _refusal(error, self.settle(order.id, lambda _: failed, {"code": error.code})) from error
         except NotSent as error:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.checks import same_address
+from swap.checks import same_account, same_address, unpacked
 from swap.creates import Creates
 from swap.errors import ServiceError, UpstreamError
 from swap.lifecycle import Status
@@ -178,8 +178,8 @@ class Resolver:
             if (row.created_at is None or row.created_at >= begin)
             and (row.amount is None or row.amount == order.amount)
             and _same_pair(row, order)
-            and _same_place(order.to_currency, order.to_network, row.destination_address, order.destination_address)
-            and _same_place(order.from_currency, order.from_network, row.refund_address, order.refund_address)
+            and _may_be(order.to_currency, order.to_network, row.destination_address, order.destination_address)
+            and _may_be(order.from_currency, order.from_network, row.refund_address, order.refund_address)
         ]
         with self._database.read() as session:
             taken = rows.owned(session, [ref for row in alike for ref in row.refs])
@@ -354,6 +354,12 @@ def _same_pair(row: ListedOrder, order: Order) -> bool:
     return all(a is None or a.casefold() == b.casefold() for a, b in zip(listed, ours, strict=True))
 
 
+def _may_be(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
+    """Whether the listed address may be the wanted one; nothing told may be anything. The list names no memos, so one
+    inside an address does not speak either: what is passed over here would count as absent."""
+    return not told or (wanted is not None and same_account(currency, network, told, wanted))
+
+
 def _same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
     """Whether the told address may be the wanted one; nothing told may be anything."""
     return not told or (wanted is not None and same_address(currency, network, told, wanted))
@@ -361,6 +367,7 @@ def _same_place(currency: str, network: str, told: str | None, wanted: str | Non
 
 def _told_otherwise(order: Order, reply: OrderReply) -> bool:
     """Whether public-info names another rate mode, memo or refund than the order's."""
+    reply = unpacked(order, reply)
     return (
         (reply.destination_memo or None) not in (None, order.destination_memo)
         or reply.rate_mode not in (None, order.rate_mode)

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from swap.catalog import Snapshot, key
-from swap.checks import OrderRequest, checked, reply_problem, request_problems, route_problems
+from swap.checks import (
+    OrderRequest,
+    checked,
+    offline_is_enough,
+    reply_problem,
+    request_problems,
+    route_problems,
+    same_account,
+    same_address,
+    sent_form,
+)
 from swap.lifecycle import Facts
 from swap.tables import InstrumentRow, Order
 from swap.upstream.replies import OrderReply
@@ -125,12 +135,30 @@ def test_a_memo_on_a_network_without_memos_is_refused() -> None:
     assert codes(**to_eth, destination_memo=None, destination_memo_none=True) == {}
 
 
-@pytest.mark.parametrize("address", [X_ADDRESS, X_ADDRESS_WITHOUT_TAG])
-def test_an_x_address_is_refused_with_a_sentence(address: str) -> None:
-    request = replace(GOOD, destination_address=address, destination_memo=None, destination_memo_none=True)
-    problem = request_problems(CATALOG, vars(request))["destination_address"][0]
-    assert problem["code"] == "ADDRESS_FORM_UNSUPPORTED"
-    assert "the tag as the memo" in problem["message"]
+def test_an_x_address_is_an_address_and_its_tag() -> None:
+    assert codes(destination_address=X_ADDRESS, destination_memo=None) == {}
+    assert codes(destination_address=X_ADDRESS, destination_memo="1337") == {}
+    found = checked(CATALOG, replace(GOOD, destination_address=X_ADDRESS, destination_memo=None)).destination
+    assert (found.send_address, found.send_memo) == ("rHPyzf9FwtANc69GXuVigCcAeHtLGe9yKo", "1337")
+
+
+def test_a_tag_inside_an_x_address_cannot_be_denied_or_replaced() -> None:
+    assert codes(destination_address=X_ADDRESS, destination_memo="1") == {"destination_memo": ["MEMO_INVALID"]}
+    denied = codes(destination_address=X_ADDRESS, destination_memo=None, destination_memo_none=True)
+    assert denied == {"destination_memo_none": ["MEMO_CONTRADICTION"]}
+
+
+def test_an_x_address_that_says_there_is_no_tag_needs_the_customers_word_for_it() -> None:
+    bare = {"destination_address": X_ADDRESS_WITHOUT_TAG, "destination_memo": None}
+    assert codes(**bare) == {"destination_memo": ["MEMO_REQUIRED"]}
+    assert codes(**bare, destination_memo_none=True) == {}
+    assert codes(**{**bare, "destination_memo": "7"}) == {"destination_memo": ["MEMO_INVALID"]}
+
+
+def test_a_memo_can_only_be_waived_where_an_address_is_whole_without_it() -> None:
+    to_odd = {"to_currency": "ODD", "to_network": "Oddnet", "destination_address": "odd1", "destination_memo": None}
+    assert codes(**to_odd) == {"destination_memo": ["MEMO_REQUIRED"]}
+    assert codes(**to_odd, destination_memo_none=True) == {"destination_memo_none": ["MEMO_NONE_NOT_ALLOWED"]}
 
 
 def test_an_empty_memo_is_refused_where_no_rule_is_known() -> None:
@@ -152,6 +180,10 @@ def test_a_refund_where_memos_are_needed_needs_one() -> None:
     }
     assert codes(**from_xrp) == {"refund_memo": ["MEMO_REQUIRED"]}
     assert codes(**from_xrp, refund_memo="5") == {}
+    assert codes(**from_xrp, refund_memo_none=True) == {}
+    assert codes(**from_xrp, refund_memo="5", refund_memo_none=True) == {"refund_memo_none": ["MEMO_CONTRADICTION"]}
+    assert codes(**{**from_xrp, "refund_address": X_ADDRESS}) == {}
+    assert codes(**{**from_xrp, "refund_address": None}, refund_memo_none=True) == {"refund_address": ["REQUIRED"]}
 
 
 def test_problems_of_all_fields_are_found_at_once() -> None:
@@ -189,8 +221,10 @@ def test_titles_are_found_in_any_case_and_taken_as_the_catalog_writes_them() -> 
 
 def test_an_unknown_network_is_found_out_to_be_unchecked() -> None:
     request = replace(GOOD, to_currency="ODD", to_network="Oddnet", destination_address="odd1", destination_memo="x")
-    assert not checked(CATALOG, request).address_checked
-    assert checked(CATALOG, GOOD).address_checked
+    unknown = checked(CATALOG, request).destination
+    assert (unknown.status, offline_is_enough(ODD, unknown)) == ("unchecked", False)
+    good = checked(CATALOG, GOOD).destination
+    assert (good.status, offline_is_enough(XRP, good), offline_is_enough(EUR, good)) == ("valid", True, False)
 
 
 # --- the answer ------------------------------------------------------------------------------------------------------
