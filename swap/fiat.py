@@ -38,7 +38,7 @@ MESSAGES = MappingProxyType(
 )
 
 _IBAN_LIKE = re.compile(r"[A-Za-z]{2}[0-9]{2}[0-9A-Za-z ]{1,40}", re.ASCII)
-_DIGITS = re.compile(r"[0-9](?:[ -]?[0-9])*", re.ASCII)
+_DIGIT_GROUPS = re.compile(r"[0-9]+(?: [0-9]+)*", re.ASCII)
 _SEPARATORS = re.compile(r"[\s\u00ad\u200b\u2010-\u2015\u2212-]+")
 
 
@@ -74,8 +74,8 @@ def holds_card_number(text: str) -> bool:
     """As `is_card_number`, also with other words or groups of digits around it ("4111 1111 1111 1111 12/29")."""
     if is_card_number(text):
         return True
-    for run in _DIGITS.findall(text):
-        groups = re.split("[ -]", run)
+    for run in _DIGIT_GROUPS.findall(_SEPARATORS.sub(" ", text)):
+        groups = run.split(" ")
         for start in range(len(groups)):
             joined = ""
             for group in groups[start:]:

@@ -49,7 +49,7 @@ def test_a_bad_one_is_told_its_field_and_reason(calls: Calls) -> None:
 def test_a_tag_inside_the_address_needs_no_other(calls: Calls) -> None:
     found = ask(calls, "XRP", "XRP", X_ADDRESS)
     assert (found["embedded_memo"], found["memo"]["required"], found["memo"]["status"]) == ("1337", False, "in_address")
-    assert found["send"] == {"address": "rHPyzf9FwtANc69GXuVigCcAeHtLGe9yKo", "memo": "1337"}
+    assert found["send"] == {"address": "rhvh5SrgBL5V8oeV9EpDuVszeJSSCEkbPc", "memo": "1337"}
     assert found["orderable"] is True
 
 
@@ -81,7 +81,11 @@ def test_an_address_that_needs_no_memo_says_so(calls: Calls) -> None:
 
 def test_an_address_of_another_network_is_named_as_one(calls: Calls) -> None:
     found = ask(calls, "LTC", "LTC", BTC_ADDRESS)
-    assert (found["status"], found["reason"], found["hint"]) == ("invalid", "other_network", "This is a Bitcoin address.")
+    assert (found["status"], found["reason"], found["hint"]) == (
+        "invalid",
+        "other_network",
+        "This is a Bitcoin address.",
+    )
 
 
 def test_what_is_no_request_is_refused_with_every_problem(calls: Calls) -> None:

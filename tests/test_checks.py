@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from swap.addresses import base58, ripple
 from swap.catalog import Snapshot, key
 from swap.checks import (
     OrderRequest,
@@ -29,6 +30,8 @@ from tests.calls import ETH_ADDRESS
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS
 
 X_ADDRESS = "X7gJ5YK8abHf2eTPWPFHAAot8Knck11QGqmQ7a6a3Z8PJvk"
+X_ACCOUNT = "rhvh5SrgBL5V8oeV9EpDuVszeJSSCEkbPc"
+X_ADDRESS_WITH_ANOTHER_TAG = ripple.pack(base58.decode_check(X_ACCOUNT, base58.RIPPLE)[1:], 1)
 X_ADDRESS_WITHOUT_TAG = "X7AcgcsBL6XDcUb289X4mJ8djcdyKaB5hJDWMArnXr61cqZ"
 OTHER_XRP_ADDRESS = "rEb8TK3gBgk5auZkwc6sHnwrGVJH8DuaLh"
 OTHER_BTC_ADDRESS = "bc1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qccfmv3"
@@ -139,7 +142,7 @@ def test_an_x_address_is_an_address_and_its_tag() -> None:
     assert codes(destination_address=X_ADDRESS, destination_memo=None) == {}
     assert codes(destination_address=X_ADDRESS, destination_memo="1337") == {}
     found = checked(CATALOG, replace(GOOD, destination_address=X_ADDRESS, destination_memo=None)).destination
-    assert (found.send_address, found.send_memo) == ("rHPyzf9FwtANc69GXuVigCcAeHtLGe9yKo", "1337")
+    assert (found.send_address, found.send_memo) == (X_ACCOUNT, "1337")
 
 
 def test_a_tag_inside_an_x_address_cannot_be_denied_or_replaced() -> None:
@@ -322,6 +325,40 @@ def test_an_address_in_another_spelling_of_its_network_is_the_same() -> None:
     assert problem(lower, **asked, destination_address=ETH_ADDRESS) is None
     other = replace(ECHO, **told, destination_address=ETH_ADDRESS[:-1] + "8")
     assert problem(other, **asked, destination_address=ETH_ADDRESS) == "destination_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"destination_address": X_ADDRESS, "destination_memo": None}, None),
+        ({"destination_address": X_ADDRESS, "destination_memo": "1337"}, None),
+        ({"destination_address": X_ADDRESS, "destination_memo": "1"}, "destination_mismatch"),
+        ({"destination_address": X_ADDRESS_WITH_ANOTHER_TAG, "destination_memo": None}, "memo_mismatch"),
+        ({"destination_address": X_ADDRESS_WITH_ANOTHER_TAG, "destination_memo": "1337"}, "destination_mismatch"),
+    ],
+)
+def test_an_answer_may_pack_address_and_tag_as_long_as_they_are_ours(told: dict[str, Any], reason: str | None) -> None:
+    asked = order(destination_address=X_ACCOUNT, destination_memo="1337")
+    assert reply_problem(asked, replace(ECHO, **told), BTC, TOLERANCE) == reason
+
+
+def test_an_account_is_the_same_whatever_tag_is_packed_with_it() -> None:
+    assert not same_address("XRP", "XRP", X_ADDRESS, X_ACCOUNT)
+    assert same_account("XRP", "XRP", X_ADDRESS, X_ACCOUNT)
+    assert same_account("XRP", "XRP", X_ADDRESS, X_ADDRESS_WITH_ANOTHER_TAG)
+    assert not same_account("XRP", "XRP", X_ADDRESS, XRP_ADDRESS)
+
+
+def test_an_iban_is_the_same_with_and_without_spaces() -> None:
+    assert same_address("EUR", "EUR", "DE89 3704 0044 0532 0130 00", "DE89370400440532013000")
+    assert not same_address("EUR", "EUR", "DE89370400440532013000", "BE68539007547034")
+
+
+def test_what_is_packed_or_printed_is_found_as_it_was_sent() -> None:
+    assert sent_form(X_ADDRESS) == (X_ACCOUNT, "1337")
+    assert sent_form("DE89 3704 0044 0532 0130 00") == ("DE89370400440532013000", None)
+    for text in (X_ACCOUNT, BTC_ADDRESS, "DE89370400440532013000", "", "anything"):
+        assert sent_form(text) is None
 
 
 def test_what_is_wrong_counts_more_than_what_is_missing() -> None:
