@@ -364,7 +364,7 @@ def test_a_validation_id_is_good_for_one_destination_of_one_client(
         ("a made up one", calls.order(**{name: "abc"}), "VALIDATION_INVALID"),
         (
             "a tampered one",
-            calls.order(**{name: good.replace(good[9], "-" if good[9] != "-" else "A", 1)}),
+            calls.order(**{name: tampered}),
             "VALIDATION_INVALID",
         ),
     ]
