@@ -120,10 +120,11 @@ class Creates:
             )
         except Refused as error:
             self._record(order.id, number, "refused", error=error)
-            if isinstance(error, AddressRefused | MemoRefused):
-                self._gate.create_refused(order, error)
             failed = {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
-            raise _refusal(error, self.settle(order.id, lambda _: failed, {"code": error.code})) from error
+            settled = self.settle(order.id, lambda _: failed, {"code": error.code})
+            if isinstance(error, AddressRefused | MemoRefused):
+                self._gate.create_refused(settled, error)
+            raise _refusal(error, settled) from error
         except NotSent as error:
             self._record(order.id, number, "not_sent", error=error)
             # Keys, an IP list or a firewall stand in everybody's way until a person does something about them.

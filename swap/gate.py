@@ -48,15 +48,7 @@ _MOST_PREVIEWS = 8
 # be a secret, whole or with a typing error, or no address at all: it would end up with the upstream, and in the journal.
 _WORTH_ASKING = frozenset(
     {
-        *(
-            "testnet",
-            "other_network",
-            "burn_address",
-            "token_contract",
-            "legacy_form",
-            "unsupported_form",
-            "wrong_case",
-        ),
+        *("testnet", "other_network", "burn_address", "token_contract", "legacy_form", "unsupported_form"),
         *("memo_not_supported", "memo_too_long", "memo_not_numeric", "memo_leading_zero", "memo_out_of_range"),
         *("memo_conflict", "iban_checksum", "iban_country", "iban_form", "account_checksum"),
     }
@@ -99,12 +91,18 @@ class Admission:
 
 
 class Gate:
-    """Thread-safe."""
+    """Thread-safe. `is_away`: whether the upstream as a whole is known not to answer."""
 
     def __init__(
-        self, database: Database, upstream: UpstreamClient, vault: Vault, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        upstream: UpstreamClient,
+        vault: Vault,
+        clock: Callable[[], datetime],
+        *,
+        is_away: Callable[[], bool],
     ) -> None:
-        self._database, self._upstream, self._clock = database, upstream, clock
+        self._database, self._upstream, self._clock, self._is_away = database, upstream, clock, is_away
         # As for quotes: the current key signs, all verify.
         self._serializer = URLSafeSerializer(list(reversed(vault.keys("validation"))), salt="validation")
         self._hash_key = vault.keys("address hash")[0]
@@ -134,7 +132,8 @@ class Gate:
             }
             if said.word == "invalid":
                 admission.problems.setdefault(f"{end.side}_{said.field}", []).append(_refusal(said))
-            elif said.word != "valid" and not offline_is_enough(end.instrument, end.verdict):
+            elif said.word != "valid" and (self._is_away() or not offline_is_enough(end.instrument, end.verdict)):
+                # While the whole upstream is away the create could not judge either, and must not be what finds out.
                 owed = True
         if owed and not admission.problems:
             raise unasked()

@@ -18,10 +18,10 @@ from swap import logs
 from swap.bell import Bell
 from swap.breaker import Breaker
 from swap.buckets import SharedBucket
-from swap.budget import CHECKS, UpstreamBudget
+from swap.budget import CHECKS, PREVIEW, UpstreamBudget
 from swap.catalog import Catalog
 from swap.creates import CreateRules, Creates
-from swap.errors import ConfigurationError, RateLimited, Unavailable
+from swap.errors import Blocked, ConfigurationError, RateLimited, Unavailable
 from swap.feed import Feed
 from swap.gate import Gate
 from swap.keys import Keys
@@ -100,12 +100,14 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
     breaker, check_breaker = (Breaker(scale=float(settings.time_scale)) for _ in range(2))
 
     def take(lane: str, max_wait: float) -> None:
-        if lane not in CHECKS:
-            asked = breaker
-        elif breaker.state == "ok":
-            asked, max_wait = check_breaker, min(max_wait, _LONGEST_CHECK_WAIT)
-        else:
-            raise Unavailable(f"The upstream is {breaker.state}.", cause="breaker")
+        asked = breaker
+        if lane in CHECKS:
+            max_wait = min(max_wait, _LONGEST_CHECK_WAIT)
+            if breaker.state == "ok":
+                asked = check_breaker
+            elif lane == PREVIEW:
+                raise Unavailable(f"The upstream is {breaker.state}.", cause="breaker")
+            # Else the check of an order may be the probe: better that than a create, whose silence leaves a doubt.
         asked.before()
         try:
             budget.take(lane, max_wait)
@@ -114,8 +116,15 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
             raise
 
     def on_call(call: Call) -> None:
-        # The check of addresses is known to be firewalled on its own (UPSTREAM.md E3); that must not stop creates.
-        (check_breaker if call.endpoint == "validate" else breaker).after(call.outcome)
+        if call.endpoint == "validate":
+            # Known to be firewalled on its own (UPSTREAM.md E3), which must neither stop creates nor speak for them.
+            check_breaker.after(call.outcome)
+            if breaker.state != "ok" and call.outcome == Blocked.code:
+                breaker.give_back()
+            elif breaker.state != "ok":
+                breaker.after(call.outcome)
+        else:
+            breaker.after(call.outcome)
         if call.status == 429:
             budget.refused(call.retry_after)
         keep_call(database, call)
@@ -156,7 +165,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         referrer_id=settings.upstream_referrer_id,
         rate_max_age=settings.rate_max_age,
     )
-    gate = Gate(database, upstream, vault, clock)
+    gate = Gate(database, upstream, vault, clock, is_away=lambda: breaker.state != "ok")
     creates = Creates(database, upstream, catalog, bell, gate, clock, rules, rng)
     resolver = Resolver(
         database,

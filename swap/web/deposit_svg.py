@@ -8,6 +8,8 @@ from xml.sax.saxutils import escape
 
 import segno
 
+from swap.addresses import memo_rule
+
 _WIDTH, _MARGIN, _LINE, _FONT = 360, 20, 20, 14
 # What fits into the width in a monospaced font of this size.
 _CHARACTERS = 38
@@ -26,7 +28,8 @@ def deposit_svg(order: dict[str, Any]) -> bytes:
     lines = [("Pay exactly", [f"{deposit['amount']} {order['from']['currency']} on {deposit['network']}"])]
     lines.append(("Address" if deposit["kind"] == "address" else "Pay at", [deposit["address"]]))
     if deposit["memo"] is not None:
-        lines.append(("Memo - without it the payment is lost", [deposit["memo"]]))
+        name = memo_rule(order["from"]["currency"], order["from"]["network"]).name
+        lines.append((f"{name.capitalize()} (without it the payment is lost)", [deposit["memo"]]))
     y = _MARGIN + side + _LINE
     words = []
     for title, texts in lines:
