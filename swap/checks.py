@@ -170,17 +170,15 @@ def memo_name(instrument: InstrumentRow) -> str:
     return addresses.memo_rule(instrument.currency, instrument.network).name or "memo"
 
 
-def sent_form(address: str) -> tuple[str, str | None] | None:
-    """Address and memo as an order has them, of a text that is another form of both: an X-address, an M-address, an IBAN
-    with spaces. None for every other text."""
+def sent_form(address: str) -> dict[str, str | None]:
+    """What an order has instead of a text that is another form of its destination, by field: of an X- or M-address address
+    and memo, of an IBAN with spaces the address. Empty for every other text."""
     for network in ("XRP", "XLM"):
         verdict = addresses.validate(network, network, address)
-        if "converted" in verdict.warnings and verdict.send_address is not None:
-            return verdict.send_address, verdict.send_memo
+        if "converted" in verdict.warnings:
+            return {"destination_address": verdict.send_address, "destination_memo": verdict.send_memo}
     account = fiat.validate("", address)
-    if account.status == "valid" and account.send_address is not None and account.send_address != address:
-        return account.send_address, None
-    return None
+    return {"destination_address": account.send_address} if account.status == "valid" else {}
 
 
 def _end_problems(prefix: str, instrument: InstrumentRow, request: Mapping[str, Any]) -> dict[str, list[Problem]]:

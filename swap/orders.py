@@ -307,9 +307,7 @@ class Orders:
     ) -> list[Order]:
         """The client's orders, newest first; `filters` as `store.orders.page` takes them. An X- or M-address finds its
         orders as the classic one and its memo do."""
-        sent = sent_form(filters.get("destination_address", ""))
-        if sent is not None:
-            filters = {**filters, "destination_address": sent[0], "destination_memo": sent[1]}
+        filters = {**filters, **sent_form(filters.get("destination_address", ""))}
         with self._database.read() as session:
             return list(rows.page(session, client_id, filters, after, limit))
 

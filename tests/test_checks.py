@@ -355,10 +355,12 @@ def test_an_iban_is_the_same_with_and_without_spaces() -> None:
 
 
 def test_what_is_packed_or_printed_is_found_as_it_was_sent() -> None:
-    assert sent_form(X_ADDRESS) == (X_ACCOUNT, "1337")
-    assert sent_form("DE89 3704 0044 0532 0130 00") == ("DE89370400440532013000", None)
-    for text in (X_ACCOUNT, BTC_ADDRESS, "DE89370400440532013000", "", "anything"):
-        assert sent_form(text) is None
+    assert sent_form(X_ADDRESS) == {"destination_address": X_ACCOUNT, "destination_memo": "1337"}
+    assert sent_form(X_ADDRESS_WITHOUT_TAG)["destination_memo"] is None
+    for iban in ("DE89 3704 0044 0532 0130 00", "DE89370400440532013000"):
+        assert sent_form(iban) == {"destination_address": "DE89370400440532013000"}
+    for text in (X_ACCOUNT, BTC_ADDRESS, "", "anything"):
+        assert sent_form(text) == {}
 
 
 def test_what_is_wrong_counts_more_than_what_is_missing() -> None:

@@ -150,9 +150,12 @@ def test_whatever_a_memo_holds_the_picture_stays_one() -> None:
         "network": "A<B>",
         "uri": None,
     }
-    svg = deposit_svg({"id": "ord_1", "from": {"currency": "C&D", "network": "A<B>"}, "deposit": deposit}).decode()
+    order = {"id": "ord_1", "from": {"currency": "C&D", "network": "A<B>"}, "deposit": deposit}
+    svg = deposit_svg(order).decode()
     said = words(svg)
     assert "1 C&D on A<B>" in said
     assert "<script>" in "".join(said) and "<script" not in svg
     assert max(map(len, said)) <= 40
     assert XRP_ADDRESS not in svg
+    long = {**deposit, "kind": "payment_link", "address": "https://pay.example/" + "x" * 4000}
+    assert "https://pay.example/" in "".join(words(deposit_svg({**order, "deposit": long}).decode()))

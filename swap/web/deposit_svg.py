@@ -21,9 +21,6 @@ def deposit_svg(order: dict[str, Any]) -> bytes:
     The memo stands under it always: a wallet may read the address out of any code, and the memo out of none.
     """
     deposit = order["deposit"]
-    code = segno.make(deposit["uri"] or deposit["address"], error="m", micro=False)
-    drawn = io.BytesIO()
-    code.save(drawn, kind="svg", xmldecl=False, svgns=True, nl=False, border=4, omitsize=True)
     side = _WIDTH - 2 * _MARGIN
     lines = [("Pay exactly", [f"{deposit['amount']} {order['from']['currency']} on {deposit['network']}"])]
     lines.append(("Address" if deposit["kind"] == "address" else "Pay at", [deposit["address"]]))
@@ -38,21 +35,28 @@ def deposit_svg(order: dict[str, Any]) -> bytes:
             y += _LINE
             words.append(_text(y, row, "value"))
         y += _LINE * 3 // 2
-    # One picture in another; the inner one keeps its own units.
-    qr = (
-        drawn.getvalue()
-        .decode()
-        .replace("<svg ", f'<svg x="{_MARGIN}" y="{_MARGIN}" width="{side}" height="{side}" ', 1)
-    )
     style = (
         f"text{{font:{_FONT}px ui-monospace,Menlo,Consolas,monospace;fill:#000}}"
         ".label{fill:#555;font-family:system-ui,sans-serif}"
     )
+    code = _code(deposit["uri"] or deposit["address"], side)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}" role="img">'
         f"<title>Deposit for order {escape(order['id'])}</title><style>{style}</style>"
-        f'<rect width="100%" height="100%" fill="#fff"/>{qr}{"".join(words)}</svg>'
+        f'<rect width="100%" height="100%" fill="#fff"/>{code}{"".join(words)}</svg>'
     ).encode()
+
+
+def _code(content: str, side: int) -> str:
+    """A picture of its own within ours, so that it keeps its own units."""
+    try:
+        code = segno.make(content, error="m", micro=False)
+    except segno.DataOverflowError:
+        return ""  # a link of some kilobytes; the words say it all the same
+    drawn = io.BytesIO()
+    code.save(drawn, kind="svg", xmldecl=False, svgns=False, nl=False, border=4, omitsize=True)
+    place = f'<svg x="{_MARGIN}" y="{_MARGIN}" width="{side}" height="{side}" '
+    return drawn.getvalue().decode().replace("<svg ", place, 1)
 
 
 def _text(y: int, text: str, style: str) -> str:

@@ -60,8 +60,8 @@ def deposit_picture(order_id: str) -> flask.Response:
     order = service().orders.find(caller().client_id, order_id)
     deposit = order["deposit"]
     if deposit is None or not deposit["payable"]:
-        may_come = order["status"] == "creating"
         reason = (order["status_reason"] or order["status"]) if deposit is None else deposit["payable_reason"]
+        may_come = order["status"] == "creating" or reason == "unverified"
         raise Conflict(
             "Nothing can be paid to this order now.",
             code="DEPOSIT_NOT_PAYABLE",
