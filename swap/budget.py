@@ -6,6 +6,9 @@ has lost its state nobody knows what was spent or learned, so the rate starts at
 spends a tenth of the rate by itself: ten processes together then keep to it.
 
 Lanes: whatever makes or resolves an order may spend everything; looks at orders leave the last fifth of the tokens alone.
+Checks of addresses have shares of their own, so that no storm of them keeps anything else from its turn: those for an order
+being made two fifths of the rate, those that a frontend asks for while somebody types one fifth, and never the last half of
+the tokens.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from swap.buckets import LocalBucket
+from swap.buckets import LocalBucket, SharedBucket
 from swap.errors import RateLimited
 
-LOOK = "look"
+LOOK, CHECK, PREVIEW = "look", "check", "preview"
+CHECKS = frozenset({CHECK, PREVIEW})
 
 # Field `rate`: what is spent now; `refused`: the rate at which the upstream said 429 last; `pause`: not before, as it asked.
 # The rate rises briskly up to nine tenths of that, and feels its way from there. KEYS[1]; ARGV: top rate, reserved share,
@@ -74,7 +78,10 @@ return tostring(rate)
 )
 
 _KEY = "swap:budget:upstream"
-_LOOK_RESERVE = 0.2
+_RESERVES = {LOOK: 0.2, PREVIEW: 0.5}
+_SHARES = {CHECK: 0.4, PREVIEW: 0.2}
+# A new bucket starts at a quarter: enough for both addresses of a first order.
+_SMALLEST_BURST = 8.0
 _AWAY_SECONDS = 1.0
 # What an upstream may ask us to wait at most; a longer pause is looked at again then.
 _LONGEST_PAUSE = 60.0
@@ -96,22 +103,24 @@ class UpstreamBudget:
         self._rate = redis.register_script(_STATE + "return text(rate)")
         self._rps = rps
         self._alone = LocalBucket(rps / 10, 1.0, monotonic)
+        self._shares = SharedBucket(redis, monotonic)
+        self._shares_alone = {lane: LocalBucket(rps * share / 10, 1.0, monotonic) for lane, share in _SHARES.items()}
         self._monotonic, self._sleep, self._redis_clock = monotonic, sleep, redis_clock
         self._away_until = 0.0
 
     def take(self, lane: str, max_wait: float) -> None:
         """Wait for one request's turn, at most `max_wait` seconds.
 
-        `lane`: "look" leaves a reserve to the others. Raises RateLimited (cause "limit") when the turn would come later
-        than `max_wait`.
+        `lane`: "look" leaves a reserve to the others, "check" and "preview" have shares of their own on top. Raises
+        RateLimited (cause "limit") when the turn would come later than `max_wait`.
         """
         give_up = self._monotonic() + max_wait
-        while True:
-            wait = self._ask(self._take, _LOOK_RESERVE if lane == LOOK else 0)
-            if wait is None:
-                wait = self._alone.take()
-            if wait == 0:
-                return
+        if lane in _SHARES:
+            self._wait(lambda: self._take_share(lane), give_up)
+        self._wait(lambda: self._take_token(_RESERVES.get(lane, 0)), give_up)
+
+    def _wait(self, ask: Callable[[], float], give_up: float) -> None:
+        while (wait := ask()) > 0:
             if self._monotonic() + wait > give_up:
                 raise RateLimited("Our own budget of requests to the upstream is spent.", retry_after=wait)
             self._sleep(wait)
@@ -127,6 +136,15 @@ class UpstreamBudget:
         count is further off than a second, nothing is sent until then."""
         if remaining <= 0:
             self._ask(self._cut, min(reset, _LONGEST_PAUSE) if reset is not None and reset > 1 else 0)
+
+    def _take_token(self, reserve: float) -> float:
+        wait = self._ask(self._take, reserve)
+        return self._alone.take() if wait is None else wait
+
+    def _take_share(self, lane: str) -> float:
+        rate = self._rps * _SHARES[lane]
+        wait = self._shares.take(f"upstream:{lane}", rate=rate, burst=max(_SMALLEST_BURST, 2 * rate))
+        return self._shares_alone[lane].take() if wait is None else wait
 
     def refused(self, retry_after: float | None) -> None:
         """The upstream answered 429: spend less from now on, and nothing for as long as it asked (seconds)."""

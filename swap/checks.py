@@ -6,11 +6,11 @@ A field problem is {"code", "message", ...}; every problem that can be found is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from swap import addresses, money
+from swap import addresses, fiat, money
 from swap.addresses import Verdict
 from swap.catalog import Snapshot
 from swap.tables import InstrumentRow, Order
@@ -35,25 +35,30 @@ class OrderRequest:
     destination_memo_none: bool = False
     refund_address: str | None = None
     refund_memo: str | None = None
+    refund_memo_none: bool = False
     quote_id: str | None = None
+    destination_validation_id: str | None = None
+    refund_validation_id: str | None = None
     user_id: str | None = None
     session_id: str | None = None
     account_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def stored(self) -> dict[str, Any]:
-        return {**vars(self), "amount": money.plain(self.amount)}
+        """Without the validation ids: they spare a question to the upstream and are no part of what is ordered, so a
+        repetition may bring a fresh one."""
+        kept = {name: value for name, value in vars(self).items() if not name.endswith("_validation_id")}
+        return {**kept, "amount": money.plain(self.amount)}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A request whose offline checks passed. `address_checked` is False where no offline rule exists for the network:
-    then the upstream must say yes."""
+    """A request whose offline checks passed: its instruments, and the verdicts, which say what goes to the upstream."""
 
     source: InstrumentRow
     target: InstrumentRow
-    address_checked: bool
-    refund_checked: bool
+    destination: Verdict
+    refund: Verdict | None
 
 
 def route_problems(snapshot: Snapshot, request: Mapping[str, Any]) -> dict[str, list[Problem]]:
@@ -77,22 +82,111 @@ def request_problems(snapshot: Snapshot, request: Mapping[str, Any]) -> dict[str
     found = route_problems(snapshot, request)
     source, target = _instrument(snapshot, request, "from", {}), _instrument(snapshot, request, "to", {})
     if target is not None:
-        _destination(target, request, found)
+        found |= _end_problems("destination_", target, request)
     if source is not None:
-        _refund(source, request, found)
+        if request.get("refund_address") is not None:
+            found |= _end_problems("refund_", source, request)
+        elif request.get("refund_memo") is not None or request.get("refund_memo_none"):
+            message = "A refund memo without a refund address has nowhere to go."
+            found["refund_address"] = [{"code": "REQUIRED", "message": message}]
     return found
 
 
 def checked(snapshot: Snapshot, request: OrderRequest) -> Checked:
-    """The instruments of a request without problems, and which of its addresses have an offline rule."""
+    """The instruments and verdicts of a request without problems."""
     source = snapshot.instruments[_key(request.from_currency, request.from_network)]
     target = snapshot.instruments[_key(request.to_currency, request.to_network)]
-    verdict = addresses.validate(target.currency, target.network, request.destination_address, request.destination_memo)
-    refund_checked = True
+    destination = offline(target, request.destination_address, request.destination_memo)
+    refund = None
     if request.refund_address is not None:
-        refund = addresses.validate(source.currency, source.network, request.refund_address, request.refund_memo)
-        refund_checked = bool(refund.valid)
-    return Checked(source, target, bool(verdict.valid), refund_checked)
+        refund = offline(source, request.refund_address, request.refund_memo)
+    return Checked(source, target, destination, refund)
+
+
+# --- addresses and memos ---------------------------------------------------------------------------------------------
+
+
+def offline(instrument: InstrumentRow, address: str, memo: str | None) -> Verdict:
+    """Our own verdict on a destination of this instrument, by the rules of its network, or those of bank accounts.
+
+    A card number is called one wherever it is no address.
+    """
+    if instrument.type == "fiat":
+        return fiat.validate(instrument.currency, address, memo)
+    verdict = addresses.validate(instrument.currency, instrument.network, address, memo)
+    if verdict.status != "valid" and verdict.field != "memo" and fiat.is_card_number(address):
+        return Verdict("invalid", fiat.CARD_NUMBER, fiat.MESSAGES[fiat.CARD_NUMBER], "address", verdict.network)
+    return verdict
+
+
+def offline_is_enough(instrument: InstrumentRow, verdict: Verdict) -> bool:
+    """Whether an order may be made on our verdict alone while the upstream cannot be asked. Never for fiat: what accounts
+    the upstream pays to is not known (UPSTREAM.md section 8)."""
+    return verdict.status == "valid" and instrument.type != "fiat"
+
+
+def memo_may_be_waived(instrument: InstrumentRow) -> bool:
+    """Whether "my wallet needs none" can be the answer to a required memo: on networks that we know, where an address is
+    whole without one. Elsewhere the memo may be the account."""
+    return instrument.type != "fiat" and addresses.network_code(instrument.currency, instrument.network) is not None
+
+
+def place_problems(
+    instrument: InstrumentRow, address: str | None, memo: str | None, memo_none: bool, prefix: str = ""
+) -> dict[str, list[Problem]]:
+    """What is wrong with a destination, under `prefix` + address, memo or memo_none. None: not given, or malformed."""
+    found: dict[str, list[Problem]] = {}
+    verdict = None if address is None else offline(instrument, address, memo)
+    problem = None if verdict is None else address_problem(verdict)
+    if verdict is not None and problem is not None:
+        found[f"{prefix}{verdict.field or 'address'}"] = [problem]
+    memo_field, waiver = f"{prefix}memo", f"{prefix}memo_none"
+    if memo == "" and memo_field not in found:
+        # Where no rule is known for the network, nothing else would notice that an empty memo is none.
+        problem = {"code": "MEMO_INVALID", "message": "An empty memo is none; leave it out.", "reason": "memo_empty"}
+        found[memo_field] = [problem]
+    is_inside = verdict is not None and verdict.embedded_memo is not None
+    # The payment id in a Monero address is no memo of its own: there is nothing to contradict.
+    is_packed = is_inside and verdict is not None and "converted" in verdict.warnings
+    if memo_none and (memo is not None or is_packed):
+        where = "the address carries one inside" if memo is None else "one is given"
+        message = f"{waiver} says that there is no memo, yet {where}."
+        found[waiver] = [{"code": "MEMO_CONTRADICTION", "message": message}]
+    elif instrument.requires_memo and memo is None and not is_inside:
+        message = (
+            f"{_name(instrument)} needs a {memo_name(instrument)}; without it the money is lost at most exchanges."
+        )
+        if not memo_may_be_waived(instrument):
+            code, name = ("MEMO_NONE_NOT_ALLOWED", waiver) if memo_none else ("MEMO_REQUIRED", memo_field)
+            found[name] = [{"code": code, "message": message}]
+        elif not memo_none:
+            message = f"{message} If the receiving wallet needs none, say so with {waiver}."
+            found[memo_field] = [{"code": "MEMO_REQUIRED", "message": message}]
+    return found
+
+
+def memo_name(instrument: InstrumentRow) -> str:
+    """What people call the memo there: destination tag, comment, note."""
+    return addresses.memo_rule(instrument.currency, instrument.network).name or "memo"
+
+
+def sent_form(address: str) -> dict[str, str | None]:
+    """What an order has instead of a text that is another form of its destination, by field: of an X- or M-address address
+    and memo, of an IBAN with spaces the address. Empty for every other text."""
+    for network in ("XRP", "XLM"):
+        verdict = addresses.validate(network, network, address)
+        if "converted" in verdict.warnings:
+            return {"destination_address": verdict.send_address, "destination_memo": verdict.send_memo}
+    account = fiat.validate("", address)
+    return {"destination_address": account.send_address} if account.status == "valid" else {}
+
+
+def _end_problems(prefix: str, instrument: InstrumentRow, request: Mapping[str, Any]) -> dict[str, list[Problem]]:
+    address, memo = request.get(f"{prefix}address"), request.get(f"{prefix}memo")
+    return place_problems(instrument, address, memo, bool(request.get(f"{prefix}memo_none")), prefix)
+
+
+# --- the upstream's answer -------------------------------------------------------------------------------------------
 
 
 def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None, tolerance: Decimal) -> str | None:
@@ -105,6 +199,7 @@ def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None,
 
     `source` None: the instrument has left the catalog meanwhile; then the network decides whether a memo is needed.
     """
+    reply = unpacked(order, reply)
     return _mismatch(order, reply, tolerance) or _deposit_problem(order, reply, source) or _gap(order, reply)
 
 
@@ -173,20 +268,60 @@ def _gap(order: Order, reply: OrderReply) -> str | None:
     return "unverified" if None in owed else None
 
 
+def unpacked(order: Order, reply: OrderReply) -> OrderReply:
+    """The answer, with an X- or M-address that it repeats taken apart as ours was: one place, told in another form."""
+    destination = _unpacked(order.to_currency, order.to_network, reply.destination_address, reply.destination_memo)
+    refund = _unpacked(order.from_currency, order.from_network, reply.refund_address, reply.refund_memo)
+    return replace(
+        reply,
+        destination_address=destination[0],
+        destination_memo=destination[1],
+        refund_address=refund[0],
+        refund_memo=refund[1],
+    )
+
+
+def _unpacked(currency: str, network: str, address: str | None, memo: str | None) -> tuple[str | None, str | None]:
+    if address is None:
+        return address, memo
+    verdict = addresses.validate(currency, network, address, memo or None)
+    return (verdict.send_address, verdict.send_memo) if "converted" in verdict.warnings else (address, memo)
+
+
 def same_address(currency: str, network: str, one: str, other: str) -> bool:
-    """Whether two spellings name one address; an upstream may write 0x... and bc1... in another case than it was given."""
+    """Whether two spellings name one address and one memo inside; an upstream may write 0x... and bc1... in another case
+    than it was given, and an IBAN with spaces."""
+    return _same(currency, network, one, other, inside=True)
+
+
+def same_account(currency: str, network: str, one: str, other: str) -> bool:
+    """As `same_address`, whatever tag an X- or M-address carries inside: tags are compared as memos are."""
+    return _same(currency, network, one, other, inside=False)
+
+
+def _same(currency: str, network: str, one: str, other: str, *, inside: bool) -> bool:
     if one == other:
         return True
-    a, b = addresses.validate(currency, network, one), addresses.validate(currency, network, other)
-    same = (a.normalised, a.embedded_memo) == (b.normalised, b.embedded_memo)
-    return a.valid is True and b.valid is True and a.normalised is not None and same
+    a, b = _spelled(currency, network, one), _spelled(currency, network, other)
+    if not (a.valid and b.valid and a.normalised is not None and a.normalised == b.normalised):
+        return False
+    return not inside or a.embedded_memo == b.embedded_memo
+
+
+def _spelled(currency: str, network: str, address: str) -> Verdict:
+    verdict = addresses.validate(currency, network, address)
+    # No rule for the network: fiat, or one that we do not know. What is an IBAN is one on either.
+    return fiat.validate(currency, address) if verdict.status == "unchecked" else verdict
 
 
 def address_problem(verdict: Verdict) -> Problem | None:
     """A refusal of the offline validator as a field problem; None when it found nothing wrong."""
     if verdict.valid is not False:
         return None
-    problem: Problem = {"code": f"{(verdict.field or 'address').upper()}_INVALID", "message": verdict.message}
+    code = f"{(verdict.field or 'address').upper()}_INVALID"
+    if verdict.reason == fiat.CARD_NUMBER:
+        code = "CARD_NUMBER_REFUSED"
+    problem: Problem = {"code": code, "message": verdict.message}
     if verdict.reason:
         problem["reason"] = verdict.reason
     if verdict.hint:
@@ -218,57 +353,6 @@ def _amount(source: InstrumentRow, amount: Decimal, found: dict[str, list[Proble
         problems.append({"code": "TOO_MANY_DECIMALS", "message": message, "max_decimals": source.precision})
     if problems:
         found.setdefault("amount", []).extend(problems)
-
-
-def _address(side: str, verdict: Verdict, found: dict[str, list[Problem]]) -> None:
-    problem = address_problem(verdict)
-    if problem is None and "converted" in verdict.warnings:
-        # An X- or M-address. Whether the upstream understands that form is not known, so the two parts are asked for
-        # separately (ADDRESSES.md section 4.3), also where the tag inside says that there is none.
-        message = "This address form carries a tag inside. Give the plain address, and the tag as the memo."
-        problem = {"code": "ADDRESS_FORM_UNSUPPORTED", "message": message}
-    if problem is not None:
-        found.setdefault(f"{side}_{verdict.field or 'address'}", []).append(problem)
-
-
-def _memo(side: str, memo: str | None, found: dict[str, list[Problem]]) -> None:
-    """Where no rule is known for the network, nothing else would notice that an empty memo is none."""
-    if memo == "" and f"{side}_memo" not in found:
-        problem = {"code": "MEMO_INVALID", "message": "An empty memo is none; leave it out.", "reason": "memo_empty"}
-        found[f"{side}_memo"] = [problem]
-
-
-def _destination(target: InstrumentRow, request: Mapping[str, Any], found: dict[str, list[Problem]]) -> None:
-    address, memo = request.get("destination_address"), request.get("destination_memo")
-    waived = request.get("destination_memo_none", False)
-    if address is not None:
-        _address("destination", addresses.validate(target.currency, target.network, address, memo), found)
-    _memo("destination", memo, found)
-    if memo is not None and waived:
-        message = "destination_memo_none says that there is no memo, yet one is given."
-        found.setdefault("destination_memo_none", []).append({"code": "MEMO_CONTRADICTION", "message": message})
-    elif target.requires_memo and memo is None and not waived:
-        name = addresses.memo_rule(target.currency, target.network).name or "memo"
-        message = (
-            f"{_name(target)} needs a {name}; without it the money is lost at most exchanges. "
-            "If the receiving wallet needs none, say so with destination_memo_none."
-        )
-        found.setdefault("destination_memo", []).append({"code": "MEMO_REQUIRED", "message": message})
-
-
-def _refund(source: InstrumentRow, request: Mapping[str, Any], found: dict[str, list[Problem]]) -> None:
-    address, memo = request.get("refund_address"), request.get("refund_memo")
-    if address is None:
-        if memo is not None:
-            message = "A refund memo without a refund address has nowhere to go."
-            found.setdefault("refund_address", []).append({"code": "REQUIRED", "message": message})
-        return
-    _address("refund", addresses.validate(source.currency, source.network, address, memo), found)
-    _memo("refund", memo, found)
-    if source.requires_memo and memo is None:
-        name = addresses.memo_rule(source.currency, source.network).name or "memo"
-        message = f"A refund on {_name(source)} needs a {name}."
-        found.setdefault("refund_memo", []).append({"code": "MEMO_REQUIRED", "message": message})
 
 
 def _key(currency: str, network: str) -> tuple[str, str]:

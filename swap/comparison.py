@@ -14,7 +14,7 @@ from typing import Any
 
 from swap.lifecycle import BEFORE_ADDRESS, TERMINAL, Status
 from swap.money import plain
-from swap.resolver import alike, same_pair, same_place
+from swap.resolver import alike, may_be, same_pair
 from swap.store.reconciliations import Held
 from swap.tables import Order
 from swap.upstream.replies import ListedOrder
@@ -103,10 +103,10 @@ class Comparison:
         if row.amount is not None and row.amount != order.amount:
             self.find("amount", order.id, row.refs, plain(order.amount), plain(row.amount))
         told, wanted = row.destination_address, order.destination_address
-        if not same_place(order.to_currency, order.to_network, told, wanted):
+        if not may_be(order.to_currency, order.to_network, told, wanted):
             self.find("destination", order.id, row.refs, wanted, told)
         told, refund = row.refund_address, order.refund_address
-        if not same_place(order.from_currency, order.from_network, told, refund):
+        if not may_be(order.from_currency, order.from_network, told, refund):
             self.find("refund", order.id, row.refs, refund, told)
         if not same_pair(row, order):
             self.find("pair", order.id, row.refs, _route(order), _route(row))

@@ -34,6 +34,7 @@ from swap.errors import (
     UpstreamError,
     UpstreamRefusal,
 )
+from swap.gate import Gate
 from swap.lifecycle import BEFORE_ADDRESS, Status
 from swap.money import plain
 from swap.store import orders as rows
@@ -78,11 +79,12 @@ class Creates:
         upstream: UpstreamClient,
         catalog: Catalog,
         bell: Bell,
+        gate: Gate,
         clock: Callable[[], datetime],
         rules: CreateRules,
         rng: Random,
     ) -> None:
-        self._database, self._upstream, self._catalog = database, upstream, catalog
+        self._database, self._upstream, self._catalog, self._gate = database, upstream, catalog, gate
         self._bell, self._clock, self._rules, self._rng = bell, clock, rules, rng
 
     def send(self, order: Order, number: int, left: float) -> Order:
@@ -114,7 +116,10 @@ class Creates:
         except Refused as error:
             self._record(order.id, number, "refused", error=error)
             failed = {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
-            raise _refusal(error, self.settle(order.id, lambda _: failed, {"code": error.code})) from error
+            settled = self.settle(order.id, lambda _: failed, {"code": error.code})
+            if isinstance(error, AddressRefused | MemoRefused):
+                self._gate.create_refused(settled, error)
+            raise _refusal(error, settled) from error
         except NotSent as error:
             self._record(order.id, number, "not_sent", error=error)
             # Keys, an IP list or a firewall stand in everybody's way until a person does something about them.

@@ -14,20 +14,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-import structlog
-
 from swap.catalog import Catalog
-from swap.checks import Checked, OrderRequest, checked, request_problems
+from swap.checks import Checked, OrderRequest, checked, offline, request_problems, sent_form
 from swap.creates import TOTAL_SECONDS, CreateRules, Creates
-from swap.errors import (
-    Blocked,
-    Conflict,
-    InvalidRequest,
-    NotFoundHere,
-    TemporarilyUnavailable,
-    UpstreamError,
-    UpstreamRefusal,
-)
+from swap.errors import Conflict, InvalidRequest, NotFoundHere, TemporarilyUnavailable, UpstreamRefusal
+from swap.gate import Admission, End, Gate, unasked
 from swap.lifecycle import Facts, Status
 from swap.quotes import Quotes, Terms, Ticket, terms_of
 from swap.store import events
@@ -35,9 +26,6 @@ from swap.store import orders as rows
 from swap.store.database import Database
 from swap.store.views import order_view
 from swap.tables import InstrumentRow, Order, new_id
-from swap.upstream.client import UpstreamClient
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,7 @@ class Orders:
     def __init__(
         self,
         database: Database,
-        upstream: UpstreamClient,
+        gate: Gate,
         catalog: Catalog,
         quotes: Quotes,
         creates: Creates,
@@ -61,7 +49,7 @@ class Orders:
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database, self._upstream, self._catalog = database, upstream, catalog
+        self._database, self._gate, self._catalog = database, gate, catalog
         self._quotes, self._creates, self._clock, self._rules = quotes, creates, clock, rules
         self._monotonic = monotonic
         self._room = threading.BoundedSemaphore(rules.max_at_once)
@@ -123,14 +111,20 @@ class Orders:
                 ticket = self._ticket(client_id, request, source, target)
             except InvalidRequest as error:
                 found |= error.fields
+        vouched = {}
+        for side, instrument in (("destination", target), ("refund", source)):
+            try:
+                vouched[side] = self._vouched(client_id, request, side, instrument)
+            except InvalidRequest as error:
+                found |= error.fields
         if found:
             raise InvalidRequest(found)
         check = checked(snapshot, request)
-        terms = self._agreed(request, check, ticket, give_up)
+        terms, admission = self._agreed(request, check, ticket, vouched, give_up)
 
         order = self._new_order(client_id, request, check, terms)
         with self._database.write() as session:
-            inserted = rows.insert(session, order)
+            inserted = rows.insert(session, order, {"gate": admission.evidence})
             if inserted:
                 if ticket and not rows.spend_quote(session, ticket.mark, order.id, ticket.expires_at):
                     message = "This quote has already made an order; ask for a new one."
@@ -213,7 +207,26 @@ class Orders:
         self._quotes.check_age(ticket.terms)
         return ticket
 
-    def _agreed(self, request: OrderRequest, check: Checked, ticket: Ticket | None, give_up: float) -> Terms:
+    def _vouched(
+        self, client_id: str, request: OrderRequest, side: str, instrument: InstrumentRow | None
+    ) -> datetime | None:
+        """When the upstream said yes to this end of the order, where a validation id says so; see `Gate.vouched`."""
+        fields = vars(request)
+        validation_id = fields[f"{side}_validation_id"]
+        if validation_id is None or instrument is None:
+            return None
+        address = fields[f"{side}_address"]
+        verdict = None if address is None else offline(instrument, address, fields[f"{side}_memo"])
+        return self._gate.vouched(client_id, side, instrument, verdict, validation_id)
+
+    def _agreed(
+        self,
+        request: OrderRequest,
+        check: Checked,
+        ticket: Ticket | None,
+        vouched: dict[str, datetime | None],
+        give_up: float,
+    ) -> tuple[Terms, Admission]:
         """The terms, once the upstream has nothing against amount and addresses. Raises InvalidRequest with all that it
         has, TemporarilyUnavailable when it cannot be asked."""
         refused: dict[str, list[dict[str, Any]]] = {}
@@ -223,65 +236,22 @@ class Orders:
                 terms = self._terms_now(check, request.amount, request.rate_mode, give_up)
             except InvalidRequest as error:
                 refused |= error.fields
+        ends = [End("destination", check.target, check.destination, vouched["destination"])]
+        if check.refund is not None:
+            ends.append(End("refund", check.source, check.refund, vouched["refund"]))
         try:
-            refused |= self._refused_addresses(request, check, give_up)
+            admission = self._gate.admit(ends, lambda: self._left(give_up))
+            refused |= admission.problems
         except TemporarilyUnavailable:
             if not refused:
                 raise
         if refused:
             raise InvalidRequest(refused)
         assert terms is not None
-        return terms
+        return terms, admission
 
     def _terms_now(self, check: Checked, amount: Decimal, mode: Any, give_up: float) -> Terms:
         return terms_of(self._quotes.rate(check.source, check.target, amount, mode, self._left(give_up)))
-
-    def _refused_addresses(
-        self, request: OrderRequest, check: Checked, give_up: float
-    ) -> dict[str, list[dict[str, Any]]]:
-        """The upstream's own verdict: it may turn valid into invalid, never the reverse."""
-        asked = [
-            (
-                "destination",
-                check.target,
-                request.destination_address,
-                request.destination_memo,
-                check.address_checked,
-            )
-        ]
-        if request.refund_address is not None:
-            asked.append(("refund", check.source, request.refund_address, request.refund_memo, check.refund_checked))
-        found: dict[str, list[dict[str, Any]]] = {}
-        for side, instrument, address, memo, offline in asked:
-            try:
-                verdict = self._upstream.validate_address(
-                    instrument.currency, instrument.network, address, memo, deadline=self._left(give_up)
-                )
-            except Blocked:
-                # A firewall in front of this endpoint says nothing about the address (UPSTREAM.md E3): where our own
-                # rule has said yes, create is left to judge.
-                if offline:
-                    log.warning("orders.address_check_skipped", network=instrument.network)
-                    continue
-                raise self._unasked() from None
-            except UpstreamError as error:
-                raise self._unasked() from error
-            if not verdict.valid:
-                name = f"{side}_{verdict.field or 'address'}"
-                reason = f" ({verdict.reason[:200]})" if verdict.reason else ""
-                message = f"The upstream does not accept this {verdict.field or 'address'}{reason}."
-                found.setdefault(name, []).append(
-                    {"code": f"{(verdict.field or 'address').upper()}_REFUSED", "message": message}
-                )
-        return found
-
-    @staticmethod
-    def _unasked() -> TemporarilyUnavailable:
-        return TemporarilyUnavailable(
-            "The upstream could not be asked about this order in time; none was made.",
-            code="UPSTREAM_UNAVAILABLE",
-            retry_after=5,
-        )
 
     def _new_order(self, client_id: str, request: OrderRequest, check: Checked, terms: Terms) -> Order:
         now = self._clock()
@@ -303,10 +273,10 @@ class Orders:
             **_terms_columns(terms),
             referrer_id=self._rules.referrer_id,
             markup=self._rules.markup,
-            destination_address=request.destination_address,
-            destination_memo=request.destination_memo,
-            refund_address=request.refund_address,
-            refund_memo=request.refund_memo,
+            destination_address=check.destination.send_address or request.destination_address,
+            destination_memo=check.destination.send_memo,
+            refund_address=None if check.refund is None else check.refund.send_address or request.refund_address,
+            refund_memo=None if check.refund is None else check.refund.send_memo,
             user_id=request.user_id,
             session_id=request.session_id,
             account_id=request.account_id,
@@ -324,7 +294,7 @@ class Orders:
         """Seconds left for one more question. Raises TemporarilyUnavailable when a create would no longer fit."""
         left = give_up - self._rules.timeout - self._monotonic()
         if left < 0.5:
-            raise self._unasked()
+            raise unasked()
         return left
 
     # --- finding -----------------------------------------------------------------------------------------------------
@@ -346,7 +316,9 @@ class Orders:
     def page(
         self, client_id: str, filters: dict[str, Any], after: tuple[datetime, str] | None, limit: int
     ) -> list[Order]:
-        """The client's orders, newest first; `filters` as `store.orders.page` takes them."""
+        """The client's orders, newest first; `filters` as `store.orders.page` takes them. An X- or M-address finds its
+        orders as the classic one and its memo do."""
+        filters = {**filters, **sent_form(filters.get("destination_address", ""))}
         with self._database.read() as session:
             return list(rows.page(session, client_id, filters, after, limit))
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.checks import same_address
+from swap.checks import same_account, same_address, unpacked
 from swap.creates import Creates
 from swap.errors import ServiceError, UpstreamError
 from swap.lifecycle import Status
@@ -358,8 +358,8 @@ def alike(row: ListedOrder, order: Order) -> bool:
     return (
         (row.amount is None or row.amount == order.amount)
         and same_pair(row, order)
-        and same_place(order.to_currency, order.to_network, row.destination_address, order.destination_address)
-        and same_place(order.from_currency, order.from_network, row.refund_address, order.refund_address)
+        and may_be(order.to_currency, order.to_network, row.destination_address, order.destination_address)
+        and may_be(order.from_currency, order.from_network, row.refund_address, order.refund_address)
     )
 
 
@@ -369,18 +369,25 @@ def same_pair(row: ListedOrder, order: Order) -> bool:
     return all(a is None or a.casefold() == b.casefold() for a, b in zip(listed, ours, strict=True))
 
 
-def same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
+def may_be(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
+    """Whether the listed address may be the wanted one; nothing told may be anything. The list names no memos, so one
+    inside an address does not speak either: what is passed over here would count as absent."""
+    return not told or (wanted is not None and same_account(currency, network, told, wanted))
+
+
+def _same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
     """Whether the told address may be the wanted one; nothing told may be anything."""
     return not told or (wanted is not None and same_address(currency, network, told, wanted))
 
 
 def _told_otherwise(order: Order, reply: OrderReply) -> bool:
     """Whether public-info names another rate mode, memo or refund than the order's."""
+    reply = unpacked(order, reply)
     return (
         (reply.destination_memo or None) not in (None, order.destination_memo)
         or reply.rate_mode not in (None, order.rate_mode)
         or (reply.refund_memo or None) not in (None, order.refund_memo)
-        or not same_place(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
+        or not _same_place(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
         or any(_tells_none(reply, name) and wanted for name, wanted in _echoes(order))
     )
 

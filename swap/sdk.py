@@ -77,9 +77,13 @@ class SwapClient:
         """All pairs, page by page. Filters: from_currency, from_network, to_currency, to_network."""
         yield from self._pages("/v1/pairs", "pairs", filters)
 
-    def validate_address(self, instrument: Instrument, address: str, memo: str | None = None) -> dict[str, Any]:
+    def validate_address(
+        self, instrument: Instrument, address: str, memo: str | None = None, *, memo_none: bool = False
+    ) -> dict[str, Any]:
+        """Act on `orderable`: `status` is about the address alone, whose memo may be missing. `memo_none`: the wallet needs
+        no memo. A `validation_id` may go to `place_order` as destination_validation_id or refund_validation_id."""
         currency, network = instrument
-        body = {"currency": currency, "network": network, "address": address, "memo": memo}
+        body = {"currency": currency, "network": network, "address": address, "memo": memo, "memo_none": memo_none}
         return self._call("POST", "/v1/addresses/validate", body=body)
 
     def quote(
@@ -106,7 +110,8 @@ class SwapClient:
 
         Sent again with the very same fields, after the pause the service asks for, while it answers `same_request` or
         cannot be reached: that is what `client_order_id` is for. `options`: destination_memo, destination_memo_none,
-        refund_address, refund_memo, quote_id, user_id, session_id, account_id, metadata. Raises SwapApiError.
+        refund_address, refund_memo, refund_memo_none, quote_id, destination_validation_id, refund_validation_id, user_id,
+        session_id, account_id, metadata. Raises SwapApiError.
         """
         body = {
             "client_order_id": client_order_id,

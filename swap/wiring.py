@@ -19,13 +19,14 @@ from swap import logs
 from swap.bell import Bell
 from swap.breaker import Breaker
 from swap.buckets import SharedBucket
-from swap.budget import UpstreamBudget
+from swap.budget import CHECKS, PREVIEW, UpstreamBudget
 from swap.catalog import Catalog
 from swap.creates import CreateRules, Creates
 from swap.doctor import Doctor
 from swap.doorbell import Doorbell
-from swap.errors import ConfigurationError, RateLimited
+from swap.errors import Blocked, ConfigurationError, RateLimited, Unavailable
 from swap.feed import Feed
+from swap.gate import Gate
 from swap.keys import Keys
 from swap.orders import Orders
 from swap.pace import Pacer
@@ -44,6 +45,9 @@ from swap.webhooks import Webhooks
 
 log = structlog.get_logger()
 
+# Seconds that a check of an address may wait for its turn; what is left of its time is for the answer.
+_LONGEST_CHECK_WAIT = 1.0
+
 
 @dataclass(frozen=True)
 class Service:
@@ -58,6 +62,7 @@ class Service:
     upstream: UpstreamClient
     catalog: Catalog
     quotes: Quotes
+    gate: Gate
     orders: Orders
     resolver: Resolver
     pacer: Pacer
@@ -103,18 +108,34 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
     bucket = SharedBucket(redis)
     bell = Bell(redis)
     budget = UpstreamBudget(redis, float(settings.upstream_rps))
-    breaker = Breaker(scale=float(settings.time_scale))
+    breaker, check_breaker = (Breaker(scale=float(settings.time_scale)) for _ in range(2))
 
     def take(lane: str, max_wait: float) -> None:
-        breaker.before()
+        asked = breaker
+        if lane in CHECKS:
+            max_wait = min(max_wait, _LONGEST_CHECK_WAIT)
+            if breaker.state == "ok":
+                asked = check_breaker
+            elif lane == PREVIEW:
+                raise Unavailable(f"The upstream is {breaker.state}.", cause="breaker")
+            # Else the check of an order may be the probe: better that than a create, whose silence leaves a doubt.
+        asked.before()
         try:
             budget.take(lane, max_wait)
         except RateLimited:
-            breaker.give_back()
+            asked.give_back()
             raise
 
     def on_call(call: Call) -> None:
-        breaker.after(call.outcome, endpoint=call.endpoint, status=call.status)
+        if call.endpoint == "validate":
+            # Known to be firewalled on its own (UPSTREAM.md E3), which must neither stop creates nor speak for them.
+            check_breaker.after(call.outcome)
+            if breaker.state != "ok" and call.outcome == Blocked.code:
+                breaker.give_back()
+            elif breaker.state != "ok":
+                breaker.after(call.outcome)
+        else:
+            breaker.after(call.outcome, endpoint=call.endpoint, status=call.status)
         if call.status == 429:
             budget.refused(call.retry_after)
         elif call.requests_left is not None:
@@ -159,8 +180,8 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
     )
     upstreams = {upstream.public_key: upstream, **old_upstreams}
     pacer = Pacer(database, budget, clock, scale=settings.time_scale)
-    creates = Creates(database, upstream, catalog, bell, clock, rules, rng)
-    upstreams = {upstream.public_key: upstream, **old_upstreams}
+    gate = Gate(database, upstream, vault, clock, is_away=lambda: breaker.state != "ok")
+    creates = Creates(database, upstream, catalog, bell, gate, clock, rules, rng)
     resolver = Resolver(
         database,
         upstreams,
@@ -181,7 +202,8 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         upstream=upstream,
         catalog=catalog,
         quotes=quotes,
-        orders=Orders(database, upstream, catalog, quotes, creates, clock, rules),
+        gate=gate,
+        orders=Orders(database, gate, catalog, quotes, creates, clock, rules),
         resolver=resolver,
         pacer=pacer,
         doorbell=Doorbell(

@@ -42,6 +42,7 @@ class Answer:
     status: int
     json: dict[str, Any]
     headers: dict[str, str]
+    text: str = ""
 
     @property
     def data(self) -> dict[str, Any]:
@@ -87,4 +88,5 @@ class Calls:
             **{name.replace("_", "-"): value for name, value in (extra or {}).items()},
         }
         answer = requests.request(method, self._url + path, data=raw or None, headers=headers, timeout=35)
-        return Answer(answer.status_code, answer.json() if answer.content else {}, dict(answer.headers))
+        is_json = answer.headers.get("Content-Type") == "application/json"
+        return Answer(answer.status_code, answer.json() if is_json else {}, dict(answer.headers), answer.text)

@@ -1,4 +1,4 @@
-"""POST /v1/addresses/validate: the offline verdict, as the API tells it."""
+"""POST /v1/addresses/validate: the verdicts, as the API tells them. What happens between them is in test_gate.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def test_a_good_address_is_valid_and_its_memo_explained(calls: Calls) -> None:
     assert (found["status"], found["valid"], found["normalised"]) == ("valid", True, XRP_ADDRESS)
     assert found["memo"] == {
         "name": "destination tag",
+        "status": "given",
         "required": True,
+        "may_be_waived": True,
         "allowed": True,
         "format": "A whole number from 0 to 4294967295, digits only, no leading zero.",
     }
@@ -46,12 +48,44 @@ def test_a_bad_one_is_told_its_field_and_reason(calls: Calls) -> None:
 
 def test_a_tag_inside_the_address_needs_no_other(calls: Calls) -> None:
     found = ask(calls, "XRP", "XRP", X_ADDRESS)
-    assert (found["embedded_memo"], found["memo"]["required"]) == ("1337", False)
+    assert (found["embedded_memo"], found["memo"]["required"], found["memo"]["status"]) == ("1337", False, "in_address")
+    assert found["send"] == {"address": "rhvh5SrgBL5V8oeV9EpDuVszeJSSCEkbPc", "memo": "1337"}
+    assert found["orderable"] is True
 
 
-def test_a_network_without_a_rule_is_unchecked(calls: Calls) -> None:
-    found = ask(calls, "EUR", "EUR", "anything at all")
-    assert (found["status"], found["valid"]) == ("unchecked", None)
+def test_another_tag_than_the_one_inside_is_refused(calls: Calls) -> None:
+    found = ask(calls, "XRP", "XRP", X_ADDRESS, memo="1")
+    assert (found["status"], found["field"], found["reason"]) == ("invalid", "memo", "memo_conflict")
+    assert (found["orderable"], found["memo"]["status"], found["validation_id"]) == (False, "invalid", None)
+
+
+def test_a_missing_tag_cannot_be_overlooked(calls: Calls) -> None:
+    found = ask(calls, "XRP", "XRP", XRP_ADDRESS)
+    assert (found["status"], found["orderable"]) == ("valid", False)
+    assert (found["memo"]["status"], found["memo"]["required"], found["field"]) == ("missing", True, "memo")
+    assert found["problems"]["memo"][0]["code"] == "MEMO_REQUIRED"
+    assert found["message"].startswith("XRP on XRP needs a destination tag")
+
+
+def test_a_tag_can_be_waived_and_then_must_not_be_given(calls: Calls) -> None:
+    found = ask(calls, "XRP", "XRP", XRP_ADDRESS, memo_none=True)
+    assert (found["orderable"], found["memo"]["status"]) == (True, "waived")
+    both = ask(calls, "XRP", "XRP", XRP_ADDRESS, memo="7", memo_none=True)
+    assert (both["orderable"], both["problems"]["memo_none"][0]["code"]) == (False, "MEMO_CONTRADICTION")
+
+
+def test_an_address_that_needs_no_memo_says_so(calls: Calls) -> None:
+    found = ask(calls, "BTC", "BTC", BTC_ADDRESS)
+    assert (found["orderable"], found["memo"]["status"], found["memo"]["allowed"]) == (True, "not_needed", False)
+
+
+def test_an_address_of_another_network_is_named_as_one(calls: Calls) -> None:
+    found = ask(calls, "LTC", "LTC", BTC_ADDRESS)
+    assert (found["status"], found["reason"], found["hint"]) == (
+        "invalid",
+        "other_network",
+        "This is a Bitcoin address.",
+    )
 
 
 def test_what_is_no_request_is_refused_with_every_problem(calls: Calls) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 
@@ -247,3 +248,46 @@ def test_one_second_of_refusals_cuts_the_rate_once(redis: Redis) -> None:
     for _ in range(50):
         budget.refused(None)
     assert float(redis.hget("swap:budget:upstream", "rate") or 0) == pytest.approx(18, rel=0.01)  # type: ignore[arg-type]
+
+
+# --- checks of addresses ---------------------------------------------------------------------------------------------
+
+
+def test_a_storm_of_previews_leaves_creates_and_looks_their_turn(redis: Redis) -> None:
+    time = Time()
+    budget = budget_of(redis, time, 20)
+    budget.take("read", 60)
+    time.now += 60  # rested: the burst of five is there
+    granted = 0
+    for _ in range(100):
+        with contextlib.suppress(RateLimited):
+            budget.take("preview", 0)
+            granted += 1
+    assert granted <= 3
+    budget.take("create", 0)
+    budget.take("look", 0)
+
+
+@pytest.mark.parametrize("lane", ["preview", "check"])
+def test_address_checks_have_no_more_than_their_share(redis: Redis, lane: str) -> None:
+    """However rested the budget is; at a thousandth of a request per second the share does not refill during the test."""
+    time = Time()
+    budget = budget_of(redis, time, 0.001)
+    budget.take("read", 1e6)
+    granted = 0
+    for _ in range(20):
+        time.now += 1e5
+        with contextlib.suppress(RateLimited):
+            budget.take(lane, 0)
+            granted += 1
+    assert granted == 2
+    budget.take("create", 0)
+
+
+def test_without_redis_an_address_check_may_still_be_made(redis: Redis) -> None:
+    with Redis.from_url(NOBODY) as nobody:
+        time = Time()
+        budget = budget_of(nobody, time, 10)
+        budget.take("check", 0)
+        with pytest.raises(RateLimited):
+            budget.take("check", 0)

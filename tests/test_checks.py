@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
+from swap.addresses import base58, ripple
 from swap.catalog import Snapshot, key
-from swap.checks import OrderRequest, checked, reply_problem, request_problems, route_problems
+from swap.checks import (
+    OrderRequest,
+    checked,
+    offline_is_enough,
+    reply_problem,
+    request_problems,
+    route_problems,
+    same_account,
+    same_address,
+    sent_form,
+)
 from swap.lifecycle import Facts
 from swap.tables import InstrumentRow, Order
 from swap.upstream.replies import OrderReply
@@ -19,6 +30,8 @@ from tests.calls import ETH_ADDRESS
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS
 
 X_ADDRESS = "X7gJ5YK8abHf2eTPWPFHAAot8Knck11QGqmQ7a6a3Z8PJvk"
+X_ACCOUNT = "rhvh5SrgBL5V8oeV9EpDuVszeJSSCEkbPc"
+X_ADDRESS_WITH_ANOTHER_TAG = ripple.pack(base58.decode_check(X_ACCOUNT, base58.RIPPLE)[1:], 1)
 X_ADDRESS_WITHOUT_TAG = "X7AcgcsBL6XDcUb289X4mJ8djcdyKaB5hJDWMArnXr61cqZ"
 OTHER_XRP_ADDRESS = "rEb8TK3gBgk5auZkwc6sHnwrGVJH8DuaLh"
 OTHER_BTC_ADDRESS = "bc1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qccfmv3"
@@ -125,12 +138,30 @@ def test_a_memo_on_a_network_without_memos_is_refused() -> None:
     assert codes(**to_eth, destination_memo=None, destination_memo_none=True) == {}
 
 
-@pytest.mark.parametrize("address", [X_ADDRESS, X_ADDRESS_WITHOUT_TAG])
-def test_an_x_address_is_refused_with_a_sentence(address: str) -> None:
-    request = replace(GOOD, destination_address=address, destination_memo=None, destination_memo_none=True)
-    problem = request_problems(CATALOG, vars(request))["destination_address"][0]
-    assert problem["code"] == "ADDRESS_FORM_UNSUPPORTED"
-    assert "the tag as the memo" in problem["message"]
+def test_an_x_address_is_an_address_and_its_tag() -> None:
+    assert codes(destination_address=X_ADDRESS, destination_memo=None) == {}
+    assert codes(destination_address=X_ADDRESS, destination_memo="1337") == {}
+    found = checked(CATALOG, replace(GOOD, destination_address=X_ADDRESS, destination_memo=None)).destination
+    assert (found.send_address, found.send_memo) == (X_ACCOUNT, "1337")
+
+
+def test_a_tag_inside_an_x_address_cannot_be_denied_or_replaced() -> None:
+    assert codes(destination_address=X_ADDRESS, destination_memo="1") == {"destination_memo": ["MEMO_INVALID"]}
+    denied = codes(destination_address=X_ADDRESS, destination_memo=None, destination_memo_none=True)
+    assert denied == {"destination_memo_none": ["MEMO_CONTRADICTION"]}
+
+
+def test_an_x_address_that_says_there_is_no_tag_needs_the_customers_word_for_it() -> None:
+    bare = {"destination_address": X_ADDRESS_WITHOUT_TAG, "destination_memo": None}
+    assert codes(**bare) == {"destination_memo": ["MEMO_REQUIRED"]}
+    assert codes(**bare, destination_memo_none=True) == {}
+    assert codes(**{**bare, "destination_memo": "7"}) == {"destination_memo": ["MEMO_INVALID"]}
+
+
+def test_a_memo_can_only_be_waived_where_an_address_is_whole_without_it() -> None:
+    to_odd = {"to_currency": "ODD", "to_network": "Oddnet", "destination_address": "odd1", "destination_memo": None}
+    assert codes(**to_odd) == {"destination_memo": ["MEMO_REQUIRED"]}
+    assert codes(**to_odd, destination_memo_none=True) == {"destination_memo_none": ["MEMO_NONE_NOT_ALLOWED"]}
 
 
 def test_an_empty_memo_is_refused_where_no_rule_is_known() -> None:
@@ -152,6 +183,10 @@ def test_a_refund_where_memos_are_needed_needs_one() -> None:
     }
     assert codes(**from_xrp) == {"refund_memo": ["MEMO_REQUIRED"]}
     assert codes(**from_xrp, refund_memo="5") == {}
+    assert codes(**from_xrp, refund_memo_none=True) == {}
+    assert codes(**from_xrp, refund_memo="5", refund_memo_none=True) == {"refund_memo_none": ["MEMO_CONTRADICTION"]}
+    assert codes(**{**from_xrp, "refund_address": X_ADDRESS}) == {}
+    assert codes(**{**from_xrp, "refund_address": None}, refund_memo_none=True) == {"refund_address": ["REQUIRED"]}
 
 
 def test_problems_of_all_fields_are_found_at_once() -> None:
@@ -189,8 +224,10 @@ def test_titles_are_found_in_any_case_and_taken_as_the_catalog_writes_them() -> 
 
 def test_an_unknown_network_is_found_out_to_be_unchecked() -> None:
     request = replace(GOOD, to_currency="ODD", to_network="Oddnet", destination_address="odd1", destination_memo="x")
-    assert not checked(CATALOG, request).address_checked
-    assert checked(CATALOG, GOOD).address_checked
+    unknown = checked(CATALOG, request).destination
+    assert (unknown.status, offline_is_enough(ODD, unknown)) == ("unchecked", False)
+    good = checked(CATALOG, GOOD).destination
+    assert (good.status, offline_is_enough(XRP, good), offline_is_enough(EUR, good)) == ("valid", True, False)
 
 
 # --- the answer ------------------------------------------------------------------------------------------------------
@@ -288,6 +325,42 @@ def test_an_address_in_another_spelling_of_its_network_is_the_same() -> None:
     assert problem(lower, **asked, destination_address=ETH_ADDRESS) is None
     other = replace(ECHO, **told, destination_address=ETH_ADDRESS[:-1] + "8")
     assert problem(other, **asked, destination_address=ETH_ADDRESS) == "destination_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"destination_address": X_ADDRESS, "destination_memo": None}, None),
+        ({"destination_address": X_ADDRESS, "destination_memo": "1337"}, None),
+        ({"destination_address": X_ADDRESS, "destination_memo": "1"}, "destination_mismatch"),
+        ({"destination_address": X_ADDRESS_WITH_ANOTHER_TAG, "destination_memo": None}, "memo_mismatch"),
+        ({"destination_address": X_ADDRESS_WITH_ANOTHER_TAG, "destination_memo": "1337"}, "destination_mismatch"),
+    ],
+)
+def test_an_answer_may_pack_address_and_tag_as_long_as_they_are_ours(told: dict[str, Any], reason: str | None) -> None:
+    asked = order(destination_address=X_ACCOUNT, destination_memo="1337")
+    assert reply_problem(asked, replace(ECHO, **told), BTC, TOLERANCE) == reason
+
+
+def test_an_account_is_the_same_whatever_tag_is_packed_with_it() -> None:
+    assert not same_address("XRP", "XRP", X_ADDRESS, X_ACCOUNT)
+    assert same_account("XRP", "XRP", X_ADDRESS, X_ACCOUNT)
+    assert same_account("XRP", "XRP", X_ADDRESS, X_ADDRESS_WITH_ANOTHER_TAG)
+    assert not same_account("XRP", "XRP", X_ADDRESS, XRP_ADDRESS)
+
+
+def test_an_iban_is_the_same_with_and_without_spaces() -> None:
+    assert same_address("EUR", "EUR", "DE89 3704 0044 0532 0130 00", "DE89370400440532013000")
+    assert not same_address("EUR", "EUR", "DE89370400440532013000", "BE68539007547034")
+
+
+def test_what_is_packed_or_printed_is_found_as_it_was_sent() -> None:
+    assert sent_form(X_ADDRESS) == {"destination_address": X_ACCOUNT, "destination_memo": "1337"}
+    assert sent_form(X_ADDRESS_WITHOUT_TAG)["destination_memo"] is None
+    for iban in ("DE89 3704 0044 0532 0130 00", "DE89370400440532013000"):
+        assert sent_form(iban) == {"destination_address": "DE89370400440532013000"}
+    for text in (X_ACCOUNT, BTC_ADDRESS, "", "anything"):
+        assert sent_form(text) == {}
 
 
 def test_what_is_wrong_counts_more_than_what_is_missing() -> None:

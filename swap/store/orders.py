@@ -23,11 +23,19 @@ _WRITE_ONCE = ("deposit_kind", "deposit_address", "deposit_memo", "deposit_link"
 # --- making and finding ----------------------------------------------------------------------------------------------
 
 
-def insert(session: Session, order: Order) -> bool:
-    """Write a new order with its `order.created` event. False when the client already has this `client_order_id`."""
+def insert(session: Session, order: Order, detail: dict[str, Any] | None = None) -> bool:
+    """Write a new order with its `order.created` event, `detail` of which is for support. False when the client already
+    has this `client_order_id`."""
     if not insert_new(session, Order, **{name: getattr(order, name) for name in _COLUMNS}):
         return False
-    add_event(session, order, "order.created", at=order.created_at, view=order_view(order), detail={"source": "api"})
+    add_event(
+        session,
+        order,
+        "order.created",
+        at=order.created_at,
+        view=order_view(order),
+        detail={"source": "api", **(detail or {})},
+    )
     return True
 
 

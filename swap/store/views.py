@@ -9,6 +9,7 @@ from typing import Any
 from swap import lifecycle
 from swap.lifecycle import Facts, Status, Transfer
 from swap.money import plain
+from swap.payment_uri import payment_uri
 from swap.tables import Order, WebhookDelivery, iso
 
 # What may change without the public view having changed: no event is written for these alone.
@@ -41,8 +42,10 @@ def order_view(order: Order) -> dict[str, Any]:
         "rate_mode": order.rate_mode,
         "amount": plain(order.amount),
         "amount_to_get": _amount(order.amount_to_get),
-        "destination": {"address": order.destination_address, "memo": order.destination_memo},
-        "refund": {"address": order.refund_address, "memo": order.refund_memo},
+        "destination": _end(
+            order.destination_address, order.destination_memo, order.request.get("destination_address")
+        ),
+        "refund": _end(order.refund_address, order.refund_memo, order.request.get("refund_address")),
         "deposit": _deposit(order, status),
         "confirmations_required": order.confirmations_required,
         "deposits": [
@@ -96,6 +99,7 @@ def _deposit(order: Order, status: Status) -> dict[str, Any] | None:
     reason = None if payable else order.payable_reason or _PAID_OR_PAST.get(status, "deposit_received")
     # An order that failed the checks shows no address at all: nobody can pay to what nobody sees.
     shown = order.payable
+    address = order.deposit_address if payable else None
     return {
         "kind": order.deposit_kind,
         "address": (order.deposit_address or order.deposit_link) if shown else None,
@@ -105,8 +109,18 @@ def _deposit(order: Order, status: Status) -> dict[str, Any] | None:
         "payable": payable,
         "payable_reason": reason,
         "payable_until": _time(order.payable_until),
-        "uri": None,
+        "uri": None
+        if address is None
+        else payment_uri(order.from_currency, order.from_network, address, order.amount, order.deposit_memo),
     }
+
+
+def _end(address: str | None, memo: str | None, given: str | None) -> dict[str, Any]:
+    """As it was sent to the upstream; `given` only where the caller wrote it in another form, an X-address for one."""
+    end: dict[str, Any] = {"address": address, "memo": memo}
+    if given is not None and given != address:
+        end["given"] = given
+    return end
 
 
 def _before_review(order: Order) -> Status | None:

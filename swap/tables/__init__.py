@@ -8,13 +8,14 @@ from swap.tables.clients import ApiKey, Client, UsedSignature
 from swap.tables.columns import Json, Money, Row, Utc, iso, new_id
 from swap.tables.orders import Order, OrderAttempt, Orphan, SpentQuote, TransferRow, UpstreamRef
 from swap.tables.push import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint
-from swap.tables.upstream import Chore, Reconciliation, UpstreamCall, Watching
+from swap.tables.upstream import Chore, Disagreement, Reconciliation, UpstreamCall, Watching
 
 __all__ = [
     "ApiKey",
     "CatalogState",
     "Chore",
     "Client",
+    "Disagreement",
     "FeedHead",
     "InstrumentRow",
     "Json",

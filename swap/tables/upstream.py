@@ -73,3 +73,19 @@ class Reconciliation(Row):
     compared: Mapped[int]
     counts: Mapped[dict[str, Any]]
     findings: Mapped[list[Any]]
+
+
+class Disagreement(Row):
+    """How often our verdict on a destination and the upstream's differed. `kind`: upstream_refused (we had said valid),
+    create_refused (the same, by the create itself), upstream_accepted (we had said invalid). `field`: address or memo;
+    `reason`: ours, "" where we found nothing. `address_hash`: of the last one, as in the log."""
+
+    __tablename__ = "disagreements"
+    network: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    field: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    address_hash: Mapped[str]

@@ -57,9 +57,9 @@ class UpstreamClient:
 
     `on_call` is told of every HTTP attempt and how it ended; what it raises is logged and otherwise ignored, for an
     answer in hand must not be lost to its journal. `take(lane, max_wait)` is asked for leave before every HTTP attempt,
-    lane "create", "read", or what `order` was given; what it raises ends the call. `signed_reads` signs the
-    reads that need no signature as well (C1). `validate_variants`, `info_variants`: which forms of E3 and E8 to try, in
-    this order (C3, C10). `clock` gives epoch seconds, `monotonic` any seconds.
+    lane "create", "read", or what `order` and `validate_address` were given; what it raises ends the call. `signed_reads`
+    signs the reads that need no signature as well (C1). `validate_variants`, `info_variants`: which forms of E3 and E8 to
+    try, in this order (C3, C10). `clock` gives epoch seconds, `monotonic` any seconds.
 
     Raises ConfigurationError for a base URL, user agent or keys that cannot be used.
     """
@@ -158,15 +158,25 @@ class UpstreamClient:
         return self._exchange.ask(question, decode.read_instrument, self._exchange.until(deadline))
 
     def validate_address(
-        self, currency: str, network: str, address: str, memo: str | None = None, *, deadline: float | None = None
+        self,
+        currency: str,
+        network: str,
+        address: str,
+        memo: str | None = None,
+        *,
+        lane: str = "check",
+        deadline: float | None = None,
     ) -> AddressVerdict:
-        """E3. Raises Blocked when no configured form of it can be reached: then create has to judge the address."""
+        """E3. `lane`: of the budget.
+
+        Raises Blocked when no configured form of it can be reached: then create has to judge the address.
+        """
         fields = {"currencyTitle": currency, "networkTitle": network, "address": address}
         body = compact_json({**fields, "memo": memo} if memo else fields)
         until = self._exchange.until(deadline)
         for variant in self._validate_variants:
             path, signed = _VALIDATE[variant]
-            question = Question("validate", "POST", path, body=body, signed=signed)
+            question = Question("validate", "POST", path, body=body, signed=signed, lane=lane)
             try:
                 return self._exchange.ask(question, decode.read_verdict, until, verdict_of)
             except (Blocked, NotFound) as error:

@@ -82,6 +82,17 @@ QuoteRequest = Strict.from_dict(
     name="QuoteRequest",
 )
 
+
+def _waiver(wallet: str) -> fields.Boolean:
+    description = f"True: {wallet} needs no memo, although the instrument usually does."
+    return fields.Boolean(truthy={True}, falsy={False}, metadata={"description": description})
+
+
+def _validation_id(side: str) -> fields.String:
+    description = f"From /v1/addresses/validate for exactly this {side}; spares the upstream a second question."
+    return _text(1024, metadata={"description": description})
+
+
 PlaceOrder = Strict.from_dict(
     {
         "client_order_id": _text(64, required=True, metadata={"description": "Yours; unique for ever."}),
@@ -91,10 +102,13 @@ PlaceOrder = Strict.from_dict(
         "destination_address": _text(512, required=True),
         # Length is the network's business, and an empty memo is a mistake worth its own answer.
         "destination_memo": fields.String(allow_none=True, validate=[validate.Length(0, 4096), _no_nul]),
-        "destination_memo_none": fields.Boolean(truthy={True}, falsy={False}),
+        "destination_memo_none": _waiver("the receiving wallet"),
         "refund_address": _text(512),
         "refund_memo": fields.String(allow_none=True, validate=[validate.Length(0, 4096), _no_nul]),
+        "refund_memo_none": _waiver("the refund wallet"),
         "quote_id": _text(4096),
+        "destination_validation_id": _validation_id("destination"),
+        "refund_validation_id": _validation_id("refund"),
         "user_id": _text(128),
         "session_id": _text(128),
         "account_id": _text(128),
@@ -110,6 +124,62 @@ class ValidateAddress(Strict):
     # Taken as it is: that something is wrong with it is the answer, not an error.
     address = fields.String(required=True, validate=validate.Length(0, 4096))
     memo = fields.String(allow_none=True, validate=validate.Length(0, 4096))
+    memo_none = _waiver("the wallet")
+
+
+_VERDICTS = ["valid", "invalid", "unchecked"]
+
+
+class OfflineVerdict(Schema):
+    status = fields.String(validate=validate.OneOf(_VERDICTS))
+    reason = fields.String(allow_none=True)
+    as_of = fields.String()
+
+
+class UpstreamVerdict(Schema):
+    status = fields.String(validate=validate.OneOf(["valid", "invalid", "unavailable", "not_asked"]))
+    reason = fields.String(allow_none=True, metadata={"description": "In the upstream's words."})
+    as_of = fields.String(allow_none=True)
+
+
+class SendForm(Schema):
+    address = fields.String()
+    memo = fields.String(allow_none=True)
+
+
+class MemoVerdict(Schema):
+    name = fields.String(metadata={"description": "What people call it: destination tag, comment."})
+    status = fields.String(
+        validate=validate.OneOf(["given", "in_address", "missing", "waived", "not_needed", "invalid"])
+    )
+    required = fields.Boolean()
+    may_be_waived = fields.Boolean(metadata={"description": "`memo_none` is an answer."})
+    allowed = fields.Boolean()
+    format = fields.String()
+
+
+class AddressAnswer(Schema):
+    """Act on `orderable` alone: `status` is about the address, which can be valid while its memo is missing."""
+
+    status = fields.String(validate=validate.OneOf(_VERDICTS))
+    valid = fields.Boolean(allow_none=True, metadata={"description": "`status` as a truth value; not `orderable`."})
+    orderable = fields.Boolean(metadata={"description": "An order to it would be accepted."})
+    field = fields.String(allow_none=True)
+    reason = fields.String(allow_none=True)
+    message = fields.String()
+    hint = fields.String(allow_none=True)
+    problems = fields.Dict(
+        metadata={"description": "address, memo, memo_none -> problems, as an order would have them."}
+    )
+    offline = fields.Nested(OfflineVerdict)
+    upstream = fields.Nested(UpstreamVerdict)
+    normalised = fields.String(allow_none=True)
+    send = fields.Nested(SendForm, allow_none=True, metadata={"description": "What would go to the upstream."})
+    embedded_memo = fields.String(allow_none=True)
+    warnings = fields.List(fields.String())
+    memo = fields.Nested(MemoVerdict)
+    validation_id = fields.String(allow_none=True)
+    validation_expires_at = fields.String(allow_none=True)
 
 
 class PairsQuery(Strict):

@@ -5,48 +5,36 @@ from __future__ import annotations
 import flask
 from flask_smorest import Blueprint
 
-from swap import addresses
 from swap.errors import InvalidRequest
+from swap.web.auth import caller
 from swap.web.body import body
 from swap.web.reply import ok, service
-from swap.web.schemas import ValidateAddress
+from swap.web.schemas import AddressAnswer, ValidateAddress
 
 blp = Blueprint("addresses", __name__, description="Whether a payout can be sent there.")
 
 
 @blp.post("/v1/addresses/validate")
-@blp.doc(requestBody={"content": {"application/json": {"schema": ValidateAddress}}})
+@blp.doc(
+    requestBody={"content": {"application/json": {"schema": ValidateAddress}}},
+    responses={"200": {"description": "`data` of it.", "content": {"application/json": {"schema": AddressAnswer}}}},
+)
 def validate() -> flask.Response:
-    """The offline verdict on an address and memo. `unchecked`: no rule is known for the network; an order there needs
-    the upstream's own yes."""
+    """Both verdicts on an address and memo: ours, made offline, and the upstream's, where it could be asked in time.
+
+    `status` is valid, invalid or unchecked (nobody could say; an order needs the upstream's yes). It is about the address:
+    whether an order to it would be accepted, memo and all, is `orderable`. A `validation_id` is given where the upstream
+    said yes; an order that presents it within 10 minutes is not asked about again.
+    """
+    parts = service()
     asked = body(ValidateAddress())
-    catalog = service().catalog
-    snapshot = catalog.snapshot()
+    snapshot = parts.catalog.snapshot()
     if snapshot.as_of is None:
         # Nothing is unknown before anything is known.
-        snapshot = catalog.usable()
+        snapshot = parts.catalog.usable()
     instrument = snapshot.instrument(asked["currency"], asked["network"])
     if instrument is None:
         message = f"There is no active instrument {asked['currency']} on {asked['network']}."
         raise InvalidRequest({"network": [{"code": "INSTRUMENT_UNKNOWN", "message": message}]})
-    verdict = addresses.validate(instrument.currency, instrument.network, asked["address"], asked.get("memo"))
-    rule = verdict.memo_rule
-    return ok(
-        {
-            "status": verdict.status,
-            "valid": verdict.valid,
-            "field": verdict.field,
-            "reason": verdict.reason,
-            "message": verdict.message,
-            "hint": verdict.hint,
-            "normalised": verdict.normalised,
-            "embedded_memo": verdict.embedded_memo,
-            "warnings": list(verdict.warnings),
-            "memo": {
-                "name": rule.name,
-                "required": instrument.requires_memo and verdict.embedded_memo is None,
-                "allowed": rule.kind != "none",
-                "format": rule.description,
-            },
-        }
-    )
+    memo, memo_none = asked.get("memo"), asked.get("memo_none", False)
+    return ok(parts.gate.preview(caller().client_id, instrument, asked["address"], memo, memo_none))

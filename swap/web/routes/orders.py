@@ -10,13 +10,14 @@ import flask
 from flask_smorest import Blueprint
 
 from swap.checks import OrderRequest
-from swap.errors import InvalidRequest
+from swap.errors import Conflict, InvalidRequest
 from swap.lifecycle import PROFILES, Status
 from swap.store.views import order_view
 from swap.tables import Order, iso
 from swap.web.auth import caller
 from swap.web.body import read
-from swap.web.reply import ok, service
+from swap.web.deposit_svg import deposit_svg
+from swap.web.reply import ok, service, svg
 from swap.web.schemas import OrdersQuery, PlaceOrder
 
 blp = Blueprint("orders", __name__, description="Placing orders, finding them, and what happened to them.")
@@ -49,6 +50,25 @@ def place() -> flask.Response:
 def get(order_id: str) -> flask.Response:
     """One order as we know it; never asks the upstream. `as_of` says how old that knowledge is."""
     return ok(service().orders.find(caller().client_id, order_id))
+
+
+@blp.get("/v1/orders/<string:order_id>/deposit.svg")
+@blp.doc(responses={"200": {"description": "The picture.", "content": {"image/svg+xml": {}}}})
+def deposit_picture(order_id: str) -> flask.Response:
+    """Where to pay, as a picture with a QR code: of `deposit.uri`, else of the address. 409 DEPOSIT_NOT_PAYABLE while there
+    is nothing to be paid, and once there no longer is."""
+    order = service().orders.find(caller().client_id, order_id)
+    deposit = order["deposit"]
+    if deposit is None or not deposit["payable"]:
+        reason = (order["status_reason"] or order["status"]) if deposit is None else deposit["payable_reason"]
+        may_come = order["status"] == "creating" or reason == "unverified"
+        raise Conflict(
+            "Nothing can be paid to this order now.",
+            code="DEPOSIT_NOT_PAYABLE",
+            retry="same_request" if may_come else "never",
+            payable_reason=reason,
+        )
+    return svg(deposit_svg(order))
 
 
 @blp.get("/v1/orders/<string:order_id>/events")
