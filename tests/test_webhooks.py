@@ -56,7 +56,7 @@ class Product:
 
     def parts(self, database: Database, **options: Any) -> Webhooks:
         settings = {"allow_private": True, "scale": Decimal(1), "timeout": 5.0, **options}
-        return Webhooks(database, self.vault, self.clock, Random(1), **settings)
+        return Webhooks(database, self.vault, Bell(), self.clock, Random(1), **settings)  # type: ignore[arg-type]
 
     def add(self, url: str, types: list[str] | None = None) -> dict[str, Any]:
         return self.webhooks.add(self.key, url, types or [])
@@ -418,7 +418,7 @@ def test_a_worker_that_dies_in_a_delivery_leaves_it_to_be_sent_again(
     product.order()
     product.feed.publish()
     with product.database.write() as session:
-        assert len(rows.claim_due(session, clock(), timedelta(seconds=60), 10)) == 1
+        assert len(rows.claim_due(session, clock(), timedelta(seconds=60), 10, at_once=10, probe_from=20)) == 1
     assert product.webhooks.deliver_due() == 0
     clock.advance(61)
     assert product.webhooks.deliver_due() == 1

@@ -20,6 +20,7 @@ from swap.bell import JOBS
 from swap.store import calls, clients, events, webhooks
 from swap.store import orders as rows
 from swap.watch import BATCH, QUEUED_SECONDS
+from swap.webhooks import KEPT as WEBHOOKS_KEPT
 from swap.wiring import Service
 from workers.run import exit_after
 
@@ -38,6 +39,8 @@ class Scheduler:
         askable = int(float(service.settings.upstream_rps) * QUEUED_SECONDS / BATCH)
         self._look_jobs = min(max(1, askable), JOBS["look"][1])
         self._pool = ThreadPoolExecutor(service.settings.fallback_threads, thread_name_prefix="fallback")
+        # Hanging endpoints must not keep the threads that looks and publishing need.
+        self._deliverer = ThreadPoolExecutor(1, thread_name_prefix="fallback-deliver")
         self._own_work: dict[str, bool] = {}
         self._next_housekeeping = 0.0
 
@@ -73,7 +76,8 @@ class Scheduler:
 
     def close(self) -> None:
         """Wait for work of our own that has begun."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._deliverer):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> None:
         """Ring for everything that is due now."""
@@ -88,7 +92,7 @@ class Scheduler:
             # Publishing is short and everybody waits for it; the workers may be held up by a slow endpoint.
             self._background("publish", service.feed.publish)
         if deliveries and not service.bell.ring("deliver"):
-            self._background("deliver", service.webhooks.deliver_due)
+            self._background("deliver", service.webhooks.deliver_due, self._deliverer)
 
     def _ring_for_looks(self) -> None:
         service = self._service
@@ -108,7 +112,7 @@ class Scheduler:
         for batch in self._service.watch.claim_due(BATCH):
             self._service.watch.check_all(batch)
 
-    def _background(self, name: str, work: Callable[[], object]) -> None:
+    def _background(self, name: str, work: Callable[[], object], pool: ThreadPoolExecutor | None = None) -> None:
         """Run on a thread of our own, one of each kind at a time."""
         if self._own_work.get(name):
             return
@@ -124,12 +128,13 @@ class Scheduler:
             finally:
                 self._own_work[name] = False
 
-        self._pool.submit(run)
+        (pool or self._pool).submit(run)
 
     def clean(self) -> None:
-        """Forget what has served its time: used signatures, spent quotes, old calls."""
+        """Forget what has served its time: used signatures, spent quotes, old calls, settled webhook deliveries."""
         moment = self._service.clock()
         with self._service.database.write() as session:
             clients.forget_signatures(session, moment)
             rows.forget_quotes(session, moment)
             calls.forget_calls(session, moment - _CALLS_KEPT)
+            webhooks.forget(session, moment, WEBHOOKS_KEPT)
