@@ -363,13 +363,13 @@ def send_all_again(
         .limit(limit)
         .cte("chosen")
     )
-    changed = session.execute(
+    changed = (
         update(WebhookDelivery)
         .where(WebhookDelivery.id.in_(select(chosen.c.id)))
-        .values(status="pending", tries=0, next_attempt_at=now),
-        execution_options=_UNSYNCED,
+        .values(status="pending", tries=0, next_attempt_at=now)
+        .returning(WebhookDelivery.id)
     )
-    return int(changed.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+    return len(session.scalars(changed, execution_options=_UNSYNCED).all())
 
 
 def get_delivery(session: Session, client_id: str, delivery_id: str) -> WebhookDelivery | None:
