@@ -56,6 +56,7 @@ _PROBE_FROM = 20
 _THREADS = 32
 # While some are under way: how soon what came due meanwhile is found.
 _POLL_SECONDS = 0.2
+_GATHER_SECONDS = 0.02
 # How long one job goes on delivering before it makes room for others; the scheduler rings again for the rest.
 _JOB_SECONDS = 60.0
 
@@ -247,8 +248,13 @@ class Webhooks:
             under_way.update(self._pool.submit(self._deliver_safely, delivery_id) for delivery_id in claimed)
             if not under_way:
                 break
+            if claimed:
+                continue
             # Whoever is done makes room; and while a slow one is waited for, the others' next events come due.
-            _, under_way = wait(under_way, timeout=0 if claimed else _POLL_SECONDS, return_when=FIRST_COMPLETED)
+            _, under_way = wait(under_way, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            if under_way:
+                # A claim for each that is done would cost the database more than the deliveries do.
+                _, under_way = wait(under_way, timeout=_GATHER_SECONDS)
         return total
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -175,7 +175,10 @@ def test_during_a_rotation_both_secrets_verify_and_afterwards_the_new_one_alone(
     shop.api.test_webhook_endpoint(made["id"])
     deliver(service)
     # The receiver's library goes by the real time, which the test's clock has left.
-    monkeypatch.setattr("standardwebhooks.webhooks.Webhook._Webhook__verify_timestamp", lambda _self, stamp: clock())
+    monkeypatch.setattr(
+        "standardwebhooks.webhooks.Webhook._Webhook__verify_timestamp",
+        lambda _self, stamp: datetime.fromtimestamp(int(stamp), UTC),
+    )
     assert (verifies(old, receiver), verifies(new, receiver)) == (False, True)
     assert shop.api.webhook_endpoints()[0]["old_secret_until"] is None
 
