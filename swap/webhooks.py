@@ -305,7 +305,8 @@ class Webhooks:
         }
         if sent.status is not None and 200 <= sent.status < 300:
             with self._database.write() as session:
-                rows.worked(session, endpoint.id)
+                if endpoint.failures:
+                    rows.worked(session, endpoint.id)
                 rows.record(
                     session, delivery, status="delivered", delivered_at=self._clock(), next_attempt_at=None, **result
                 )

@@ -44,7 +44,8 @@ def upgrade():
         " client_id = (SELECT client_id FROM webhook_endpoints WHERE id = endpoint_id),"
         " type = (SELECT type FROM order_events WHERE id = event_id)"
     )
-    op.drop_index("ix_webhook_deliveries_due", table_name="webhook_deliveries")
+    for name in ("due", "endpoint_id_order_id_sequence"):
+        op.drop_index(f"ix_webhook_deliveries_{name}", table_name="webhook_deliveries")
     with op.batch_alter_table("webhook_deliveries") as deliveries:
         for name, kind in (("client_id", sa.Text()), ("type", sa.Text()), ("tries", sa.Integer())):
             deliveries.alter_column(name, existing_type=kind, nullable=False)
@@ -54,6 +55,13 @@ def upgrade():
         "ix_webhook_deliveries_due",
         "webhook_deliveries",
         ["endpoint_id", "next_attempt_at"],
+        postgresql_where=PENDING,
+        sqlite_where=PENDING,
+    )
+    op.create_index(
+        "ix_webhook_deliveries_line",
+        "webhook_deliveries",
+        ["endpoint_id", "order_id", "sequence"],
         postgresql_where=PENDING,
         sqlite_where=PENDING,
     )
@@ -68,7 +76,7 @@ def upgrade():
 
 
 def downgrade():
-    for name in ("due", "in_flight", "client_id_created_at"):
+    for name in ("due", "line", "in_flight", "client_id_created_at"):
         op.drop_index(f"ix_webhook_deliveries_{name}", table_name="webhook_deliveries")
     # What the old schema has no words for: messages of our own, and deliveries that were skipped.
     op.execute("DELETE FROM webhook_deliveries WHERE event_id IS NULL")
@@ -84,6 +92,11 @@ def downgrade():
         ["next_attempt_at"],
         postgresql_where=PENDING,
         sqlite_where=PENDING,
+    )
+    op.create_index(
+        "ix_webhook_deliveries_endpoint_id_order_id_sequence",
+        "webhook_deliveries",
+        ["endpoint_id", "order_id", "sequence"],
     )
     for name in (
         "description",

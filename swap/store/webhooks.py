@@ -255,7 +255,9 @@ def _lease(session: Session, endpoint_id: str, now: datetime, lease: timedelta, 
 def _has_due(now: datetime) -> ColumnElement[bool]:
     """Of an endpoint: enabled, with something due."""
     due = _due(now).where(WebhookDelivery.endpoint_id == WebhookEndpoint.id).correlate(WebhookEndpoint)
-    return and_(WebhookEndpoint.enabled, exists(due))
+    # Not EXISTS: PostgreSQL makes a join of that, over all that is due anywhere. This it stops at the first.
+    first = due.order_by(WebhookDelivery.next_attempt_at).limit(1)
+    return and_(WebhookEndpoint.enabled, first.scalar_subquery().is_not(None))
 
 
 def _due(now: datetime) -> Select[str]:

@@ -102,12 +102,20 @@ class WebhookDelivery(Row):
 
     __table_args__ = (
         UniqueConstraint("endpoint_id", "event_id"),
-        Index("ix_webhook_deliveries_endpoint_id_order_id_sequence", "endpoint_id", "order_id", "sequence"),
         Index("ix_webhook_deliveries_client_id_created_at", "client_id", "created_at"),
         Index(
             "ix_webhook_deliveries_due",
             "endpoint_id",
             "next_attempt_at",
+            postgresql_where=text("status = 'pending'"),
+            sqlite_where=text("status = 'pending'"),
+        ),
+        # Without it PostgreSQL looks for what stands before a delivery among all that is due at the endpoint.
+        Index(
+            "ix_webhook_deliveries_line",
+            "endpoint_id",
+            "order_id",
+            "sequence",
             postgresql_where=text("status = 'pending'"),
             sqlite_where=text("status = 'pending'"),
         ),
