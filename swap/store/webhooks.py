@@ -198,7 +198,7 @@ def add_message(
 
 
 def has_due(session: Session, now: datetime) -> bool:
-    """Whether there is something that `claim_due` would give to a process with nothing else to do."""
+    """Whether something is due; `claim_due` may leave it for want of room at its endpoint."""
     # Endpoint by endpoint: one that is down may have any number of deliveries due, which are not to be read each time.
     return session.scalar(select(WebhookEndpoint.id).where(_has_due(now)).limit(1)) is not None
 
