@@ -13,12 +13,15 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 from requests.models import PreparedRequest
@@ -26,31 +29,68 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 _CONNECT_SECONDS = 5.0
 _EXCERPT = 500
+_LONGEST_PAUSE = 86_400.0
+
+# What the standard library takes for public, or older versions of it do, and is not (IANA's special-purpose registries).
+_NOT_PUBLIC = tuple(
+    map(
+        ip_network,
+        (
+            "168.63.129.16/32",  # the host of every Azure machine, to which the address is public for everybody else
+            "192.0.0.0/24",  # protocol assignments; 192.0.0.192 was Oracle's metadata service
+            "192.88.99.0/24",  # relays into 6to4
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+# A gateway translates these back to the IPv4 address in their last 32 bits (RFC 6052).
+_TRANSLATED = IPv6Network("64:ff9b::/96")
+_IPV4_COMPATIBLE = IPv6Network("::/96")
+
+# As `socket.getaddrinfo` is called and answers.
+Resolve = Callable[..., list[tuple[Any, Any, int, str, Any]]]
 
 
 class PrivateTarget(OSError):
     """The host's name stands for an address that is not public."""
 
 
+class NotHttps(ValueError):
+    """Plain http, where only https is allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What came of it. `status`: the HTTP status, or None without an answer. `excerpt`: the first 500 bytes of the body
-    as text. `error`: why there was no answer, one word; None when there was one."""
+    as text. `error`: why there was no answer, one word; None when there was one. `retry_after`: the pause in seconds that
+    the answer asked for, at most a day."""
 
     status: int | None
     excerpt: str | None
     error: str | None
+    retry_after: float | None = None
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], *, limit: float, allow_private: bool) -> Sent:
-    """Send, and read the start of the answer, within `limit` seconds in all.
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    limit: float,
+    allow_private: bool,
+    resolve: Resolve | None = None,
+) -> Sent:
+    """Send, and read the start of the answer, within `limit` seconds in all. The name is looked up once, by `resolve`
+    (default: the system's), and nothing but what that answered is connected to.
+
+    Unless `allow_private`, nothing is sent over plain http or to an address that is not public.
 
     The limit is a wall, also for a server that sends one byte a second: a timer shuts the socket. Only the name lookup
     cannot be interrupted. An answer counts once its status and headers are there, whatever becomes of its body.
     """
     with _Wall(limit) as wall:
         try:
-            return _post(canonical(url), body, headers, wall, allow_private)
+            return _post(canonical(url), body, headers, wall, allow_private, resolve or socket.getaddrinfo)
         except (OSError, http.client.HTTPException, ValueError) as error:
             timed_out = wall.over or isinstance(error, TimeoutError)
             return Sent(None, None, "TimedOut" if timed_out else type(error).__name__)
@@ -67,13 +107,50 @@ def canonical(url: str) -> str:
 
 
 def is_private(address: str) -> bool:
-    """Whether an IP address leads anywhere but to the public internet. Raises ValueError when it is none."""
+    """Whether an IP address leads anywhere but to the public internet. Raises ValueError when it is none.
+
+    Loopback, private, link-local, multicast, reserved and unspecified addresses do, those of clouds' metadata services,
+    and IPv6 addresses that are another way to write such an IPv4 address.
+    """
     found = ip_address(address)
     if isinstance(found, IPv6Address):
-        inside = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+        inside = _inside(found)
         if inside is not None:
             found = inside
-    return not found.is_global or found.is_multicast
+        elif found.is_site_local:
+            return True
+    if any(found in network for network in _NOT_PUBLIC):
+        return True
+    return not found.is_global or found.is_multicast or found.is_reserved
+
+
+def _inside(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that this one stands for."""
+    if address in _TRANSLATED or address in _IPV4_COMPATIBLE:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
+def refusal(url: str, *, allow_private: bool) -> str | None:
+    """Why nothing would ever be sent to this URL, as a sentence; None when something may be.
+
+    What its name stands for is judged when it is used: it may change.
+    """
+    try:
+        parts = urlsplit(canonical(url))
+    except ValueError:
+        return "This is no URL."
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme not in ("https", "http") or not host or "@" in parts.netloc or parts.fragment:
+        return "An endpoint is an https URL without user, password or fragment."
+    try:
+        private = is_private(host)
+    except ValueError:
+        # "2130706433" and "0x7f.1" are spellings of 127.0.0.1; no public name ends in a number.
+        private = host == "localhost" or host.endswith(".localhost") or host.rpartition(".")[2][0].isdigit()
+    if not allow_private and (parts.scheme != "https" or private):
+        return "An endpoint must be https and public; SWAP_WEBHOOK_ALLOW_PRIVATE=1 allows others for development."
+    return None
 
 
 class _Wall:
@@ -124,15 +201,19 @@ class _Wall:
                 self._guarded = None
 
 
-def _post(url: str, body: bytes, headers: Mapping[str, str], wall: _Wall, allow_private: bool) -> Sent:
+def _post(
+    url: str, body: bytes, headers: Mapping[str, str], wall: _Wall, allow_private: bool, resolve: Resolve
+) -> Sent:
     parts = urlsplit(url)
     assert parts.hostname is not None
     secure = parts.scheme == "https"
+    if not secure and not allow_private:
+        raise NotHttps("only https is allowed")
     port = parts.port or (443 if secure else 80)
     connection = http.client.HTTPConnection(parts.hostname, port)
     # The Host header leaves out the port that goes without saying.
     connection.default_port = 443 if secure else 80
-    plain = _connected(parts.hostname, port, wall, allow_private)
+    plain = _connected(resolve(parts.hostname, port, type=socket.SOCK_STREAM), wall, allow_private)
     try:
         connection.sock = _tls().wrap_socket(plain, server_hostname=parts.hostname) if secure else plain
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -140,14 +221,13 @@ def _post(url: str, body: bytes, headers: Mapping[str, str], wall: _Wall, allow_
         with connection.getresponse() as answer:
             # A shut socket looks like the end of headers that have none.
             wall.left()
-            return Sent(answer.status, _start(answer), None)
+            return Sent(answer.status, _start(answer), None, _pause(answer))
     finally:
         connection.close()
         plain.close()
 
 
-def _connected(host: str, port: int, wall: _Wall, allow_private: bool) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+def _connected(found: list[tuple[Any, Any, int, str, Any]], wall: _Wall, allow_private: bool) -> socket.socket:
     if not allow_private and any(is_private(str(address[0])) for *_, address in found):
         raise PrivateTarget("this address is not public")
     until = time.monotonic() + min(_CONNECT_SECONDS, wall.left())
@@ -176,6 +256,20 @@ def _start(answer: http.client.HTTPResponse) -> str:
         while len(start) < _EXCERPT and (more := answer.read1(_EXCERPT - len(start))):
             start += more
     return start.decode("utf-8", "replace").replace("\x00", "")  # PostgreSQL takes no NUL in text
+
+
+def _pause(answer: http.client.HTTPResponse) -> float | None:
+    """Retry-After in seconds, from either of its forms (RFC 9110, 10.2.3); a date is measured against the answer's own
+    Date where it has one, whose clock may not be ours."""
+    text = (answer.getheader("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), _LONGEST_PAUSE)
+    try:
+        until = parsedate_to_datetime(text)
+        now = parsedate_to_datetime(answer.getheader("Date") or "") if answer.getheader("Date") else datetime.now(UTC)
+        return min(max((until - now).total_seconds(), 0.0), _LONGEST_PAUSE)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 @cache

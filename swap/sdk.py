@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -153,6 +153,54 @@ class SwapClient:
         """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on."""
         query: dict[str, Any] = {"limit": limit} if after is None else {"limit": limit, "after": after}
         return self._call("GET", "/v1/events", query=query)
+
+    # --- webhooks ----------------------------------------------------------------------------------------------------
+
+    def webhook_endpoints(self) -> list[dict[str, Any]]:
+        return list(self._call("GET", "/v1/webhook-endpoints")["endpoints"])
+
+    def add_webhook_endpoint(
+        self, url: str, types: Sequence[str] = (), description: str | None = None
+    ) -> dict[str, Any]:
+        """The answer is the only one with the `secret`."""
+        body = {"url": url, "types": list(types), "description": description}
+        return self._call("POST", "/v1/webhook-endpoints", body=body)
+
+    def change_webhook_endpoint(self, endpoint_id: str, **changes: Any) -> dict[str, Any]:
+        """Changes: url, types, description, enabled."""
+        return self._call("PATCH", f"/v1/webhook-endpoints/{endpoint_id}", body=changes)
+
+    def delete_webhook_endpoint(self, endpoint_id: str) -> None:
+        self._call("DELETE", f"/v1/webhook-endpoints/{endpoint_id}")
+
+    def rotate_webhook_secret(self, endpoint_id: str, overlap_seconds: int = 86_400) -> dict[str, Any]:
+        """The answer is the only one with the new `secret`; until the overlap is over both sign."""
+        body = {"overlap_seconds": overlap_seconds}
+        return self._call("POST", f"/v1/webhook-endpoints/{endpoint_id}/rotate-secret", body=body)
+
+    def test_webhook_endpoint(self, endpoint_id: str) -> dict[str, Any]:
+        """The delivery of a test; read it again with `webhook_delivery`."""
+        return self._call("POST", f"/v1/webhook-endpoints/{endpoint_id}/test")
+
+    def webhook_deliveries(self, **filters: str | None) -> Iterator[dict[str, Any]]:
+        """Deliveries, newest first, page by page. Filters: endpoint, order_id, status, since."""
+        yield from self._pages("/v1/webhook-deliveries", "deliveries", filters)
+
+    def webhook_delivery(self, delivery_id: str) -> dict[str, Any]:
+        return self._call("GET", f"/v1/webhook-deliveries/{delivery_id}")
+
+    def redeliver(self, delivery_id: str) -> dict[str, Any]:
+        return self._call("POST", f"/v1/webhook-deliveries/{delivery_id}/redeliver")
+
+    def redeliver_all(self, endpoint_id: str, since: str, statuses: Sequence[str] = ("failed",)) -> int:
+        """Have everything sent again that was made since then and is failed, skipped or pending. Returns how many."""
+        body = {"endpoint": endpoint_id, "since": since, "statuses": list(statuses)}
+        total = 0
+        while True:
+            answer = self._call("POST", "/v1/webhook-deliveries/redeliver", body=body)
+            total += int(answer["count"])
+            if not answer["has_more"]:
+                return total
 
     # --- the wire ----------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ class Service:
     draining: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
+        self.webhooks.close()
         self.upstream.close()
         self.redis.close()
         self.database.close()
@@ -228,7 +229,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         ),
         feed=Feed(database, bell, clock),
         webhooks=Webhooks(
-            database, vault, clock, rng, allow_private=settings.webhook_allow_private, scale=settings.time_scale
+            database, vault, bell, clock, rng, allow_private=settings.webhook_allow_private, scale=settings.time_scale
         ),
         keys=Keys(database, vault, clock),
         support=Support(database),

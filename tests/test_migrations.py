@@ -20,7 +20,8 @@ from sqlalchemy import create_engine, event, inspect, make_url, select, text
 
 from swap.store.database import _MIGRATION_LOCK, Database, migration_config
 from swap.tables import CatalogState, FeedHead, Row
-from tests.conftest import POSTGRES
+from tests.conftest import POSTGRES, Clock
+from tests.product import Product
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,6 +107,27 @@ def test_migrating_again_changes_nothing(empty: Database) -> None:
     before = single_rows(empty)[0].epoch
     empty.migrate()
     assert single_rows(empty)[0].epoch == before
+
+
+def test_webhooks_survive_the_way_down_to_before_their_management_and_up_again(empty: Database) -> None:
+    empty.migrate()
+    product = Product(empty, Clock())
+    made = product.add("https://hooks.example", ["order.created"])
+    order_id = product.order()
+    product.feed.publish()
+    product.webhooks.test(product.client_id, made["id"])
+    with empty._write_engine.connect() as connection, connection.begin():
+        command.downgrade(migration_config(connection), "0003")
+    empty.migrate()
+    (found,) = product.deliveries()
+    assert (found.order_id, found.type, found.client_id, found.status, found.tries) == (
+        order_id,
+        "order.created",
+        product.client_id,
+        "pending",
+        0,
+    )
+    assert product.endpoint(made["id"]).failures == 0
 
 
 def test_a_migration_that_breaks_leaves_the_database_as_it_was(

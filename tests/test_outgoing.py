@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from swap.outgoing import Sent, canonical, is_private, post
+from swap.outgoing import Sent, canonical, is_private, post, refusal
 from tests.receivers import receiving, speaking
 
 LIMIT = 0.4
@@ -174,11 +174,142 @@ def test_the_addresses_of_a_name_share_the_time_and_the_next_is_tried(monkeypatc
     assert receiver.got[0].headers["host"] == f"hooks.example:{port}"
 
 
+class Names:
+    """A name server that answers otherwise each time it is asked."""
+
+    def __init__(self, *answers: tuple[str, int]) -> None:
+        self.answers, self.asked = list(answers), 0
+
+    def __call__(self, host: str, port: int, **_: Any) -> Any:
+        self.asked += 1
+        address = self.answers.pop(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
+
+
+def test_a_name_is_looked_up_once_for_each_request_and_what_was_judged_is_what_is_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("swap.outgoing.is_private", lambda address: address != "127.0.0.1")  # which is public, here
+    monkeypatch.setattr("swap.outgoing._tls", _NoTls)
+    with receiving() as public, receiving() as inside:
+        ports = [int(each.url.rpartition(":")[2]) for each in (public, inside)]
+        resolve = Names(("127.0.0.1", ports[0]), ("127.0.0.2", ports[1]), ("127.0.0.1", ports[0]))
+        sent = [
+            post("https://hooks.example/", b"{}", HEADERS, limit=5, allow_private=False, resolve=resolve)
+            for _ in range(3)
+        ]
+    assert [each.error for each in sent] == [None, "PrivateTarget", None]
+    assert resolve.asked == 3
+    assert (len(public.got), len(inside.got)) == (2, 0)
+
+
+class _NoTls:
+    def wrap_socket(self, plain: socket.socket, server_hostname: str) -> socket.socket:
+        assert server_hostname == "hooks.example"
+        return plain
+
+
+def test_a_public_answer_that_is_private_by_the_next_lookup_never_leads_inside() -> None:
+    with receiving() as inside:
+        port = int(inside.url.rpartition(":")[2])
+        resolve = Names(("127.0.0.1", port), ("127.0.0.1", port))
+        for url in ("https://hooks.example/", "https://hooks.example/"):
+            sent = post(url, b"{}", HEADERS, limit=LIMIT, allow_private=False, resolve=resolve)
+            assert sent.error == "PrivateTarget"
+    assert (inside.got, resolve.asked) == ([], 2)
+
+
+def test_plain_http_is_not_sent_where_only_https_is_allowed() -> None:
+    def resolve(*_: Any, **__: Any) -> Any:
+        pytest.fail("not even the name is looked up")
+
+    sent = post("http://hooks.example/", b"{}", HEADERS, limit=LIMIT, allow_private=False, resolve=resolve)
+    assert sent.error == "NotHttps"
+
+
+@pytest.mark.parametrize(
+    ("asked", "date", "seconds"),
+    [
+        ("120", None, 120.0),
+        ("0", None, 0.0),
+        ("99999999999999999999", None, 86_400.0),
+        ("Sat, 31 Jan 2026 12:01:00 GMT", "Sat, 31 Jan 2026 12:00:00 GMT", 60.0),
+        ("Sat, 31 Jan 2026 11:00:00 GMT", "Sat, 31 Jan 2026 12:00:00 GMT", 0.0),
+        ("Sat, 31 Jan 2026 12:01:00 -0000", "Sat, 31 Jan 2026 12:00:00 GMT", None),
+        ("soon", None, None),
+        ("-5", None, None),
+        ("1.5", None, None),
+        ("²", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_pause_that_an_answer_asks_for_is_read_in_both_forms(
+    asked: str, date: str | None, seconds: float | None
+) -> None:
+    def say(connection: socket.socket, _over: threading.Event) -> None:
+        connection.recv(65_536)
+        lines = ["HTTP/1.1 503 Busy", f"Retry-After: {asked}", *([f"Date: {date}"] if date else []), "", ""]
+        connection.sendall("\r\n".join(lines).encode("latin-1"))
+
+    with speaking(say) as url:
+        assert send(url, limit=5).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://2130706433/",
+        "https://0x7f000001/",
+        "https://0177.0.0.1/",
+        "https://127.1/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://[64:ff9b::a9fe:a9fe]/",
+        "https://168.63.129.16/",
+    ],
+)
+def test_another_spelling_of_a_private_address_is_refused_when_it_is_registered(url: str) -> None:
+    assert refusal(url, allow_private=False) is not None
+    assert refusal("https://hooks.example/", allow_private=False) is None
+
+
 @pytest.mark.parametrize(
     ("address", "private"),
     [
         ("8.8.8.8", False),
         ("2606:4700::1111", False),
+        ("64:ff9b::808:808", False),
+        ("::ffff:8.8.8.8", False),
+        ("192.168.1.1", True),
+        ("10.255.255.255", True),
+        ("169.254.169.254", True),  # AWS, Google, Azure, Oracle
+        ("169.254.170.2", True),  # AWS, of containers
+        ("100.100.100.200", True),  # Alibaba
+        ("192.0.0.192", True),  # Oracle, once
+        ("168.63.129.16", True),  # Azure
+        ("fd00:ec2::254", True),  # AWS
+        ("fd20:ce::254", True),  # Google
+        ("198.18.0.1", True),
+        ("192.0.2.1", True),
+        ("192.88.99.1", True),
+        ("203.0.113.1", True),
+        ("239.255.255.250", True),
+        ("240.0.0.1", True),
+        ("255.255.255.255", True),
+        ("::", True),
+        ("::1", True),
+        ("::127.0.0.1", True),
+        ("fc00::1", True),
+        ("fe80::1", True),
+        ("fec0::1", True),
+        ("ff02::1", True),
+        ("64:ff9b::7f00:1", True),
+        ("64:ff9b::a9fe:a9fe", True),
+        ("64:ff9b:1::1", True),
+        ("2001:db8::1", True),
+        ("3fff::1", True),
+        ("::ffff:169.254.169.254", True),
+        ("2002:a9fe:a9fe::", True),
+        ("2001:0:4136:e378:8000:63bf:80ff:fffe", True),  # Teredo, of 127.0.0.1
         ("127.0.0.1", True),
         ("0.0.0.0", True),
         ("100.64.0.1", True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -192,6 +193,39 @@ def test_an_outage_of_redis_with_a_backlog_of_looks_does_not_stop_the_push(
         assert [len(batch) for batch in looked] == [BATCH], "the rest is not leased before it can be looked at"
     finally:
         over = True
+
+
+def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
+    service: Service,
+    other_service: Callable[..., Service],
+    scheduler_of: MakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = other_service(redis_url=UNREACHED, fallback_threads=1)
+    make_order(service.database, next_check_at=service.clock() + timedelta(hours=1))
+    service.webhooks.add(service.keys.create("shop").key, "https://hooks.example")
+    service.feed.publish()
+    hanging, looked, over = threading.Event(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        over.wait(60)
+
+    def published() -> bool:
+        with service.database.read() as session:
+            return session.scalar(select(func.count()).where(OrderEvent.position.is_(None))) == 0
+
+    monkeypatch.setattr(alone.webhooks, "deliver_due", hang)
+    monkeypatch.setattr(alone.watch, "check_all", lambda _ids: looked.set())
+    scheduler = scheduler_of(alone)
+    try:
+        scheduler.tick()
+        assert hanging.wait(20)
+        make_order(service.database)
+        until(lambda: scheduler.tick() or looked.is_set())
+        until(published)
+    finally:
+        over.set()
 
 
 def test_a_full_queue_leaves_the_rest_for_later_and_does_nothing_itself(

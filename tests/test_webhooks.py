@@ -8,74 +8,41 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
-from decimal import Decimal
-from random import Random
 from typing import Any
 
 import orjson
 import pytest
 import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import select, update
 from standardwebhooks.webhooks import Webhook
 
 from swap.cadence import JITTER, WEBHOOK_RETRIES
 from swap.errors import InvalidRequest, NotFoundHere
-from swap.feed import Feed
-from swap.keys import Keys
 from swap.lifecycle import PUBLIC
+from swap.messages import TYPES
 from swap.store import webhooks as rows
 from swap.store.database import Database
 from swap.tables import OrderEvent, WebhookDelivery, WebhookEndpoint, iso
-from swap.vault import Vault
-from swap.webhooks import TIMEOUT_SECONDS, TYPES, Webhooks
+from swap.webhooks import TIMEOUT_SECONDS
 from tests.conftest import Clock
 from tests.made import make_client, make_order, make_orders, move, read_order
+from tests.product import Product, bodies
 from tests.receivers import Receiver, receiving, speaking
 
-SECRET_KEY = "a key for tests, of at least 32 characters"
+
+def until(true: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "not within its time"
+        time.sleep(0.01)
 
 
-class Bell:
-    def ring(self, _job: str, *_arguments: object) -> bool:
-        return False
-
-
-class Product:
-    """A client with its orders, its endpoints and the parts that serve it."""
-
-    def __init__(self, database: Database, clock: Clock, **options: Any) -> None:
-        self.database, self.clock = database, clock
-        self.vault = Vault([SECRET_KEY])
-        self.keys = Keys(database, self.vault, clock)
-        made = self.keys.create("shop")
-        caller = self.keys.caller(made.key)
-        assert caller is not None
-        self.key, self.client_id = made.key, caller.client_id
-        self.feed = Feed(database, Bell(), clock)  # type: ignore[arg-type]
-        self.webhooks = self.parts(database, **options)
-
-    def parts(self, database: Database, **options: Any) -> Webhooks:
-        settings = {"allow_private": True, "scale": Decimal(1), "timeout": 5.0, **options}
-        return Webhooks(database, self.vault, self.clock, Random(1), **settings)
-
-    def add(self, url: str, types: list[str] | None = None) -> dict[str, Any]:
-        return self.webhooks.add(self.key, url, types or [])
-
-    def deliver(self) -> int:
-        self.feed.publish()
-        return self.webhooks.deliver_due()
-
-    def deliveries(self, **where: Any) -> list[WebhookDelivery]:
-        query = select(WebhookDelivery).order_by(WebhookDelivery.order_id, WebhookDelivery.sequence)
-        with self.database.read() as session:
-            return list(session.scalars(query.filter_by(**where)))
-
-    def order(self, *statuses: str) -> str:
-        """An order that went through these statuses."""
-        order_id = make_order(self.database, self.client_id).id
-        for status in statuses:
-            move(self.database, read_order(self.database, order_id), status=status)
-        return order_id
+@pytest.fixture
+def twin(database_url: str) -> Iterator[Database]:
+    with closing(Database(database_url)) as database:
+        yield database
 
 
 @pytest.fixture
@@ -87,10 +54,6 @@ def product(database: Database, clock: Clock) -> Product:
 def receiver() -> Iterator[Receiver]:
     with receiving() as receiver:
         yield receiver
-
-
-def bodies(receiver: Receiver, path: str = "/") -> list[dict[str, Any]]:
-    return [json.loads(request.body) for request in receiver.on(path)]
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------------
@@ -215,29 +178,162 @@ def test_one_endpoint_that_fails_does_not_hold_back_another(product: Product, re
     assert [d.status for d in product.deliveries(endpoint_id=good["id"])] == ["delivered", "delivered"]
 
 
-def test_an_endpoint_that_hangs_leaves_room_for_the_others(
-    database: Database, clock: Clock, receiver: Receiver
-) -> None:
-    product = Product(database, clock, timeout=1.5)
-    with speaking(lambda connection, over: over.wait(10)) as hanging:
-        product.add(hanging)
+def test_endpoints_that_hang_leave_room_for_the_others(database: Database, clock: Clock, receiver: Receiver) -> None:
+    product = Product(database, clock, timeout=60)
+    with speaking(lambda connection, over: over.wait(60)) as hanging:
+        bad = [product.add(hanging)["id"] for _ in range(3)]
         make_orders(database, 30, product.client_id)
         product.feed.publish()
-        product.add(receiver.url)
+        good = product.add(receiver.url)["id"]
         make_orders(database, 8, product.client_id)
         product.feed.publish()
-        with database.write() as session:  # all of the other's are due before any of the good one's
-            session.execute(update(WebhookDelivery).values(next_attempt_at=clock() - timedelta(minutes=1)))
+        with database.write() as session:  # all of the others' are due before any of the good one's
+            session.execute(
+                update(WebhookDelivery)
+                .where(WebhookDelivery.endpoint_id.in_(bad))
+                .values(next_attempt_at=clock() - timedelta(minutes=1))
+            )
         thread = threading.Thread(target=product.webhooks.deliver_due)
-        began = time.monotonic()
         thread.start()
-        while len(receiver.got) < 8 and time.monotonic() - began < 20:
-            time.sleep(0.01)
-        took = time.monotonic() - began
+        until(lambda: len(receiver.got) == 8)
+        until(lambda: {d.status for d in product.deliveries(endpoint_id=good)} == {"delivered"})
+        found = [d for each in bad for d in product.deliveries(endpoint_id=each)]
+        assert {d.attempts for d in found} == {0}, "while not one of theirs has come to its end"
+        assert all(1 <= sum(d.leased_until is not None for d in found if d.endpoint_id == each) <= 10 for each in bad)
         with database.write() as session:  # enough for this test
-            session.execute(update(WebhookDelivery).values(status="failed"))
+            session.execute(update(WebhookDelivery).values(status="skipped"))
+    thread.join()
+
+
+def test_what_is_published_while_an_endpoint_hangs_goes_out_at_once(
+    database: Database, clock: Clock, receiver: Receiver
+) -> None:
+    product = Product(database, clock, timeout=60)
+    with speaking(lambda connection, over: over.wait(60)) as hanging:
+        bad = product.add(hanging)["id"]
+        product.order()
+        product.feed.publish()
+        product.webhooks.change(product.client_id, bad, {"types": ["order.expired"]})
+        product.add(receiver.url)
+        thread = threading.Thread(target=product.webhooks.deliver_due, args=(product.feed.publish,))
+        thread.start()
+        until(lambda: any(d.leased_until for d in product.deliveries()))
+        product.order("confirming", "completed")
+        until(lambda: len(receiver.got) == 3)
+        assert product.deliveries(endpoint_id=bad)[0].attempts == 0
+        product.set_endpoint(bad, enabled=False)
+    thread.join()
+
+
+def test_no_more_than_ten_are_under_way_for_one_endpoint_in_all_processes(
+    product: Product, receiver: Receiver, twin: Database
+) -> None:
+    product.add(receiver.url)
+    make_orders(product.database, 40, product.client_id)
+    product.feed.publish()
+    lock, now, most = threading.Lock(), [0], [0]
+    full = threading.Event()
+
+    def answer() -> int:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            if now[0] == 10:
+                full.set()
+        full.wait(20)  # nobody leaves before ten are there
+        with lock:
+            now[0] -= 1
+        return 204
+
+    receiver.answers["/"] = answer
+    threads = [threading.Thread(target=each.deliver_due) for each in (product.webhooks, product.parts(twin))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
         thread.join()
-    assert took < 1.4, "before the first of the hanging ones has timed out"
+    product.webhooks.deliver_due()
+    assert most == [10]
+    assert {d.status for d in product.deliveries()} == {"delivered"}
+
+
+def test_after_twenty_failures_in_a_row_one_probe_at_a_time_finds_out_when_it_is_back(
+    product: Product, receiver: Receiver, clock: Clock
+) -> None:
+    made = product.add(receiver.url)
+    make_orders(product.database, 15, product.client_id)
+    product.feed.publish()
+
+    def claimed() -> int:
+        with product.database.write() as session:
+            found = rows.claim_due(session, clock(), timedelta(seconds=60), 32, at_once=10, probe_from=20)
+        return len(found)
+
+    receiver.answers["/"] = 500
+    product.webhooks.deliver_due()
+    assert product.endpoint(made["id"]).failures == 15
+    clock.advance(10)
+    assert claimed() == 10, "they are more than fifteen in all, so this is not for want of deliveries"
+    clock.advance(61)
+    product.webhooks.deliver_due()
+    assert product.endpoint(made["id"]).failures == 30
+    clock.advance(timedelta(minutes=7))
+    assert (claimed(), claimed()) == (1, 0)
+    clock.advance(61)
+    receiver.answers["/"] = 204
+    lock, now, seen = threading.Lock(), [0], list[int]()
+
+    def answer() -> int:
+        with lock:
+            now[0] += 1
+            seen.append(now[0])
+        with product.database.read() as session:
+            session.scalars(select(WebhookEndpoint)).all()
+        with lock:
+            now[0] -= 1
+        return 204
+
+    receiver.answers["/"] = answer
+    assert product.webhooks.deliver_due() == 15
+    assert seen[0] == 1
+    assert (product.endpoint(made["id"]).failures, product.endpoint(made["id"]).failing_since) == (0, None)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_whatever_fails_every_order_is_told_by_sequence(
+    data: st.DataObject, product: Product, receiver: Receiver, clock: Clock
+) -> None:
+    receiver.got.clear()
+    statuses = ("confirming", "exchanging", "sending", "completed")
+    answers = data.draw(st.lists(st.sampled_from([204, 204, 500, 302]), max_size=25))
+    made = product.add(receiver.url)
+    accepted: dict[str, list[int]] = {}
+    lock = threading.Lock()
+
+    def answer() -> int:
+        with lock:
+            return answers.pop() if answers else 204
+
+    receiver.answers["/"] = answer
+    ids = [product.order(*statuses[: data.draw(st.integers(0, 2))]) for _ in range(3)]
+    product.deliver()
+    for order_id in ids:
+        for status in statuses[2 : data.draw(st.integers(2, 4))]:
+            move(product.database, read_order(product.database, order_id), status=status)
+    for _ in range(30):
+        product.deliver()
+        if {d.status for d in product.deliveries(endpoint_id=made["id"])} == {"delivered"}:
+            break
+        clock.advance(timedelta(hours=13))
+    for request in receiver.got:
+        content = json.loads(request.body)["data"]
+        heard = accepted.setdefault(content["order_id"], [])
+        if not heard or heard[-1] != content["sequence"]:
+            heard.append(content["sequence"])
+    for order_id in ids:
+        sequence = read_order(product.database, order_id).sequence
+        assert accepted[order_id] == list(range(1, sequence + 1))
+    product.webhooks.delete(product.client_id, made["id"])
 
 
 # --- failing ---------------------------------------------------------------------------------------------------------
@@ -343,13 +439,97 @@ def test_a_secret_that_can_no_longer_be_opened_fails_like_any_attempt(
     assert product.deliveries()[0].status == "failed", "it does not hold back its order for ever"
 
 
+@pytest.mark.parametrize(("asked", "pause"), [("60", 60), ("1", 4), ("999999999999", 86_400), ("soon", 4)])
+def test_a_pause_that_the_answer_asks_for_is_kept(
+    product: Product, receiver: Receiver, clock: Clock, asked: str, pause: int
+) -> None:
+    product.add(receiver.url)
+    receiver.answers["/"] = 429
+    receiver.headers["Retry-After"] = asked
+    product.order("confirming")
+    before = clock()
+    product.deliver()
+    first, second = product.deliveries()
+    assert first.next_attempt_at is not None
+    waited = (first.next_attempt_at - before).total_seconds()
+    assert pause - 1 <= waited
+    if pause > 4:
+        assert waited <= pause + 60
+    assert second.next_attempt_at == first.next_attempt_at, "it need not be found due before"
+
+
+def test_events_that_wait_behind_one_that_failed_are_not_found_due(
+    product: Product, receiver: Receiver, clock: Clock
+) -> None:
+    product.add(receiver.url)
+    receiver.answers["/"] = 500
+    order_id = product.order("confirming")
+    product.deliver()
+    clock.advance(10)
+    product.deliver()
+    move(product.database, read_order(product.database, order_id), status="exchanging")
+    product.feed.publish()
+    times = {d.next_attempt_at for d in product.deliveries()}
+    assert len(product.deliveries()) == 3
+    assert len(times) == 1
+
+
+def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others_are_told(
+    product: Product, receiver: Receiver, clock: Clock
+) -> None:
+    bad = product.webhooks.create(product.client_id, f"{receiver.url}/bad", description="the old shop")
+    product.add(f"{receiver.url}/other")
+    product.add(f"{receiver.url}/picky", ["order.completed"])
+    product.add(f"{receiver.url}/listening", ["endpoint.disabled"])
+    receiver.answers["/bad"] = 500
+    product.order("confirming")
+    product.deliver()
+    failing_since = product.endpoint(bad["id"]).failing_since
+    assert failing_since is not None
+    for _ in range(8):
+        clock.advance(timedelta(hours=13))
+        product.deliver()
+    assert product.endpoint(bad["id"]).enabled, "not yet five days"
+    product.order("confirming", "completed")
+    clock.advance(timedelta(hours=16.5))
+    with structlog.testing.capture_logs() as logs:
+        product.deliver()
+    product.deliver()
+    found = product.webhooks.endpoint(product.client_id, bad["id"])
+    assert (found["enabled"], found["disabled_reason"]) == (False, "no_success")
+    assert found["disabled_at"] > found["failing_since"] == iso(failing_since)
+    assert [e["log_level"] for e in logs if e["event"] == "webhooks.endpoint_disabled"] == ["error"]
+    assert "pending" not in {d.status for d in product.deliveries(endpoint_id=bad["id"])}
+    for path, count in (("/other", 1), ("/listening", 1), ("/picky", 0)):
+        told = [b for b in bodies(receiver, path) if b["type"] == "endpoint.disabled"]
+        assert len(told) == count
+        for body in told:
+            assert body["data"] == {
+                "endpoint_id": bad["id"],
+                "description": "the old shop",
+                "reason": "no_success",
+                "disabled_at": found["disabled_at"],
+            }
+    sent = len(receiver.on("/bad"))
+    product.order()
+    clock.advance(timedelta(days=1))
+    product.deliver()
+    assert len(receiver.on("/bad")) == sent, "while disabled nothing is sent"
+
+
+def test_one_success_begins_the_five_days_anew(product: Product, receiver: Receiver, clock: Clock) -> None:
+    made = product.add(receiver.url)
+    for status in (500, 204, 500):
+        receiver.answers["/"] = status
+        product.order()
+        product.deliver()
+        clock.advance(timedelta(days=3))
+    product.deliver()
+    assert product.endpoint(made["id"]).enabled
+    assert product.endpoint(made["id"]).failures == 2
+
+
 # --- several at once -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def twin(database_url: str) -> Iterator[Database]:
-    with closing(Database(database_url)) as database:
-        yield database
 
 
 def test_two_workers_with_one_delivery_send_it_twice_at_most_and_record_it_once(
@@ -418,7 +598,7 @@ def test_a_worker_that_dies_in_a_delivery_leaves_it_to_be_sent_again(
     product.order()
     product.feed.publish()
     with product.database.write() as session:
-        assert len(rows.claim_due(session, clock(), timedelta(seconds=60), 10)) == 1
+        assert len(rows.claim_due(session, clock(), timedelta(seconds=60), 10, at_once=10, probe_from=20)) == 1
     assert product.webhooks.deliver_due() == 0
     clock.advance(61)
     assert product.webhooks.deliver_due() == 1
@@ -434,24 +614,13 @@ def test_publishing_again_makes_no_second_delivery(product: Product, receiver: R
     assert len(product.deliveries()) == 1
 
 
-def test_an_endpoint_that_is_switched_off_is_left_alone_and_its_deliveries_are_kept(
-    product: Product, receiver: Receiver
-) -> None:
-    product.add(receiver.url)
-    product.order()
-    product.feed.publish()
-    for enabled, sent in ((False, 0), (True, 1)):
-        with product.database.write() as session:
-            session.execute(update(WebhookEndpoint).values(enabled=enabled))
-        assert product.webhooks.deliver_due() == sent
-
-
 def test_a_job_goes_on_only_so_long(database: Database, clock: Clock, receiver: Receiver) -> None:
     moments = iter([0.0, 0.0, 61.0])
     product = Product(database, clock, monotonic=lambda: next(moments, 100.0))
     product.add(receiver.url)
     product.order("confirming", "exchanging")
     assert product.deliver() == 1, "the scheduler rings again for the rest"
+    until(lambda: product.deliveries()[0].status == "delivered")
     assert product.webhooks.deliver_due() == 2
 
 

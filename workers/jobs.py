@@ -27,4 +27,4 @@ def publish() -> None:
 
 
 def deliver() -> None:
-    service().webhooks.deliver_due()
+    service().webhooks.deliver_due(service().feed.publish)

@@ -20,6 +20,7 @@ from swap.bell import JOBS
 from swap.store import calls, clients, events, reconciliations, webhooks
 from swap.store import orders as rows
 from swap.watch import BATCH, QUEUED_SECONDS
+from swap.webhooks import KEPT as WEBHOOKS_KEPT
 from swap.wiring import Service
 from workers.run import exit_after
 
@@ -48,6 +49,8 @@ class Scheduler:
             "reconcile": service.reconcile.run_due,
         }
         self._chore_pool = ThreadPoolExecutor(len(self._chores), thread_name_prefix="chore")
+        # Hanging endpoints must not keep the threads that looks and publishing need.
+        self._deliverer = ThreadPoolExecutor(1, thread_name_prefix="fallback-deliver")
         self._own_work: dict[str, bool] = {}
         self._next_housekeeping = 0.0
 
@@ -83,7 +86,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Wait for work of our own that has begun."""
-        for pool in (self._pool, self._chore_pool):
+        for pool in (self._pool, self._chore_pool, self._deliverer):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> None:
@@ -99,7 +102,7 @@ class Scheduler:
             # Publishing is short and everybody waits for it; the workers may be held up by a slow endpoint.
             self._background("publish", service.feed.publish)
         if deliveries and not service.bell.ring("deliver"):
-            self._background("deliver", service.webhooks.deliver_due)
+            self._background("deliver", service.webhooks.deliver_due, self._deliverer)
 
     def _ring_for_looks(self) -> None:
         service = self._service
@@ -138,10 +141,11 @@ class Scheduler:
         (pool or self._pool).submit(run)
 
     def clean(self) -> None:
-        """Forget what has served its time: used signatures, spent quotes, old calls, reports of more than a year ago."""
+        """Forget what has served its time: used signatures, quotes, calls, reports and webhook deliveries."""
         moment = self._service.clock()
         with self._service.database.write() as session:
             clients.forget_signatures(session, moment)
             rows.forget_quotes(session, moment)
             calls.forget_calls(session, moment - _CALLS_KEPT)
             reconciliations.forget(session, moment - _REPORTS_KEPT)
+            webhooks.forget(session, moment, WEBHOOKS_KEPT)

@@ -98,7 +98,11 @@ def head(session: Session) -> FeedHead:
 
 
 def place(session: Session, event_id: str, position: int) -> None:
-    session.execute(update(OrderEvent).where(OrderEvent.id == event_id).values(position=position))
+    # Not synchronized: that would compare every event of a batch with every other.
+    session.execute(
+        update(OrderEvent).where(OrderEvent.id == event_id).values(position=position),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def feed_page(session: Session, client_id: str, after: int, limit: int) -> Sequence[OrderEvent]:

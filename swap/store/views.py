@@ -10,7 +10,7 @@ from swap import lifecycle
 from swap.lifecycle import Facts, Status, Transfer
 from swap.money import plain
 from swap.payment_uri import payment_uri
-from swap.tables import Order, WebhookDelivery, iso
+from swap.tables import Order, WebhookDelivery, WebhookEndpoint, iso
 
 # What may change without the public view having changed: no event is written for these alone.
 VOLATILE = ("sequence", "as_of", "next_check_at", "updated_at")
@@ -77,6 +77,7 @@ def delivery_view(delivery: WebhookDelivery) -> dict[str, Any]:
     return {
         "id": delivery.id,
         "endpoint_id": delivery.endpoint_id,
+        "type": delivery.type,
         "event_id": delivery.event_id,
         "order_id": delivery.order_id,
         "sequence": delivery.sequence,
@@ -89,6 +90,23 @@ def delivery_view(delivery: WebhookDelivery) -> dict[str, Any]:
         "next_attempt_at": _time(delivery.next_attempt_at),
         "delivered_at": _time(delivery.delivered_at),
         "created_at": iso(delivery.created_at),
+    }
+
+
+def endpoint_view(endpoint: WebhookEndpoint, now: datetime) -> dict[str, Any]:
+    """A webhook endpoint as its client sees it; never with a secret."""
+    until = endpoint.old_secret_until
+    return {
+        "id": endpoint.id,
+        "url": endpoint.url,
+        "types": endpoint.types,
+        "description": endpoint.description,
+        "enabled": endpoint.enabled,
+        "disabled_at": _time(endpoint.disabled_at),
+        "disabled_reason": endpoint.disabled_reason,
+        "failing_since": _time(endpoint.failing_since),
+        "old_secret_until": iso(until) if until is not None and now < until else None,
+        "created_at": iso(endpoint.created_at),
     }
 
 

@@ -1,4 +1,7 @@
-"""Webhook endpoints and deliveries."""
+"""Webhook endpoints and deliveries.
+
+Whoever writes to both locks the endpoint's row before those of its deliveries, so that no two wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,52 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session, aliased
 
 from swap.store.database import insert_new
-from swap.tables import OrderEvent, WebhookDelivery, WebhookEndpoint, new_id
+from swap.tables import OrderEvent, Utc, WebhookDelivery, WebhookEndpoint, new_id
+
+# Written out, not bound: a partial index is used only where the statement itself says that it fits.
+_PENDING: ColumnElement[str] = literal_column("'pending'")
+_UNSYNCED = {"synchronize_session": False}
+
+
+# --- endpoints -------------------------------------------------------------------------------------------------------
 
 
 def add_endpoint(
-    session: Session, *, client_id: str, url: str, secret_sealed: str, types: list[str], now: datetime
+    session: Session,
+    *,
+    client_id: str,
+    url: str,
+    secret_sealed: str,
+    types: list[str],
+    now: datetime,
+    description: str | None = None,
 ) -> WebhookEndpoint:
     endpoint = WebhookEndpoint(
         id=new_id("whe"),
         client_id=client_id,
         url=url,
+        description=description,
         secret_sealed=secret_sealed,
         types=types,
         enabled=True,
+        failures=0,
         created_at=now,
     )
     session.add(endpoint)
@@ -35,92 +67,344 @@ def endpoints_for(session: Session, client_ids: set[str]) -> Sequence[WebhookEnd
     return session.scalars(query).all()
 
 
+def endpoints_of(session: Session, client_id: str) -> Sequence[WebhookEndpoint]:
+    """The client's endpoints, oldest first, without those it deleted."""
+    query = select(WebhookEndpoint).where(WebhookEndpoint.client_id == client_id, WebhookEndpoint.deleted_at.is_(None))
+    return session.scalars(query.order_by(WebhookEndpoint.created_at, WebhookEndpoint.id)).all()
+
+
+def endpoint(session: Session, client_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint | None:
+    """The client's endpoint, unless it was deleted; with `lock`, nobody else changes it until commit."""
+    query = select(WebhookEndpoint).where(
+        WebhookEndpoint.id == endpoint_id,
+        WebhookEndpoint.client_id == client_id,
+        WebhookEndpoint.deleted_at.is_(None),
+    )
+    # Not so strong a lock that the publisher, who only refers to the row, would have to wait.
+    return session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
+
+
+def worked(session: Session, endpoint_id: str) -> None:
+    """A delivery succeeded: whatever failed before is forgotten."""
+    session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.failures > 0)
+        .values(failures=0, failing_since=None),
+        execution_options=_UNSYNCED,
+    )
+
+
+def failed(session: Session, endpoint_id: str, now: datetime) -> datetime | None:
+    """Count a failed attempt. Returns when the first of them in a row was; None when the endpoint is disabled."""
+    counted = (
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.enabled)
+        .values(
+            failures=WebhookEndpoint.failures + 1,
+            failing_since=func.coalesce(WebhookEndpoint.failing_since, literal(now, Utc())),
+        )
+        .returning(WebhookEndpoint.failing_since)
+    )
+    return session.execute(counted, execution_options=_UNSYNCED).scalar_one_or_none()
+
+
+def disable(session: Session, endpoint_id: str, reason: str, now: datetime) -> bool:
+    """Send nothing more there: what waits is skipped. False when it was disabled already."""
+    disabled = session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.enabled)
+        .values(enabled=False, disabled_at=now, disabled_reason=reason),
+        execution_options=_UNSYNCED,
+    )
+    skip_waiting(session, endpoint_id)
+    return bool(disabled.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+
+
+def skip_waiting(session: Session, endpoint_id: str) -> None:
+    session.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.status == _PENDING)
+        .values(status="skipped", next_attempt_at=None),
+        execution_options=_UNSYNCED,
+    )
+
+
+def forget(session: Session, now: datetime, kept: timedelta) -> None:
+    """Drop secrets whose overlap is over, and settled deliveries older than `kept`."""
+    session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.old_secret_until <= now)
+        .values(old_secret_sealed=None, old_secret_until=None),
+        execution_options=_UNSYNCED,
+    )
+    session.execute(
+        delete(WebhookDelivery).where(
+            WebhookDelivery.client_id.in_(select(WebhookEndpoint.client_id)),
+            WebhookDelivery.created_at < now - kept,
+            WebhookDelivery.status != _PENDING,
+        ),
+        execution_options=_UNSYNCED,
+    )
+
+
+# --- deliveries ------------------------------------------------------------------------------------------------------
+
+
 def add_delivery(session: Session, endpoint: WebhookEndpoint, event: OrderEvent, now: datetime) -> None:
+    """One more event for the endpoint. It is due when what waits before it is: not sooner, or every event of a failing
+    endpoint would be found due again and again, only to be left in its line."""
+    elders = select(func.max(WebhookDelivery.next_attempt_at)).where(
+        WebhookDelivery.endpoint_id == endpoint.id,
+        WebhookDelivery.order_id == event.order_id,
+        WebhookDelivery.status == _PENDING,
+        WebhookDelivery.next_attempt_at > now,
+    )
     insert_new(
         session,
         WebhookDelivery,
         id=new_id("whd"),
+        client_id=endpoint.client_id,
         endpoint_id=endpoint.id,
+        type=event.type,
         event_id=event.id,
         order_id=event.order_id,
         sequence=event.sequence,
         status="pending",
         attempts=0,
-        next_attempt_at=now,
+        tries=0,
+        next_attempt_at=func.coalesce(elders.scalar_subquery(), literal(now, Utc())),
         created_at=now,
     )
 
 
+def add_message(
+    session: Session, endpoint: WebhookEndpoint, type: str, data: dict[str, Any], now: datetime
+) -> WebhookDelivery:
+    """Something to be told that is no event of an order."""
+    delivery = WebhookDelivery(
+        id=new_id("whd"),
+        client_id=endpoint.client_id,
+        endpoint_id=endpoint.id,
+        type=type,
+        message=data,
+        status="pending",
+        attempts=0,
+        tries=0,
+        next_attempt_at=now,
+        created_at=now,
+    )
+    session.add(delivery)
+    return delivery
+
+
 def has_due(session: Session, now: datetime) -> bool:
-    return session.scalar(_due(now).limit(1)) is not None
+    """Whether something is due; `claim_due` may leave it for want of room at its endpoint."""
+    # Endpoint by endpoint: one that is down may have any number of deliveries due, which are not to be read each time.
+    return session.scalar(select(WebhookEndpoint.id).where(_has_due(now)).limit(1)) is not None
 
 
 def claim_due(
-    session: Session, now: datetime, lease: timedelta, limit: int, *, but_not: Collection[str] = ()
-) -> Sequence[tuple[str, str]]:
-    """Lease due deliveries, longest overdue first: (id, endpoint) pairs. `but_not`: endpoints to leave alone."""
+    session: Session, now: datetime, lease: timedelta, free: int, *, at_once: int, probe_from: int
+) -> Sequence[str]:
+    """Lease up to `free` due deliveries, those of the longest waiting endpoints first. Returns their ids.
+
+    At most `at_once` of an endpoint are leased at any time, in all processes, and one after `probe_from` failures in a
+    row. No endpoint gets more than half of what is free: those that hang must leave room for others.
+    """
+    mine = WebhookDelivery.endpoint_id == WebhookEndpoint.id
+    under_way = select(func.count()).where(mine, WebhookDelivery.leased_until > now).scalar_subquery()
+    room = case((WebhookEndpoint.failures >= probe_from, 1), else_=at_once) - under_way
+    waiting = select(func.min(WebhookDelivery.next_attempt_at)).where(mine, WebhookDelivery.status == _PENDING)
+    locked = session.scalars(
+        select(WebhookEndpoint.id)
+        .where(_has_due(now), room > 0)
+        .order_by(waiting.scalar_subquery())
+        .limit(free)
+        .with_for_update(skip_locked=True, key_share=True, of=WebhookEndpoint)
+    ).all()
+    # Counted again under the lock: what was just counted may be from before somebody else's claim.
+    counted = session.execute(select(WebhookEndpoint.id, room).where(WebhookEndpoint.id.in_(locked)))
+    rooms: dict[str, int] = {endpoint_id: left for endpoint_id, left in counted}  # noqa: C416 - rows are no pairs
+    claimed: list[str] = []
+    for endpoint_id in locked:
+        share = min(rooms[endpoint_id], max(1, (free - len(claimed)) // 2), free - len(claimed))
+        if share > 0:
+            claimed += _lease(session, endpoint_id, now, lease, share)
+    return claimed
+
+
+def _lease(session: Session, endpoint_id: str, now: datetime, lease: timedelta, limit: int) -> Sequence[str]:
     # A CTE for the same reason as in `store.orders.claim_due`.
     due = (
         _due(now)
-        .where(WebhookDelivery.endpoint_id.not_in(but_not))
+        .where(WebhookDelivery.endpoint_id == endpoint_id)
         .order_by(WebhookDelivery.next_attempt_at)
         .limit(limit)
         .with_for_update(skip_locked=True, of=WebhookDelivery)
         .cte("due")
     )
-    claimed = (
+    leased = (
         update(WebhookDelivery)
         .where(WebhookDelivery.id.in_(select(due.c.id)))
-        .values(next_attempt_at=now + lease)
-        .returning(WebhookDelivery.id, WebhookDelivery.endpoint_id)
+        .values(leased_until=now + lease)
+        .returning(WebhookDelivery.id)
     )
-    rows = session.execute(claimed, execution_options={"synchronize_session": False})
-    return [(row[0], row[1]) for row in rows]
+    return session.scalars(leased, execution_options=_UNSYNCED).all()
+
+
+def _has_due(now: datetime) -> ColumnElement[bool]:
+    """Of an endpoint: enabled, with something due."""
+    due = _due(now).where(WebhookDelivery.endpoint_id == WebhookEndpoint.id).correlate(WebhookEndpoint)
+    # Not EXISTS: PostgreSQL makes a join of that, over all that is due anywhere. This it stops at the first.
+    first = due.order_by(WebhookDelivery.next_attempt_at).limit(1)
+    return and_(WebhookEndpoint.enabled, first.scalar_subquery().is_not(None))
 
 
 def _due(now: datetime) -> Select[str]:
-    """Pending, due, its endpoint enabled, and the same order's earlier deliveries to that endpoint settled."""
+    """Pending, due, in nobody's hands, and the same order's earlier deliveries to that endpoint settled."""
     elder = aliased(WebhookDelivery)
     blocked = exists().where(
         and_(
             elder.endpoint_id == WebhookDelivery.endpoint_id,
             elder.order_id == WebhookDelivery.order_id,
             elder.sequence < WebhookDelivery.sequence,
-            elder.status == "pending",
+            elder.status == _PENDING,
         )
     )
-    return (
-        select(WebhookDelivery.id)
-        .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-        .where(
-            WebhookDelivery.status == "pending",
-            WebhookDelivery.next_attempt_at <= now,
-            WebhookEndpoint.enabled,
-            ~blocked,
-        )
+    return select(WebhookDelivery.id).where(
+        WebhookDelivery.status == _PENDING,
+        WebhookDelivery.next_attempt_at <= now,
+        or_(WebhookDelivery.leased_until.is_(None), WebhookDelivery.leased_until <= now),
+        ~blocked,
     )
 
 
-def to_send(session: Session, delivery_id: str) -> tuple[WebhookDelivery, WebhookEndpoint, OrderEvent] | None:
+def to_send(session: Session, delivery_id: str) -> tuple[WebhookDelivery, WebhookEndpoint, OrderEvent | None] | None:
+    """What a delivery is made of; None when there is nothing to be sent any more."""
     query = (
         select(WebhookDelivery, WebhookEndpoint, OrderEvent)
         .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-        .join(OrderEvent, OrderEvent.id == WebhookDelivery.event_id)
-        .where(WebhookDelivery.id == delivery_id, WebhookDelivery.status == "pending")
+        .outerjoin(OrderEvent, OrderEvent.id == WebhookDelivery.event_id)
+        .where(WebhookDelivery.id == delivery_id, WebhookDelivery.status == _PENDING, WebhookEndpoint.enabled)
     )
     row = session.execute(query).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 
 
 def record(session: Session, delivery: WebhookDelivery, **values: Any) -> bool:
-    """Write the result of an attempt. False, and nothing written, when another worker recorded one meanwhile."""
+    """Write the result of an attempt. False, and nothing written, when another worker recorded one meanwhile, or when it
+    failed and was skipped meanwhile."""
+    matching = [WebhookDelivery.id == delivery.id, WebhookDelivery.attempts == delivery.attempts]
+    if values.get("status") != "delivered":
+        matching.append(WebhookDelivery.status == _PENDING)
     counted = session.execute(
         update(WebhookDelivery)
-        .where(WebhookDelivery.id == delivery.id, WebhookDelivery.attempts == delivery.attempts)
-        .values(attempts=delivery.attempts + 1, **values),
-        execution_options={"synchronize_session": False},
+        .where(*matching)
+        .values(attempts=delivery.attempts + 1, tries=delivery.tries + 1, leased_until=None, **values),
+        execution_options=_UNSYNCED,
     )
     return bool(counted.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+
+
+def hold_back(session: Session, delivery: WebhookDelivery, until: datetime) -> None:
+    """The order's later events are due no sooner than this one; see `add_delivery`."""
+    if delivery.order_id is None:
+        return
+    session.execute(
+        update(WebhookDelivery)
+        .where(
+            WebhookDelivery.endpoint_id == delivery.endpoint_id,
+            WebhookDelivery.order_id == delivery.order_id,
+            WebhookDelivery.sequence > delivery.sequence,
+            WebhookDelivery.status == _PENDING,
+            WebhookDelivery.next_attempt_at < until,
+        )
+        .values(next_attempt_at=until),
+        execution_options=_UNSYNCED,
+    )
+
+
+def send_again(session: Session, delivery: WebhookDelivery, now: datetime) -> None:
+    """Have it sent now, with the whole retry schedule before it, and what waits behind it after that."""
+    session.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id == delivery.id)
+        .values(status="pending", tries=0, next_attempt_at=now),
+        execution_options=_UNSYNCED,
+    )
+    if delivery.order_id is None:
+        return
+    session.execute(
+        update(WebhookDelivery)
+        .where(
+            WebhookDelivery.endpoint_id == delivery.endpoint_id,
+            WebhookDelivery.order_id == delivery.order_id,
+            WebhookDelivery.status == _PENDING,
+            WebhookDelivery.next_attempt_at > now,
+        )
+        .values(next_attempt_at=now),
+        execution_options=_UNSYNCED,
+    )
+
+
+def send_all_again(
+    session: Session, endpoint: WebhookEndpoint, statuses: Collection[str], since: datetime, now: datetime, limit: int
+) -> int:
+    """Have up to `limit` deliveries made since then sent again, oldest first; of those that are pending, the ones that
+    wait for a later time. Returns how many."""
+    chosen = (
+        select(WebhookDelivery.id)
+        .where(
+            WebhookDelivery.client_id == endpoint.client_id,
+            WebhookDelivery.endpoint_id == endpoint.id,
+            WebhookDelivery.created_at >= since,
+            WebhookDelivery.status.in_(statuses),
+            or_(WebhookDelivery.status != _PENDING, WebhookDelivery.next_attempt_at > now),
+        )
+        .order_by(WebhookDelivery.created_at, WebhookDelivery.id)
+        .limit(limit)
+        .cte("chosen")
+    )
+    changed = (
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id.in_(select(chosen.c.id)))
+        .values(status="pending", tries=0, next_attempt_at=now)
+        .returning(WebhookDelivery.id)
+    )
+    return len(session.scalars(changed, execution_options=_UNSYNCED).all())
+
+
+def get_delivery(session: Session, client_id: str, delivery_id: str) -> WebhookDelivery | None:
+    query = select(WebhookDelivery).where(WebhookDelivery.id == delivery_id, WebhookDelivery.client_id == client_id)
+    return session.scalars(query).one_or_none()
+
+
+def waiting_message(session: Session, endpoint_id: str, type: str) -> WebhookDelivery | None:
+    query = select(WebhookDelivery).where(
+        WebhookDelivery.endpoint_id == endpoint_id,
+        WebhookDelivery.status == _PENDING,
+        WebhookDelivery.type == type,
+    )
+    return session.scalars(query.limit(1)).one_or_none()
+
+
+def page(
+    session: Session,
+    client_id: str,
+    filters: dict[str, str],
+    since: datetime | None,
+    after: WebhookDelivery | None,
+    limit: int,
+) -> Sequence[WebhookDelivery]:
+    """Deliveries of a client, newest first, strictly after the one given. `filters`: column -> value."""
+    query = select(WebhookDelivery).where(WebhookDelivery.client_id == client_id).filter_by(**filters)
+    if since is not None:
+        query = query.where(WebhookDelivery.created_at >= since)
+    if after is not None:
+        same_time = and_(WebhookDelivery.created_at == after.created_at, WebhookDelivery.id < after.id)
+        query = query.where(or_(WebhookDelivery.created_at < after.created_at, same_time))
+    query = query.order_by(WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
+    return session.scalars(query.limit(limit)).all()
 
 
 def deliveries_of(session: Session, order_id: str) -> Sequence[WebhookDelivery]:

@@ -50,28 +50,49 @@ class FeedHead(Row):
 
 
 class WebhookEndpoint(Row):
+    """`secret_sealed` signs; `old_secret_sealed` signs as well until `old_secret_until`. `failures`: failed attempts in a
+    row, `failing_since` the first of them; both cleared by a success. One that was deleted stays, disabled and without
+    its secrets, for the deliveries that tell support what was sent where."""
+
     __tablename__ = "webhook_endpoints"
     id: Mapped[str] = mapped_column(primary_key=True)
     client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
     url: Mapped[str]
+    description: Mapped[str | None]
     secret_sealed: Mapped[str]
+    old_secret_sealed: Mapped[str | None]
+    old_secret_until: Mapped[datetime | None]
     types: Mapped[list[Any]]
     enabled: Mapped[bool]
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    failing_since: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
 
 class WebhookDelivery(Row):
-    """One event for one endpoint. `status`: pending, delivered or failed. `next_attempt_at` is due time and lease."""
+    """One event for one endpoint; or, without an event, a `message` of our own: the body's `data`.
+
+    `status`: pending, delivered, failed (given up) or skipped (its endpoint was disabled). `next_attempt_at`: when it is
+    due; `leased_until`: some worker is at it. `attempts` in all; `tries` since it was made or last redelivered, which is
+    its place in the retry schedule."""
 
     __tablename__ = "webhook_deliveries"
     id: Mapped[str] = mapped_column(primary_key=True)
+    client_id: Mapped[str]
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id"))
-    event_id: Mapped[str] = mapped_column(ForeignKey("order_events.id"))
-    order_id: Mapped[str] = mapped_column(index=True)
-    sequence: Mapped[int]
+    type: Mapped[str]
+    event_id: Mapped[str | None] = mapped_column(ForeignKey("order_events.id"))
+    order_id: Mapped[str | None] = mapped_column(index=True)
+    sequence: Mapped[int | None]
+    message: Mapped[dict[str, Any] | None]
     status: Mapped[str]
     attempts: Mapped[int]
+    tries: Mapped[int]
     next_attempt_at: Mapped[datetime | None]
+    leased_until: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]
     response_status: Mapped[int | None]
     response_excerpt: Mapped[str | None]
@@ -81,11 +102,27 @@ class WebhookDelivery(Row):
 
     __table_args__ = (
         UniqueConstraint("endpoint_id", "event_id"),
-        Index("ix_webhook_deliveries_endpoint_id_order_id_sequence", "endpoint_id", "order_id", "sequence"),
+        Index("ix_webhook_deliveries_client_id_created_at", "client_id", "created_at"),
         Index(
             "ix_webhook_deliveries_due",
+            "endpoint_id",
             "next_attempt_at",
             postgresql_where=text("status = 'pending'"),
             sqlite_where=text("status = 'pending'"),
+        ),
+        # Without it PostgreSQL looks for what stands before a delivery among all that is due at the endpoint.
+        Index(
+            "ix_webhook_deliveries_line",
+            "endpoint_id",
+            "order_id",
+            "sequence",
+            postgresql_where=text("status = 'pending'"),
+            sqlite_where=text("status = 'pending'"),
+        ),
+        Index(
+            "ix_webhook_deliveries_in_flight",
+            "endpoint_id",
+            postgresql_where=text("leased_until IS NOT NULL"),
+            sqlite_where=text("leased_until IS NOT NULL"),
         ),
     )

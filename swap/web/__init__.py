@@ -12,7 +12,7 @@ from marshmallow import RAISE, Schema, fields
 from swap.settings import SECRETS
 from swap.web import auth, problems, reply
 from swap.web.limits import KeyLimits
-from swap.web.routes import addresses, catalog, feed, orders, quotes, system
+from swap.web.routes import addresses, catalog, feed, orders, quotes, system, webhooks
 from swap.web.schemas import Amount
 from swap.wiring import Service
 
@@ -84,6 +84,6 @@ def create_app(service: Service) -> flask.Flask:
     # After Api, which puts in a handler with an envelope of its own for whatever HTTP itself refuses.
     problems.install(app)
     api.register_field(Amount, "string", "decimal")
-    for routes in (system, catalog, addresses, quotes, orders, feed):
+    for routes in (system, catalog, addresses, quotes, orders, feed, webhooks):
         api.register_blueprint(routes.blp)
     return app

@@ -19,6 +19,7 @@ SCOPES = {
     "quotes": "quotes",
     "orders": "orders",
     "events": "orders",
+    "webhooks": "webhooks",
 }
 # Idempotent by client_order_id: the same signed bytes again must find the stored order, not an error.
 _REPEATABLE = frozenset({"orders.place"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -9,6 +10,8 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from swap import money
 from swap.lifecycle import PUBLIC
+from swap.messages import TYPES
+from swap.webhooks import LONGEST_OVERLAP, OVERLAP, REDELIVERABLE
 
 MAX_METADATA_BYTES = 4096
 # Above it a JSON number is no longer the same number everywhere; PostgreSQL hands 1e20 back as an integer, for one.
@@ -35,6 +38,19 @@ class Metadata(fields.Dict):
         if len(orjson.dumps(found)) > MAX_METADATA_BYTES:
             raise ValidationError(f"Longer than {MAX_METADATA_BYTES} bytes as JSON.")
         return found
+
+
+class Moment(fields.Field[Any]):
+    """An ISO-8601 time with its zone."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise ValidationError([{"code": "TIME_MALFORMED", "message": "A time looks like 2026-01-31T12:00:00Z."}])
 
 
 def _holds_large_number(value: Any) -> bool:
@@ -208,3 +224,52 @@ class OrdersQuery(Strict):
 class EventsQuery(Strict):
     after = _text(64)
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
+
+
+_ENDPOINT: dict[str, fields.Field[Any]] = {
+    "types": fields.List(
+        fields.String(validate=validate.Length(1, 64)),
+        validate=validate.Length(0, 64),
+        metadata={"description": f"Empty for all. There are: {', '.join(sorted(TYPES))}."},
+    ),
+    "description": _text(200),
+}
+
+CreateEndpoint = Strict.from_dict({"url": _text(2048, required=True), **_ENDPOINT}, name="CreateEndpoint")
+ChangeEndpoint = Strict.from_dict(
+    {
+        # Each may be left out; none but the description may be null.
+        "url": fields.String(validate=[validate.Length(1, 2048), _no_nul]),
+        "enabled": fields.Boolean(truthy={True}, falsy={False}),
+        **_ENDPOINT,
+    },
+    name="ChangeEndpoint",
+)
+
+
+class RotateSecret(Strict):
+    overlap_seconds = fields.Integer(
+        strict=True,
+        load_default=int(OVERLAP.total_seconds()),
+        validate=validate.Range(0, int(LONGEST_OVERLAP.total_seconds())),
+        metadata={"description": "How long the old secret signs as well; 0 ends it at once."},
+    )
+
+
+class DeliveriesQuery(Strict):
+    endpoint = _text(64)
+    order_id = _text(64)
+    status = fields.String(validate=validate.OneOf(["pending", "delivered", "failed", "skipped"]))
+    since = Moment(metadata={"description": "Made at this time or later."})
+    after = _text(64)
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
+
+
+class RedeliverAll(Strict):
+    endpoint = _text(64, required=True)
+    since = Moment(required=True, metadata={"description": "Deliveries made at this time or later."})
+    statuses = fields.List(
+        fields.String(validate=validate.OneOf(REDELIVERABLE)),
+        load_default=["failed"],
+        validate=validate.Length(1, 3),
+    )

@@ -1,0 +1,406 @@
+"""Endpoints and deliveries as clients manage them, over HTTP: what is shown, changed, rotated, tested and sent again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from swap.sdk import SwapApiError
+from swap.tables import WebhookDelivery, WebhookEndpoint, iso
+from swap.webhooks import KEPT, MAX_ENDPOINTS
+from swap.wiring import Service
+from tests.conftest import Clock, Shop, new_shop
+from tests.made import make_orders, move, read_order
+from tests.receivers import Receiver, receiving
+from tests.wire import Caller
+from workers.schedule import Scheduler
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def call(api_url: str, shop: Shop, clock: Clock) -> Caller:
+    return Caller(api_url, shop, clock)
+
+
+def code_of(work: Callable[[], Any]) -> tuple[int, str]:
+    with pytest.raises(SwapApiError) as caught:
+        work()
+    return caught.value.status, caught.value.code
+
+
+def deliver(service: Service) -> int:
+    service.feed.publish()
+    return service.webhooks.deliver_due()
+
+
+# --- endpoints -------------------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_is_made_listed_changed_and_deleted(shop: Shop, service: Service) -> None:
+    made = shop.api.add_webhook_endpoint("https://hooks.example/a", ["order.completed", "order.completed"], "the shop")
+    secret = made.pop("secret")
+    assert secret.startswith("whsec_")
+    assert made == {
+        "id": made["id"],
+        "url": "https://hooks.example/a",
+        "types": ["order.completed"],
+        "description": "the shop",
+        "enabled": True,
+        "disabled_at": None,
+        "disabled_reason": None,
+        "failing_since": None,
+        "old_secret_until": None,
+        "created_at": made["created_at"],
+    }
+    assert shop.api.webhook_endpoints() == [made]
+    changes = {"url": "https://hooks.example/b", "types": [], "description": None}
+    changed = shop.api.change_webhook_endpoint(made["id"], **changes)
+    assert changed == {**made, **changes}
+    shop.api.delete_webhook_endpoint(made["id"])
+    assert shop.api.webhook_endpoints() == []
+    with service.database.read() as session:
+        row = session.scalars(select(WebhookEndpoint)).one()
+    assert (row.secret_sealed, row.enabled) == ("", False)
+    assert secret.removeprefix("whsec_") not in str(vars(row))
+
+
+def test_an_endpoint_of_another_client_or_one_that_was_deleted_is_not_found(
+    shop: Shop, service: Service, api_url: str, clock: Clock
+) -> None:
+    other = new_shop(service, api_url, clock, "another")
+    theirs = other.api.add_webhook_endpoint("https://hooks.example")["id"]
+    gone = shop.api.add_webhook_endpoint("https://hooks.example")["id"]
+    shop.api.delete_webhook_endpoint(gone)
+    for endpoint_id in (theirs, gone, "whe_none"):
+        for work in (
+            lambda each: shop.api._call("GET", f"/v1/webhook-endpoints/{each}"),
+            lambda each: shop.api.change_webhook_endpoint(each, enabled=False),
+            shop.api.delete_webhook_endpoint,
+            shop.api.rotate_webhook_secret,
+            shop.api.test_webhook_endpoint,
+            lambda each: shop.api.redeliver_all(each, "2026-01-01T00:00:00Z"),
+        ):
+            assert code_of(lambda work=work, each=endpoint_id: work(each)) == (404, "ENDPOINT_NOT_FOUND")
+    assert other.api.webhook_endpoints()[0]["enabled"] is True
+
+
+def test_every_problem_of_a_request_is_named_and_nothing_is_changed(shop: Shop, call: Caller) -> None:
+    made = shop.api.add_webhook_endpoint("https://hooks.example")
+    path = f"/v1/webhook-endpoints/{made['id']}"
+    create = "/v1/webhook-endpoints"
+    redeliver = "/v1/webhook-deliveries/redeliver"
+    cases: list[tuple[str, str, Any, set[str]]] = [
+        ("POST", create, {}, {"url"}),
+        ("POST", create, {"url": "ftp://x", "types": ["order.none"]}, {"url", "types"}),
+        ("POST", create, {"url": "https://h.example", "secret": "mine"}, {"secret"}),
+        ("POST", create, {"url": "https://h.example/" + "x" * 2048, "description": "x" * 201}, {"url", "description"}),
+        ("POST", create, {"url": 7, "types": "order.created"}, {"url", "types"}),
+        ("PATCH", path, {"url": None, "enabled": None, "types": None}, {"url", "enabled", "types"}),
+        ("PATCH", path, {"enabled": "false"}, {"enabled"}),
+        ("PATCH", path, {"url": "https://u:p@h.example"}, {"url"}),
+        ("POST", f"{path}/rotate-secret", {"overlap_seconds": -1}, {"overlap_seconds"}),
+        ("POST", f"{path}/rotate-secret", {"overlap_seconds": 604_801}, {"overlap_seconds"}),
+        ("POST", redeliver, {}, {"endpoint", "since"}),
+        ("POST", redeliver, {"endpoint": made["id"], "since": "2026-01-01"}, {"since"}),
+        ("POST", redeliver, {"endpoint": made["id"], "since": "0001-01-01T00:00:00+14:00"}, {"since"}),
+        (
+            "POST",
+            redeliver,
+            {"endpoint": "x", "since": "2026-01-01T00:00:00Z", "statuses": ["delivered"]},
+            {"statuses"},
+        ),
+    ]
+    for method, target, body, names in cases:
+        answer = call(method, target, body=json.dumps(body).encode())
+        assert answer.status == 422, (target, body)
+        assert {name.partition(".")[0] for name in answer.fields} == names, (target, body)
+    for query in ("status=gone", "since=yesterday", "limit=0", "after=whd_none", "endpoint_id=x"):
+        assert call("GET", "/v1/webhook-deliveries", query).status == 422, query
+    assert shop.api.webhook_endpoints() == [{k: v for k, v in made.items() if k != "secret"}]
+
+
+def test_a_client_may_have_so_many_endpoints(shop: Shop) -> None:
+    for _ in range(MAX_ENDPOINTS):
+        last = shop.api.add_webhook_endpoint("https://hooks.example")
+    full = (409, "TOO_MANY_ENDPOINTS")
+    assert code_of(lambda: shop.api.add_webhook_endpoint("https://hooks.example")) == full
+    shop.api.delete_webhook_endpoint(last["id"])
+    shop.api.add_webhook_endpoint("https://hooks.example")
+
+
+def test_a_key_without_the_scope_has_no_way_to_webhooks(service: Service, api_url: str, clock: Clock) -> None:
+    other = new_shop(service, api_url, clock, "narrow", scopes=["orders"])
+    for work in (other.api.webhook_endpoints, lambda: list(other.api.webhook_deliveries())):
+        assert code_of(work) == (403, "SCOPE_MISSING")
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def verifies(secret: str, receiver: Receiver) -> bool:
+    request = receiver.got[-1]
+    try:
+        Webhook(secret).verify(request.body, request.headers)
+    except WebhookVerificationError:
+        return False
+    return True
+
+
+def test_during_a_rotation_both_secrets_verify_and_afterwards_the_new_one_alone(
+    shop: Shop, service: Service, receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    rotated = shop.api.rotate_webhook_secret(made["id"], 3600)
+    old, new = made["secret"], rotated["secret"]
+    assert old != new
+    assert rotated["old_secret_until"] > iso(clock())
+    shop.api.test_webhook_endpoint(made["id"])
+    deliver(service)
+    assert receiver.got[-1].headers["webhook-signature"].count("v1,") == 2
+    assert len(receiver.got[-1].headers["webhook-signature"].split(" ")) == 2
+    assert (verifies(old, receiver), verifies(new, receiver)) == (True, True)
+
+    clock.advance(3601)
+    shop.api.test_webhook_endpoint(made["id"])
+    deliver(service)
+    # The receiver's library goes by the real time, which the test's clock has left.
+    monkeypatch.setattr(
+        "standardwebhooks.webhooks.Webhook._Webhook__verify_timestamp",
+        lambda _self, stamp: datetime.fromtimestamp(int(stamp), UTC),
+    )
+    assert (verifies(old, receiver), verifies(new, receiver)) == (False, True)
+    assert shop.api.webhook_endpoints()[0]["old_secret_until"] is None
+
+
+def test_a_secret_rotated_away_is_kept_no_longer_than_it_signs(shop: Shop, service: Service, clock: Clock) -> None:
+    made = shop.api.add_webhook_endpoint("https://hooks.example")
+
+    def row() -> WebhookEndpoint:
+        with service.database.read() as session:
+            return session.scalars(select(WebhookEndpoint)).one()
+
+    shop.api.rotate_webhook_secret(made["id"], 0)
+    assert (row().old_secret_sealed, row().old_secret_until) == (None, None)
+    first = row().secret_sealed
+    shop.api._call("POST", f"/v1/webhook-endpoints/{made['id']}/rotate-secret")  # a day, unless told otherwise
+    assert row().old_secret_sealed == first
+    shop.api.rotate_webhook_secret(made["id"])
+    assert row().old_secret_sealed not in (None, first), "the one before the last no longer signs"
+
+    scheduler = Scheduler(service)
+    clock.advance(timedelta(hours=25))
+    scheduler.clean()
+    scheduler.close()
+    assert row().old_secret_sealed is None
+
+
+# --- testing, pausing ------------------------------------------------------------------------------------------------
+
+
+def test_a_test_is_sent_once_whatever_the_types_and_its_delivery_tells_the_end(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    made = shop.api.add_webhook_endpoint(receiver.url, ["order.completed"])
+    for status, end in ((204, "delivered"), (500, "failed")):
+        receiver.answers["/"] = status
+        begun = shop.api.test_webhook_endpoint(made["id"])
+        assert (begun["type"], begun["status"], begun["event_id"]) == ("endpoint.test", "pending", None)
+        assert shop.api.test_webhook_endpoint(made["id"])["id"] == begun["id"], "one at a time"
+        assert deliver(service) == 1
+        found = shop.api.webhook_delivery(begun["id"])
+        assert (found["status"], found["response_status"], found["attempts"]) == (end, status, 1)
+        request = receiver.got[-1]
+        assert request.headers["webhook-id"] == begun["id"]
+        body = json.loads(request.body)
+        assert (body["type"], body["data"]["endpoint_id"]) == ("endpoint.test", made["id"])
+        assert verifies(made["secret"], receiver)
+    assert deliver(service) == 0
+
+
+def test_while_disabled_nothing_is_sent_and_afterwards_it_begins_with_the_next_event(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    (order_id,) = make_orders(service.database, 1, shop.client_id)
+    service.feed.publish()
+    disabled = shop.api.change_webhook_endpoint(made["id"], enabled=False)
+    assert (disabled["enabled"], disabled["disabled_reason"]) == (False, "by_client")
+    assert disabled["disabled_at"] is not None
+    assert shop.api.change_webhook_endpoint(made["id"], enabled=False) == disabled
+    move(service.database, read_order(service.database, order_id), status="confirming")
+    assert deliver(service) == 0
+    (skipped,) = shop.api.webhook_deliveries(status="skipped")
+    assert skipped["sequence"] == 1
+    refused = (409, "ENDPOINT_DISABLED")
+    assert code_of(lambda: shop.api.test_webhook_endpoint(made["id"])) == refused
+    assert code_of(lambda: shop.api.redeliver(skipped["id"])) == refused
+    assert code_of(lambda: shop.api.redeliver_all(made["id"], "2026-01-01T00:00:00Z")) == refused
+
+    enabled = shop.api.change_webhook_endpoint(made["id"], enabled=True)
+    assert (enabled["enabled"], enabled["disabled_reason"], enabled["disabled_at"]) == (True, None, None)
+    move(service.database, read_order(service.database, order_id), status="completed")
+    deliver(service)
+    assert [json.loads(r.body)["data"]["sequence"] for r in receiver.got] == [3], "the gap shows"
+    assert [e["sequence"] for e in shop.api.events()["events"]] == [1, 2, 3], "the feed has it"
+    assert shop.api.redeliver_all(made["id"], "2026-01-01T00:00:00Z", ["skipped"]) == 1
+    deliver(service)
+    assert [json.loads(r.body)["data"]["sequence"] for r in receiver.got] == [3, 1]
+
+
+def test_a_result_that_comes_after_the_endpoint_was_disabled_is_kept_if_it_is_a_good_one(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    ends = {}
+    for status in (204, 500):
+        made = shop.api.add_webhook_endpoint(f"{receiver.url}/{status}")
+
+        def answer(status: int = status, endpoint_id: str = made["id"]) -> int:
+            service.webhooks.change(shop.client_id, endpoint_id, {"enabled": False})
+            return status
+
+        receiver.answers[f"/{status}"] = answer
+        make_orders(service.database, 1, shop.client_id)
+        deliver(service)
+        (found,) = shop.api.webhook_deliveries(endpoint=made["id"])
+        ends[status] = found["status"]
+    assert ends == {204: "delivered", 500: "skipped"}
+
+
+# --- deliveries ------------------------------------------------------------------------------------------------------
+
+
+def test_deliveries_are_listed_newest_first_by_filters_and_pages(
+    shop: Shop, service: Service, receiver: Receiver, clock: Clock, api_url: str
+) -> None:
+    good = shop.api.add_webhook_endpoint(receiver.url)["id"]
+    bad = shop.api.add_webhook_endpoint(f"{receiver.url}/bad")["id"]
+    receiver.answers["/bad"] = 500
+    early = make_orders(service.database, 2, shop.client_id)
+    deliver(service)
+    clock.advance(1)
+    between = iso(clock())
+    late = make_orders(service.database, 2, shop.client_id)
+    deliver(service)
+    listed = list(shop.api.webhook_deliveries())
+    assert len(listed) == 8
+    assert [d["created_at"] for d in listed] == sorted((d["created_at"] for d in listed), reverse=True)
+    assert list(shop.api.webhook_deliveries(limit="3")) == listed
+    assert {d["order_id"] for d in shop.api.webhook_deliveries(since=between)} == set(late)
+    assert {d["endpoint_id"] for d in shop.api.webhook_deliveries(status="pending")} == {bad}
+    (one,) = shop.api.webhook_deliveries(endpoint=good, order_id=early[0])
+    assert one == shop.api.webhook_delivery(one["id"])
+    assert (one["type"], one["status"], one["attempts"], one["response_status"]) == (
+        "order.created",
+        "delivered",
+        1,
+        204,
+    )
+    assert one["duration_ms"] >= 0
+    other = new_shop(service, api_url, clock, "another")
+    assert list(other.api.webhook_deliveries()) == []
+    for work in (other.api.webhook_delivery, other.api.redeliver):
+        assert code_of(lambda work=work: work(one["id"])) == (404, "DELIVERY_NOT_FOUND")
+
+
+def test_one_delivery_is_sent_again_with_the_same_id_whatever_became_of_it(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    shop.api.add_webhook_endpoint(receiver.url)
+    make_orders(service.database, 1, shop.client_id)
+    deliver(service)
+    (found,) = shop.api.webhook_deliveries()
+    again = shop.api.redeliver(found["id"])
+    assert (again["status"], again["attempts"]) == ("pending", 1)
+    receiver.answers["/"] = 500
+    deliver(service)
+    waiting = shop.api.webhook_delivery(found["id"])
+    assert (waiting["status"], waiting["attempts"]) == ("pending", 2)
+    receiver.answers.clear()
+    assert deliver(service) == 0, "it waits for its next attempt"
+    shop.api.redeliver(found["id"])
+    assert deliver(service) == 1
+    assert shop.api.webhook_delivery(found["id"])["attempts"] == 3
+    assert len({r.headers["webhook-id"] for r in receiver.got}) == 1
+    assert len({r.body for r in receiver.got}) == 1
+
+
+def test_what_waits_behind_a_delivery_that_is_sent_again_follows_at_once(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    shop.api.add_webhook_endpoint(receiver.url)
+    receiver.answers["/"] = 500
+    (order_id,) = make_orders(service.database, 1, shop.client_id)
+    move(service.database, read_order(service.database, order_id), status="confirming")
+    deliver(service)
+    receiver.answers.clear()
+    (first,) = [d for d in shop.api.webhook_deliveries() if d["sequence"] == 1]
+    shop.api.redeliver(first["id"])
+    assert deliver(service) == 2
+    assert [json.loads(r.body)["data"]["sequence"] for r in receiver.got] == [1, 1, 2]
+
+
+def test_all_that_failed_since_a_time_is_sent_again_in_order(
+    shop: Shop, service: Service, receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    receiver.answers["/"] = 500
+    make_orders(service.database, 1, shop.client_id)
+    deliver(service)
+    clock.advance(1)
+    since = iso(clock())
+    ids = make_orders(service.database, 3, shop.client_id)
+    for order_id in ids:
+        move(service.database, read_order(service.database, order_id), status="confirming")
+    deliver(service)
+    with service.database.write() as session:
+        session.execute(update(WebhookDelivery).values(status="failed", next_attempt_at=None))
+    receiver.answers.clear()
+    receiver.got.clear()
+    monkeypatch.setattr("swap.webhooks.SENT_AGAIN_AT_ONCE", 4)
+    assert shop.api.redeliver_all(made["id"], since) == 6, "four, and then two"
+    assert deliver(service) == 6
+    for order_id in ids:
+        got = [json.loads(r.body)["data"] for r in receiver.got]
+        assert [d["sequence"] for d in got if d["order_id"] == order_id] == [1, 2]
+    assert [d["status"] for d in shop.api.webhook_deliveries(status="failed")] == ["failed"], "the one before"
+
+
+def test_what_waits_for_a_later_attempt_can_be_sent_at_once_after_an_outage(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    receiver.answers["/"] = 500
+    make_orders(service.database, 3, shop.client_id)
+    deliver(service)
+    receiver.answers.clear()
+    assert shop.api.redeliver_all(made["id"], "2026-01-01T00:00:00Z", ["failed", "pending"]) == 3
+    assert deliver(service) == 3
+
+
+def test_settled_deliveries_are_forgotten_after_their_time_and_waiting_ones_never(
+    shop: Shop, service: Service, receiver: Receiver, clock: Clock
+) -> None:
+    shop.api.add_webhook_endpoint(receiver.url)
+    shop.api.add_webhook_endpoint(f"{receiver.url}/bad")
+    receiver.answers["/bad"] = 500
+    make_orders(service.database, 1, shop.client_id)
+    deliver(service)
+    scheduler = Scheduler(service)
+    clock.advance(KEPT - timedelta(minutes=1))
+    scheduler.clean()
+    assert len(list(shop.api.webhook_deliveries())) == 2
+    clock.advance(timedelta(minutes=2))
+    scheduler.clean()
+    scheduler.close()
+    assert [d["status"] for d in shop.api.webhook_deliveries()] == ["pending"]
