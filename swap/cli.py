@@ -208,6 +208,18 @@ def add_webhook(key: str, url: str, types: str, as_json: bool) -> None:
 
 
 @main.group()
+def feed() -> None:
+    """The feed of events."""
+
+
+@feed.command("new-epoch")
+@click.option("--json", "as_json", is_flag=True)
+def new_epoch(as_json: bool) -> None:
+    """After restoring a backup, before anything runs: make every cursor given out so far answer CURSOR_RESET."""
+    _show({"epoch": _service().feed.new_epoch()}, as_json)
+
+
+@main.group()
 def orders() -> None:
     """Orders, for support."""
 

@@ -144,10 +144,10 @@ class SwapClient:
         """Orders, newest first, page by page. Filters: status, user_id, tx_id, destination_address, ..."""
         yield from self._pages("/v1/orders", "orders", filters)
 
-    def events(self, after: str | None = None, limit: int = 100) -> dict[str, Any]:
-        """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on."""
-        query: dict[str, Any] = {"limit": limit} if after is None else {"limit": limit, "after": after}
-        return self._call("GET", "/v1/events", query=query)
+    def events(self, after: str | None = None, limit: int = 100, **filters: str | None) -> dict[str, Any]:
+        """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on, also after a page
+        without events. Filters: types (a comma list), order_id, since, until (ISO-8601 with a zone)."""
+        return self._call("GET", "/v1/events", query={"limit": limit, "after": after, **filters})
 
     # --- the wire ----------------------------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -
         for table in reversed(Row.metadata.sorted_tables):
             if table.name not in keep:
                 connection.execute(table.delete())
-        connection.execute(text("UPDATE feed_head SET position = 0"))
+        connection.execute(text("UPDATE feed_head SET position = 0, floor = 0"))
         connection.execute(
             text("UPDATE catalog_state SET version = 0, failures = 0, fetched_at = NULL, next_refresh_at = 'epoch'")
         )

@@ -234,6 +234,7 @@ def test_the_tools_need_no_running_part(processes: Processes) -> None:
     processes.environ["SWAP_WEBHOOK_ALLOW_PRIVATE"] = "1"
     hook = processes.tool("webhooks", "add", "--key", made["key"], "--url", "http://127.0.0.1:9/hook", "--json")
     assert sorted(hook) == ["enabled", "id", "secret", "url"]
+    assert processes.tool("feed", "new-epoch", "--json") != processes.tool("feed", "new-epoch", "--json")
 
 
 @pytest.mark.parametrize(

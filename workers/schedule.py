@@ -127,9 +127,10 @@ class Scheduler:
         self._pool.submit(run)
 
     def clean(self) -> None:
-        """Forget what has served its time: used signatures, spent quotes, old calls."""
+        """Forget what has served its time: used signatures, spent quotes, old calls, old events of ended orders."""
         moment = self._service.clock()
         with self._service.database.write() as session:
             clients.forget_signatures(session, moment)
             rows.forget_quotes(session, moment)
             calls.forget_calls(session, moment - _CALLS_KEPT)
+        self._service.feed.forget_old()
