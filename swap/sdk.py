@@ -140,6 +140,10 @@ class SwapClient:
         """Have the order looked at soon; answers with what is known now."""
         return self._call("POST", f"/v1/orders/{order_id}/refresh")
 
+    def revoke_tracking(self, order_id: str) -> dict[str, Any]:
+        """Make every tracking token of the order void; `order` gives a new one."""
+        return self._call("POST", f"/v1/orders/{order_id}/revoke-tracking")
+
     def orders(self, **filters: str | None) -> Iterator[dict[str, Any]]:
         """Orders, newest first, page by page. Filters: status, user_id, tx_id, destination_address, ..."""
         yield from self._pages("/v1/orders", "orders", filters)
