@@ -43,6 +43,7 @@ def up() -> None:
         if settings.redis_url is None:
             environ["REDIS_URL"] = supervise.start_redis(supervisor, settings.var)
         _free(settings.api_bind, "SWAP_API_BIND moves the API")
+        _free(settings.stream_bind, "SWAP_STREAM_BIND moves the stream")
         # Empty counts as not given, here as in Settings.
         if not environ.get("UPSTREAM_URL"):
             _free(SANDBOX_URL.partition("://")[2], "set UPSTREAM_URL to use an upstream, or a sandbox, of your own")
@@ -55,9 +56,13 @@ def up() -> None:
         supervisor.start_swap("worker-watch", ["worker", "--queue", "watch"], environ)
         supervisor.start_swap("worker-push", ["worker", "--queue", "push"], environ)
         supervisor.start_swap("api", ["api"], environ)
+        supervisor.start_swap("stream", ["stream"], environ)
         supervisor.wait_for("api", lambda: supervise.answers(f"http://{settings.api_bind}"))
+        supervisor.wait_for("stream", lambda: supervise.answers(f"http://{settings.stream_bind}"))
         click.echo(
-            f"The API is at http://{settings.api_bind} (docs: /openapi.json). Ctrl-C stops everything.", err=True
+            f"The API is at http://{settings.api_bind} (docs: /openapi.json), the stream at "
+            f"ws://{settings.stream_bind}/v1/stream. Ctrl-C stops everything.",
+            err=True,
         )
         click.echo(f"Make a key with: {sys.argv[0]} keys create --name NAME", err=True)
         supervisor.watch()
@@ -110,6 +115,14 @@ def scheduler() -> None:
     from workers.schedule import Scheduler
 
     Scheduler(_start("scheduler")).run()
+
+
+@main.command()
+def stream() -> None:
+    """Serve the WebSocket stream on SWAP_STREAM_BIND. Any number may run."""
+    from swap.stream.server import run as serve
+
+    serve(_start("stream"))
 
 
 @main.command()

@@ -65,6 +65,11 @@ def page(
     return session.scalars(query.order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)).all()
 
 
+def owned_by(session: Session, client_id: str, order_ids: Collection[str]) -> set[str]:
+    """Which of these orders are the client's."""
+    return set(session.scalars(select(Order.id).where(Order.id.in_(order_ids), Order.client_id == client_id)))
+
+
 def raise_token_version(session: Session, order_id: str, client_id: str) -> bool:
     """Make the order's tracking tokens void. False when the client has no such order. Not a move: nothing about the order
     itself changes, so `version` stays and nobody's write is in the way."""
