@@ -160,6 +160,51 @@ def demo() -> None:
     sys.exit(run_demo(Path(Settings.var) / "demo"))
 
 
+@main.command()
+@click.option("--key", envvar="SWAP_LISTEN_KEY", required=True, help="A key of the client; or SWAP_LISTEN_KEY.")
+@click.option(
+    "--secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the key's secret; or the secret itself in SWAP_LISTEN_SECRET.",
+)
+@click.option("--url", default="http://127.0.0.1:8080", help="The API.")
+@click.option("--forward-to", help="Post each event here, signed as a webhook.")
+@click.option("--after", help="Begin behind this cursor; default: with what happens from now on.")
+@click.option("--json", "as_json", is_flag=True, help="One event per line, as the feed has it.")
+def listen(
+    key: str, secret_file: Path | None, url: str, forward_to: str | None, after: str | None, as_json: bool
+) -> None:
+    """Watch a client's events as they happen, and forward them to a webhook receiver under construction."""
+    from swap.listen import Forward, follow
+    from swap.sdk import SwapApiError, SwapClient
+
+    secret = (
+        os.environ.get("SWAP_LISTEN_SECRET", "") if secret_file is None else secret_file.read_text(encoding="utf-8")
+    )
+    if not secret.strip():
+        raise click.UsageError("Give the key's secret by --secret-file, or in SWAP_LISTEN_SECRET.")
+    signal.signal(signal.SIGTERM, _interrupt)
+    forward = None if forward_to is None else Forward(forward_to)
+    if forward is not None:
+        click.echo(f"Forwarding to {forward.url}, signed with the secret {forward.secret}", err=True)
+
+    def trouble(what: str) -> None:
+        click.echo(f"The service cannot be asked ({what}); trying again.", err=True)
+
+    try:
+        for event in follow(SwapClient(url, key, secret.strip()), after, on_trouble=trouble):
+            if as_json:
+                click.echo(orjson.dumps(event))
+            else:
+                click.echo(f"{event['created_at']}  {event['order_id']} #{event['sequence']}  {event['type']}")
+            if forward is not None:
+                click.echo(f"  -> {forward.send(event)} {event['type']} {event['id']}", err=True)
+    except SwapApiError as error:
+        _fail(f"{error.code}: {error.message}")
+    except KeyboardInterrupt:
+        pass
+
+
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 

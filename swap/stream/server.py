@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +69,10 @@ async def _serve(service: Service) -> None:
         await stopping
     else:
         starting.cancel()
+    # A thread may be waiting for an upstream or a database that does not answer.
+    end = threading.Timer(service.settings.drain_seconds + 1, os._exit, args=(0,))
+    end.daemon = True
+    end.start()
     await gateway.close()
     log.info("stream.stopped")
 
@@ -162,7 +168,8 @@ class Gateway:
                 await self._stack.aclose()
         await self._notices.close()
         for pool in (self._pool, self._live_pool, self._rate_pool):
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Nothing is left for the loop to do; what a thread holds must be given back before the database is closed.
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(_logged(work))
