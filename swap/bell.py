@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 WATCH: Final = "watch"
 PUSH: Final = "push"
+# The pub/sub channel on which the streams hear that the feed has grown.
+FEED: Final = "swap:feed"
 
 # job -> (queue, how many may wait in it). A full queue is not rung again: whoever empties it finds the rows anyway.
 JOBS: Final = {
@@ -59,6 +61,16 @@ class Bell:
             log.warning("bell.not_rung", job=job, error=type(error).__name__)
             return False
         return True
+
+    def tell(self, position: int) -> None:
+        """Tell whoever listens right now that the feed has grown to this position. Nobody may be listening."""
+        if self._monotonic() < self._away_until:
+            return
+        try:
+            self._redis.publish(FEED, position)
+        except RedisError as error:
+            self._away_until = self._monotonic() + _AWAY_SECONDS
+            log.warning("bell.not_told", error=type(error).__name__)
 
     def waiting(self, job: str) -> int | None:
         """How many jobs wait in this one's queue; None while Redis is away."""

@@ -43,6 +43,7 @@ def up() -> None:
         if settings.redis_url is None:
             environ["REDIS_URL"] = supervise.start_redis(supervisor, settings.var)
         _free(settings.api_bind, "SWAP_API_BIND moves the API")
+        _free(settings.stream_bind, "SWAP_STREAM_BIND moves the stream")
         # Empty counts as not given, here as in Settings.
         if not environ.get("UPSTREAM_URL"):
             _free(SANDBOX_URL.partition("://")[2], "set UPSTREAM_URL to use an upstream, or a sandbox, of your own")
@@ -55,9 +56,13 @@ def up() -> None:
         supervisor.start_swap("worker-watch", ["worker", "--queue", "watch"], environ)
         supervisor.start_swap("worker-push", ["worker", "--queue", "push"], environ)
         supervisor.start_swap("api", ["api"], environ)
+        supervisor.start_swap("stream", ["stream"], environ)
         supervisor.wait_for("api", lambda: supervise.answers(f"http://{settings.api_bind}"))
+        supervisor.wait_for("stream", lambda: supervise.answers(f"http://{settings.stream_bind}"))
         click.echo(
-            f"The API is at http://{settings.api_bind} (docs: /openapi.json). Ctrl-C stops everything.", err=True
+            f"The API is at http://{settings.api_bind} (docs: /openapi.json), the stream at "
+            f"ws://{settings.stream_bind}/v1/stream. Ctrl-C stops everything.",
+            err=True,
         )
         click.echo(f"Make a key with: {sys.argv[0]} keys create --name NAME", err=True)
         supervisor.watch()
@@ -99,6 +104,14 @@ def scheduler() -> None:
 
 
 @main.command()
+def stream() -> None:
+    """Serve the WebSocket stream on SWAP_STREAM_BIND. Any number may run."""
+    from swap.stream.server import run as serve
+
+    serve(_start("stream"))
+
+
+@main.command()
 @click.option("--port", type=int, required=True)
 @click.option("--public-key", required=True)
 @click.option("--secret-key", required=True)
@@ -131,6 +144,51 @@ def demo() -> None:
     from swap.demo import run as run_demo
 
     sys.exit(run_demo(Path(Settings.var) / "demo"))
+
+
+@main.command()
+@click.option("--key", envvar="SWAP_LISTEN_KEY", required=True, help="A key of the client; or SWAP_LISTEN_KEY.")
+@click.option(
+    "--secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the key's secret; or the secret itself in SWAP_LISTEN_SECRET.",
+)
+@click.option("--url", default="http://127.0.0.1:8080", help="The API.")
+@click.option("--forward-to", help="Post each event here, signed as a webhook.")
+@click.option("--after", help="Begin behind this cursor; default: with what happens from now on.")
+@click.option("--json", "as_json", is_flag=True, help="One event per line, as the feed has it.")
+def listen(
+    key: str, secret_file: Path | None, url: str, forward_to: str | None, after: str | None, as_json: bool
+) -> None:
+    """Watch a client's events as they happen, and forward them to a webhook receiver under construction."""
+    from swap.listen import Forward, follow
+    from swap.sdk import SwapApiError, SwapClient
+
+    secret = (
+        os.environ.get("SWAP_LISTEN_SECRET", "") if secret_file is None else secret_file.read_text(encoding="utf-8")
+    )
+    if not secret.strip():
+        raise click.UsageError("Give the key's secret by --secret-file, or in SWAP_LISTEN_SECRET.")
+    signal.signal(signal.SIGTERM, _interrupt)
+    forward = None if forward_to is None else Forward(forward_to)
+    if forward is not None:
+        click.echo(f"Forwarding to {forward.url}, signed with the secret {forward.secret}", err=True)
+
+    def trouble(what: str) -> None:
+        click.echo(f"The service cannot be asked ({what}); trying again.", err=True)
+
+    try:
+        for event in follow(SwapClient(url, key, secret.strip()), after, on_trouble=trouble):
+            if as_json:
+                click.echo(orjson.dumps(event))
+            else:
+                click.echo(f"{event['created_at']}  {event['order_id']} #{event['sequence']}  {event['type']}")
+            if forward is not None:
+                click.echo(f"  -> {forward.send(event)} {event['type']} {event['id']}", err=True)
+    except SwapApiError as error:
+        _fail(f"{error.code}: {error.message}")
+    except KeyboardInterrupt:
+        pass
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------
@@ -220,6 +278,18 @@ def add_webhook(key: str, url: str, types: str, as_json: bool) -> None:
     """Register an endpoint. Its secret is shown now and never again."""
     chosen = [name.strip() for name in types.split(",") if name.strip()]
     _show(_service().webhooks.add(key, url, chosen), as_json)
+
+
+@main.group()
+def feed() -> None:
+    """The feed of events."""
+
+
+@feed.command("new-epoch")
+@click.option("--json", "as_json", is_flag=True)
+def new_epoch(as_json: bool) -> None:
+    """After restoring a backup, before anything runs: make every cursor given out so far answer CURSOR_RESET."""
+    _show({"epoch": _service().feed.new_epoch()}, as_json)
 
 
 @main.group()

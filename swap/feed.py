@@ -6,17 +6,39 @@ their webhook deliveries. The lock is never skipped: a reader that has seen posi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
+from swap import lifecycle
 from swap.bell import Bell
 from swap.errors import InvalidRequest
+from swap.lifecycle import Facts, Status
 from swap.store import events, webhooks
 from swap.store.database import Database
-from swap.tables import FeedHead
+from swap.store.events import Only
+from swap.tables import FeedHead, Order, OrderEvent
+
+RETENTION = timedelta(days=90)
+"""How far back the feed goes, and how long the events of an order are kept after it has come to its end."""
 
 _AT_ONCE = 500
+# A page with filters looks at no more of the client's events than this, whether they fit or not.
+_SCAN = 10_000
+_FORGET_AT_ONCE = 200
+EVERYTHING = Only()
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the feed. `end`: every wanted event up to this position was read; `more`: there may be more behind it."""
+
+    events: Sequence[OrderEvent]
+    end: int
+    more: bool
+    epoch: str
 
 
 class Feed:
@@ -50,32 +72,118 @@ class Feed:
                 for endpoint in endpoints:
                     if endpoint.client_id == event.client_id and (not endpoint.types or event.type in endpoint.types):
                         webhooks.add_delivery(session, endpoint, event, now)
-            return len(waiting)
+            position = head.position
+        self._bell.tell(position)
+        return len(waiting)
 
-    def page(self, client_id: str, after: str | None, limit: int) -> dict[str, Any]:
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def page(self, client_id: str, after: str | None, limit: int, only: Only = EVERYTHING) -> dict[str, Any]:
         """The client's events after the cursor (exclusive; None: from the oldest kept).
 
-        Raises InvalidRequest on `after`: CURSOR_MALFORMED, or CURSOR_RESET when the cursor is of another life of the
-        database, such as before a restore. A cursor ahead of the feed is one too: a restored copy kept its epoch.
+        `next` stands behind everything that was looked at, also behind events of others and those the filters left out,
+        so a page may be empty and have more behind it. Raises as `position` does.
         """
+        stretch = self.read(client_id, self.position(after), limit, only)
+        return {
+            "events": [events.event_view(event, stretch.epoch) for event in stretch.events],
+            "next": events.cursor_text(stretch.end, stretch.epoch),
+            "has_more": stretch.more,
+        }
+
+    def read(self, client_id: str, position: int, limit: int, only: Only = EVERYTHING) -> Stretch:
+        """The client's events after that position. Raises InvalidRequest (CURSOR_EXPIRED)."""
+        with self._database.read() as session:
+            # Read first: all up to its position is committed, so what the query finds has no holes up to there.
+            head = events.head(session)
+            border = None if only == EVERYTHING else events.position_after(session, client_id, position, _SCAN)
+            found = events.feed_page(session, client_id, position, limit + 1, only, border)
+            # Read last: what was forgotten while we read must not look as if it had never been.
+            floor = events.head(session).floor
+        if 0 < position < floor:
+            raise _refuse(
+                "CURSOR_EXPIRED", "The feed no longer goes back so far; begin without a cursor and reconcile."
+            )
+        shown = found[:limit]
+        if len(found) > limit:
+            return Stretch(shown, shown[-1].position or 0, True, head.epoch)
+        if border is not None:
+            return Stretch(shown, border, True, head.epoch)
+        last = shown[-1].position or 0 if shown else 0
+        return Stretch(shown, max(head.position, position, last), False, head.epoch)
+
+    def position(self, cursor: str | None) -> int:
+        """The place a cursor stands for; None: before the oldest kept.
+
+        Raises InvalidRequest on `after`: CURSOR_MALFORMED; CURSOR_RESET when the cursor is of another life of the
+        database, such as before a restore (a cursor ahead of the feed is one too: a restored copy kept its epoch);
+        CURSOR_EXPIRED when the feed no longer goes back so far.
+        """
+        if cursor is None:
+            return 0
+        head = self.head()
+        digits, mark = cursor[:12], cursor[12:]
+        if len(digits) != 12 or not digits.isascii() or not digits.isdigit():
+            message = "This is no cursor of ours; begin without one."
+            raise InvalidRequest({"after": [{"code": "CURSOR_MALFORMED", "message": message}]})
+        if mark != head.epoch or int(digits) > head.position:
+            message = "The feed was restored since this cursor was made; begin without one and reconcile."
+            raise _refuse("CURSOR_RESET", message)
+        if int(digits) < head.floor:
+            raise _refuse(
+                "CURSOR_EXPIRED", "The feed no longer goes back so far; begin without a cursor and reconcile."
+            )
+        return int(digits)
+
+    def head(self) -> FeedHead:
+        with self._database.read() as session:
+            return events.head(session)
+
+    def everybodys(self, position: int, limit: int) -> tuple[FeedHead, Sequence[OrderEvent]]:
+        """The head, and the events of all clients after that position; for whoever feeds many listeners from one read."""
+        with self._database.read() as session:
+            return events.head(session), events.everybodys(session, position, limit)
+
+    # --- housekeeping ------------------------------------------------------------------------------------------------
+
+    def new_epoch(self) -> str:
+        """Make every cursor there is answer CURSOR_RESET. For after a restore, before anything runs: the positions given
+        out since the backup will be given out again, to other events. Returns the new epoch."""
+        with self._database.write() as session:
+            head = events.lock_head(session)
+            old = head.epoch
+            while head.epoch == old:
+                head.epoch = secrets.token_hex(3)
+            return head.epoch
+
+    def forget_old(self) -> int:
+        """Raise the floor to what is older than RETENTION, and delete the events of orders below it that have come to
+        their end for good. Returns how many events were deleted."""
         with self._database.read() as session:
             head = events.head(session)
-            position = _position(after, head)
-            found = events.feed_page(session, client_id, position, limit + 1)
-        more = len(found) > limit
-        shown = [events.event_view(event, head.epoch) for event in found[:limit]]
-        following = shown[-1]["cursor"] if shown else after or events.cursor_text(0, head.epoch)
-        return {"events": shown, "next": following, "has_more": more}
+            floor = events.floor_for(session, head, self._clock() - RETENTION)
+        if floor > head.floor:
+            with self._database.write() as session:
+                head = events.lock_head(session)
+                head.floor = max(head.floor, floor)
+        total, position = 0, 0
+        while True:
+            with self._database.read() as session:
+                begun = events.begun_below(session, position, floor, _FORGET_AT_ONCE)
+            if not begun:
+                return total
+            position = begun[-1][0]
+            ended = [order.id for _, order in begun if _ended(order)]
+            if ended:
+                with self._database.write() as session:
+                    total += events.forget(session, ended, floor)
 
 
-def _position(cursor: str | None, head: FeedHead) -> int:
-    if cursor is None:
-        return 0
-    digits, mark = cursor[:12], cursor[12:]
-    if len(digits) != 12 or not digits.isascii() or not digits.isdigit():
-        message = "This is no cursor of ours; begin without one."
-        raise InvalidRequest({"after": [{"code": "CURSOR_MALFORMED", "message": message}]})
-    if mark != head.epoch or int(digits) > head.position:
-        message = "The feed was restored since this cursor was made; begin without one and reconcile."
-        raise InvalidRequest({"after": [{"code": "CURSOR_RESET", "message": message}]}, code="CURSOR_RESET")
-    return int(digits)
+def _ended(order: Order) -> bool:
+    if order.next_check_at is not None:
+        return False
+    return lifecycle.is_final(Status(order.status), Facts.from_json(order.facts).deposit_seen, watched=False)
+
+
+def _refuse(code: str, message: str) -> InvalidRequest:
+    return InvalidRequest({"after": [{"code": code, "message": message}]}, code=code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -98,6 +98,11 @@ class Keys:
             if row is not None:
                 row.revoked_at = self._clock()
         return row is not None
+
+    def live(self, keys: Collection[str]) -> set[str]:
+        """Which of these keys are known and not revoked, by the database."""
+        with self._database.read() as session:
+            return clients.live_keys(session, keys)
 
     def caller(self, key: str) -> Caller | None:
         """The key with its secret opened, or None when it is unknown or revoked."""

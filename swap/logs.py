@@ -1,5 +1,6 @@
 """JSON logs on stderr, with every secret struck out wherever it turns up: those known when the process starts by their
-text, those met later (secrets of API keys and webhook endpoints, passwords in URLs) by their form, others by their name."""
+text, those met later (secrets of API keys and webhook endpoints, tracking tokens, passwords in URLs) by their form, others
+by their name."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from structlog.types import Processor
 
 _STRUCK = "[redacted]"
 _SECRET_NAMES = ("secret", "signature", "authorization", "password", "token", "x-api-key")
-_SECRET_FORMS = re.compile(r"\b(?:sws|whsec)_[A-Za-z0-9+/=_-]{16,}|(?<=://)[^\s/@]*:[^\s/@]*(?=@)")
+_SECRET_FORMS = re.compile(r"\b(?:sws|whsec|trk)_[A-Za-z0-9+/=_.-]{16,}|(?<=://)[^\s/@]*:[^\s/@]*(?=@)")
 # Shorter texts would be struck out of words that merely contain them.
 _SHORTEST = 6
 _MAX_DEPTH = 12

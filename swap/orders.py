@@ -284,6 +284,7 @@ class Orders:
             upstream_key=self._rules.upstream_key,
             payable=False,
             facts=Facts().to_json(),
+            token_version=0,
             failures=0,
             next_check_at=self._creates.swept_at(),
             created_at=now,

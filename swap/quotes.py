@@ -175,9 +175,17 @@ class Quotes:
             raise _refuse("RATE_TOO_OLD", "The rate behind this quote is too old; ask for a new one.")
 
     def rate(
-        self, source: InstrumentRow, target: InstrumentRow, amount: Decimal | None, mode: RateMode, deadline: float
+        self,
+        source: InstrumentRow,
+        target: InstrumentRow,
+        amount: Decimal | None,
+        mode: RateMode,
+        deadline: float,
+        *,
+        lane: str = "read",
     ) -> Rate:
-        """The upstream's rate now, checked: right mode, amount within its limits, fresh by its own clock."""
+        """The upstream's rate now, checked: right mode, amount within its limits, fresh by its own clock. `lane`: of the
+        budget."""
         try:
             rate = self._upstream.rate(
                 source.currency,
@@ -188,6 +196,7 @@ class Quotes:
                 mode=mode,
                 markup=self._markup,
                 referrer_id=self._referrer_id,
+                lane=lane,
                 deadline=deadline,
             ).require_mode(mode)
         except Refused as error:

@@ -145,14 +145,18 @@ class SwapClient:
         """Have the order looked at soon; answers with what is known now."""
         return self._call("POST", f"/v1/orders/{order_id}/refresh")
 
+    def revoke_tracking(self, order_id: str) -> dict[str, Any]:
+        """Make every tracking token of the order void; `order` gives a new one."""
+        return self._call("POST", f"/v1/orders/{order_id}/revoke-tracking")
+
     def orders(self, **filters: str | None) -> Iterator[dict[str, Any]]:
         """Orders, newest first, page by page. Filters: status, user_id, tx_id, destination_address, ..."""
         yield from self._pages("/v1/orders", "orders", filters)
 
-    def events(self, after: str | None = None, limit: int = 100) -> dict[str, Any]:
-        """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on."""
-        query: dict[str, Any] = {"limit": limit} if after is None else {"limit": limit, "after": after}
-        return self._call("GET", "/v1/events", query=query)
+    def events(self, after: str | None = None, limit: int = 100, **filters: str | None) -> dict[str, Any]:
+        """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on, also after a page
+        without events. Filters: types (a comma list), order_id, since, until (ISO-8601 with a zone)."""
+        return self._call("GET", "/v1/events", query={"limit": limit, "after": after, **filters})
 
     # --- webhooks ----------------------------------------------------------------------------------------------------
 

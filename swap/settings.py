@@ -75,6 +75,7 @@ class Settings:
     rate_max_age: float = 120.0
     rate_tolerance: Decimal = Decimal("0.01")
     webhook_allow_private: bool = False
+    allowed_origins: tuple[str, ...] = ()
     api_bind: str = "127.0.0.1:8080"
     stream_bind: str = "127.0.0.1:8081"
     admin_bind: str = "127.0.0.1:8082"
@@ -121,6 +122,7 @@ def _names() -> dict[str, tuple[str, Callable[[str], Any]]]:
         "RATE_TOLERANCE": ("rate_tolerance", _decimal(at_least="0")),
         "SWAP_WEBHOOK_ALLOW_PRIVATE": ("webhook_allow_private", _flag),
         "SWAP_ALLOW_LIVE_UPSTREAM": ("", _flag),
+        "SWAP_ALLOWED_ORIGINS": ("allowed_origins", _origins),
         "SWAP_API_BIND": ("api_bind", _bind),
         "SWAP_STREAM_BIND": ("stream_bind", _bind),
         "SWAP_ADMIN_BIND": ("admin_bind", _bind),
@@ -335,6 +337,22 @@ def _key_pairs(text: str) -> tuple[tuple[str, str], ...]:
             raise ValueError("must be PUBLIC:SECRET pairs, separated by commas")
         pairs.append((_header(public), secret))
     return tuple(pairs)
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(item.strip() for item in _text(text).split(",") if item.strip())
+    for origin in origins:
+        parts = _split(origin)
+        # Compared as text with what a browser sends: scheme, host and a port that does not go without saying.
+        if (
+            parts.scheme not in ("http", "https")
+            or origin != f"{parts.scheme}://{parts.netloc.lower()}"
+            or "@" in origin
+        ):
+            raise ValueError("must be origins such as https://shop.example, separated by commas, without a path")
+        if "*" in origin or not parts.hostname:
+            raise ValueError("must name each origin; there is no wildcard")
+    return origins
 
 
 def _secret_keys(text: str) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from swap.settings import Settings
 from swap.store import calls
 from swap.store.database import Database
 from swap.support import Support
+from swap.tracking import Tracking
 from swap.upstream.client import UpstreamClient
 from swap.upstream.journal import Call
 from swap.vault import Vault
@@ -72,6 +73,7 @@ class Service:
     feed: Feed
     webhooks: Webhooks
     keys: Keys
+    tracking: Tracking
     support: Support
     clock: Callable[[], datetime]
     # Set once the process has been told to end: it takes no new orders any more.
@@ -232,6 +234,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
             database, vault, bell, clock, rng, allow_private=settings.webhook_allow_private, scale=settings.time_scale
         ),
         keys=Keys(database, vault, clock),
+        tracking=Tracking(database, vault, clock),
         support=Support(database),
         clock=clock,
     )

@@ -115,7 +115,7 @@ def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -
         for table in reversed(Row.metadata.sorted_tables):
             if table.name not in keep:
                 connection.execute(table.delete())
-        connection.execute(text("UPDATE feed_head SET position = 0"))
+        connection.execute(text("UPDATE feed_head SET position = 0, floor = 0"))
         connection.execute(
             text(
                 "UPDATE watching SET moving = 1, fresh = 1, aged = 1, planned = 0, list_state = 'learning',"

@@ -41,6 +41,7 @@ def order_row(client_id: str, **changed: Any) -> Order:
         "deposit_address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
         "payable": True,
         "facts": Facts().to_json(),
+        "token_version": 0,
         "failures": 0,
         "next_check_at": NOON,
         "created_at": NOON,

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import select, update
 
 from swap.errors import InvalidRequest
-from swap.feed import Feed
-from swap.store import events
+from swap.feed import RETENTION, Feed
+from swap.store import events, webhooks
 from swap.store.database import Database
+from swap.store.events import Only
 from swap.tables import FeedHead, OrderEvent
 from tests.made import NOON, make_client, make_order, make_orders, move, read_order
 
@@ -24,10 +25,14 @@ class Bell:
 
     def __init__(self) -> None:
         self.rung: list[str] = []
+        self.told: list[int] = []
 
     def ring(self, job: str, *_arguments: object) -> bool:
         self.rung.append(job)
         return False
+
+    def tell(self, position: int) -> None:
+        self.told.append(position)
 
 
 def make_feed(database: Database) -> tuple[Feed, Bell]:
@@ -294,3 +299,164 @@ def test_times_in_events_are_those_of_the_change_not_of_publishing(database: Dat
     feed.publish()
     times = [datetime.fromisoformat(e["created_at"]) for e in read_all(feed, order.client_id)]
     assert times == [NOON, NOON + timedelta(minutes=1)]
+
+
+def test_a_new_epoch_makes_every_cursor_given_out_void(database: Database, feed: Feed) -> None:
+    order = make_order(database)
+    feed.publish()
+    cursor = feed.page(order.client_id, None, 10)["next"]
+    epoch = feed.new_epoch()
+    assert cursor[12:] != epoch
+    assert refusal(feed, order.client_id, cursor).code == "CURSOR_RESET"
+    assert feed.page(order.client_id, None, 10)["next"] == cursor[:12] + epoch
+
+
+def test_a_client_that_nothing_happens_to_keeps_up_with_the_feed(database: Database, feed: Feed) -> None:
+    """Or its cursor would be too old one day, though it missed nothing."""
+    quiet = make_client(database, "quiet")
+    start = feed.page(quiet, None, 10)["next"]
+    make_orders(database, 3, make_client(database, "busy"))
+    feed.publish()
+    page = feed.page(quiet, start, 10)
+    assert (page["events"], page["has_more"], page["next"][:12]) == ([], False, "000000000003")
+
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+
+def test_filters_choose_among_the_events_and_cursors_go_on_behind_what_they_left_out(
+    database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(database)
+    ids = make_orders(database, 6, client)
+    for order_id in ids[:3]:
+        move(database, read_order(database, order_id), status="confirming")
+    feed.publish()
+    everything = read_all(feed, client)
+
+    def only(only: Only) -> list[str]:
+        found, after = [], None
+        while True:
+            page = feed.page(client, after, 2, only)
+            assert len(page["events"]) <= 2
+            found += [event["id"] for event in page["events"]]
+            assert after is None or page["next"] > after or not page["has_more"]
+            after = page["next"]
+            if not page["has_more"]:
+                assert feed.page(client, after, 2)["events"] == []
+                return found
+
+    later = NOON + timedelta(seconds=1)
+    wanted: list[tuple[Only, Any]] = [
+        (Only(types=("order.confirming",)), lambda e: e["type"] == "order.confirming"),
+        (Only(types=("order.refunded",)), lambda e: False),
+        (Only(order_ids=(ids[1],)), lambda e: e["order_id"] == ids[1]),
+        (Only(since=later), lambda e: e["type"] == "order.confirming"),
+        (Only(until=later), lambda e: e["type"] == "order.created"),
+        (Only(types=("order.created",), order_ids=(ids[0], ids[5])), lambda e: e["order_id"] in (ids[0], ids[5])),
+    ]
+    for scan in (1, 2, 4, 10_000):
+        monkeypatch.setattr("swap.feed._SCAN", scan)
+        for which, fits in wanted:
+            expected = [e["id"] for e in everything if fits(e) and (not which.types or e["type"] in which.types)]
+            assert only(which) == expected
+
+
+# --- retention -------------------------------------------------------------------------------------------------------
+
+
+def aged(database: Database) -> Feed:
+    """The feed as it is a day after everything made at NOON has become too old."""
+    return Feed(database, Bell(), lambda: NOON + RETENTION + timedelta(days=1))  # type: ignore[arg-type]
+
+
+def ended(database: Database, client_id: str, **changed: Any) -> str:
+    return make_order(database, client_id, **{"status": "completed", "next_check_at": None, **changed}).id
+
+
+def kept(database: Database) -> set[str]:
+    with database.read() as session:
+        return set(session.scalars(select(OrderEvent.order_id)))
+
+
+def test_a_cursor_from_before_what_is_kept_has_expired(database: Database, feed: Feed) -> None:
+    client = make_client(database)
+    old = ended(database, client)
+    feed.publish()
+    cursor = feed.page(client, None, 10)["next"]
+    make_orders(database, 2, client)
+    feed.publish()
+    later = aged(database)
+    late = make_order(database, client, created_at=NOON + RETENTION)
+    later.publish()
+    assert later.forget_old() == 1
+    assert refusal(later, client, cursor).code == "CURSOR_EXPIRED"
+    assert old not in kept(database)
+    page = later.page(client, None, 10)
+    assert [e["order_id"] for e in page["events"]][-1] == late.id
+    assert refusal(later, client, events.cursor_text(2, page["next"][12:])).code == "CURSOR_EXPIRED"
+    assert len(later.page(client, events.cursor_text(3, page["next"][12:]), 10)["events"]) == 1
+
+
+def test_only_orders_that_ended_for_good_are_forgotten(database: Database, feed: Feed) -> None:
+    client = make_client(database)
+    gone = {
+        ended(database, client),
+        ended(database, client, status="refunded"),
+        ended(database, client, status="expired"),
+    }
+    stay = {
+        make_order(database, client).id,
+        ended(database, client, next_check_at=NOON),
+        ended(database, client, status="needs_review"),
+        make_order(database, client, status="completed", created_at=NOON + timedelta(days=2), next_check_at=None).id,
+    }
+    feed.publish()
+    unpublished = ended(database, client)
+    assert aged(database).forget_old() == len(gone)
+    assert kept(database) == stay | {unpublished}
+
+
+def test_an_order_keeps_all_of_its_events_or_none(database: Database, feed: Feed) -> None:
+    order = make_order(database)
+    feed.publish()
+    with database.write() as session:
+        session.execute(update(OrderEvent).values(created_at=NOON - timedelta(days=10)))
+    row = read_order(database, order.id)
+    move(database, row, status="failed", next_check_at=None)
+    feed.publish()
+    rewrite(database, order.id, 2, created_at=NOON + timedelta(days=2))
+    assert aged(database).forget_old() == 0
+    rewrite(database, order.id, 2, created_at=NOON)
+    assert aged(database).forget_old() == 2
+
+
+def test_events_with_deliveries_on_record_are_not_forgotten(database: Database, feed: Feed) -> None:
+    client = make_client(database)
+    with database.write() as session:
+        webhooks.add_endpoint(session, client_id=client, url="https://x.test", secret_sealed="", types=[], now=NOON)
+    order_id = ended(database, client)
+    feed.publish()
+    assert aged(database).forget_old() == 0
+    assert kept(database) == {order_id}
+
+
+def test_forgetting_goes_through_all_there_is_in_small_steps(
+    database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swap.feed._FORGET_AT_ONCE", 2)
+    client = make_client(database)
+    for number in range(7):
+        ended(database, client, **({"next_check_at": NOON} if number % 3 == 0 else {}))
+    feed.publish()
+    assert aged(database).forget_old() == 4
+    assert len(kept(database)) == 3
+
+
+def test_listeners_are_told_how_far_the_feed_has_grown_after_it_has(database: Database) -> None:
+    feed, bell = make_feed(database)
+    feed.publish()
+    assert bell.told == []
+    make_orders(database, 3)
+    feed.publish()
+    assert bell.told == [3]

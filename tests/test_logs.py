@@ -195,3 +195,12 @@ def test_a_setting_nobody_knows_is_named_in_a_warning(lines: Lines) -> None:
 def test_chatty_libraries_are_never_louder_than_asked(level: str, expected: str) -> None:
     logs.configure(level, part="test")
     assert logging.getLevelName(logging.getLogger("urllib3").getEffectiveLevel()) == expected
+
+
+def test_a_tracking_token_is_known_by_its_form(lines: Lines) -> None:
+    mac = "A_b-" * 10 + "xyz"
+    token = f"trk_ord_01a1fc5aa16b704d8d87707b6e6b5eb9.0.1795228975.{mac}"
+    structlog.get_logger().info("said", text=f"Bearer {token} x", url=f"https://x.test/?t={token}&a=1")
+    (line,) = lines()
+    assert line["text"] == "Bearer [redacted] x"
+    assert mac not in json.dumps(line)

@@ -139,6 +139,7 @@ def processes(
             "SWAP_SECRET_KEYS": "a key for processes of at least 32 characters",
             "SWAP_TIME_SCALE": "30",
             "SWAP_API_BIND": f"127.0.0.1:{free_port()}",
+            "SWAP_STREAM_BIND": f"127.0.0.1:{free_port()}",
             "SWAP_DRAIN_SECONDS": "3",
         }
         with closing(Processes(environ, tmp_path)) as processes:
@@ -176,8 +177,10 @@ def test_an_order_travels_from_create_to_payout_through_real_processes(processes
 
 
 def test_every_part_ends_in_time_with_code_0_on_sigterm(processes: Processes) -> None:
-    parts = {name: processes.start(name) for name in ("scheduler", "worker")}
+    parts = {name: processes.start(name) for name in ("scheduler", "worker", "stream")}
     parts["api"] = processes.api()
+    stream = f"http://{processes.environ['SWAP_STREAM_BIND']}/healthz"
+    wait_until(lambda: _status(stream) == 200, 30)
     wait_until(lambda: "worker.started" in processes.logs() and "scheduler.started" in processes.logs(), 30)
     for process in parts.values():
         process.terminate()
@@ -304,6 +307,7 @@ def test_the_tools_need_no_running_part(processes: Processes) -> None:
     processes.environ["SWAP_WEBHOOK_ALLOW_PRIVATE"] = "1"
     hook = processes.tool("webhooks", "add", "--key", made["key"], "--url", "http://127.0.0.1:9/hook", "--json")
     assert sorted(hook) == ["enabled", "id", "secret", "url"]
+    assert processes.tool("feed", "new-epoch", "--json") != processes.tool("feed", "new-epoch", "--json")
 
 
 @pytest.mark.parametrize(
@@ -326,7 +330,7 @@ def test_a_command_that_fails_says_why_and_exits_accordingly(
 
 def test_settings_that_cannot_be_used_are_all_told_at_once_by_every_part() -> None:
     environ = {"PATH": os.environ["PATH"], "UPSTREAM_RPS": "0", "SWAP_API_BIND": "nowhere", "REDIS_URL": "redis://x"}
-    for part in ("api", "worker", "scheduler", "up"):
+    for part in ("api", "worker", "scheduler", "stream", "up"):
         done = subprocess.run([*SWAP, part], env=environ, capture_output=True, text=True, timeout=60)
         assert done.returncode == 1, part
         assert "UPSTREAM_RPS" in done.stderr
@@ -350,6 +354,7 @@ def test_up_runs_all_parts_and_stops_them_all(tmp_path: Path) -> None:
         "DATABASE_URL": f"sqlite:///{tmp_path / 'swap.db'}",
         "SWAP_SECRET_KEYS": "a key for processes of at least 32 characters",
         "SWAP_API_BIND": f"127.0.0.1:{free_port()}",
+        "SWAP_STREAM_BIND": f"127.0.0.1:{free_port()}",
     }
     if (ROOT / "var" / "redis.url").exists():
         pytest.skip("a service of this checkout is, or was, running: its Redis would be adopted")
@@ -361,7 +366,7 @@ def test_up_runs_all_parts_and_stops_them_all(tmp_path: Path) -> None:
     try:
         wait_until(lambda: _status(f"http://{environ['SWAP_API_BIND']}/readyz") == 200, 60)
         children = _children(up.pid)
-        assert len(children) >= 6
+        assert len(children) >= 7
         up.send_signal(signal.SIGINT)
         assert up.wait(20) == 0
     finally:

@@ -74,6 +74,7 @@ def test_every_mistake_is_told_at_once_and_none_repeats_its_value() -> None:
         "RATE_TOLERANCE": "BAD",
         "SWAP_WEBHOOK_ALLOW_PRIVATE": "yes-BAD",
         "SWAP_ALLOW_LIVE_UPSTREAM": "true-BAD",
+        "SWAP_ALLOWED_ORIGINS": "https://shop.example/BAD",
         "SWAP_API_BIND": "BAD",
         "SWAP_STREAM_BIND": "127.0.0.1:65536",
         "SWAP_ADMIN_BIND": ":80",
@@ -304,3 +305,32 @@ def test_every_field_but_the_derived_ones_has_a_name_in_the_environment() -> Non
     source = Path(__file__).parents[1] / "swap" / "settings.py"
     filled = set(re.findall(r'"[A-Z_]+": \("([a-z_]+)"', source.read_text(encoding="utf-8")))
     assert {f.name for f in fields(Settings)} - filled == {"var", "unknown"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*",
+        "https://*.shop.example",
+        "shop.example",
+        "https://shop.example/",
+        "https://Shop.example",
+        "null",
+        "ftp://shop.example",
+        "https://user@shop.example",
+        "https://",
+        "https://shop.example?x",
+        "https://a,b",
+    ],
+)
+def test_an_origin_that_no_browser_would_send_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Settings.from_env({"SWAP_ALLOWED_ORIGINS": text})
+
+
+def test_allowed_origins_are_a_list() -> None:
+    text = "https://shop.example, http://localhost:3000"
+    assert Settings.from_env({"SWAP_ALLOWED_ORIGINS": text}).allowed_origins == (
+        "https://shop.example",
+        "http://localhost:3000",
+    )

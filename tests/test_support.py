@@ -28,6 +28,9 @@ class Bell:
     def ring(self, _job: str, *_arguments: object) -> bool:
         return False
 
+    def tell(self, *_: object) -> None:
+        pass
+
 
 def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(database: Database, clock: Clock) -> None:
     vault = Vault(["a key for tests, of at least 32 characters"])

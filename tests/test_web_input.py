@@ -383,3 +383,26 @@ def test_what_breaks_on_our_side_is_a_500_with_a_request_id_and_no_story(
     assert answer.json["error"]["details"]["request_id"] == answer.headers["x-request-id"]
     assert b"Traceback" not in answer.content
     assert b"SWAP_SECRET_KEYS" not in answer.content
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("types=order.none", "types"),
+        ("types=", "types"),
+        ("since=2025-10-09", "since"),
+        ("since=2025-10-09T12:00:00", "since"),
+        ("until=0001-01-01T00:00:00%2B23:00", "until"),
+        ("until=9999-12-31T23:59:59-23:00", "until"),
+        ("order_id=%00", "order_id"),
+        ("type=order.created", "type"),
+    ],
+)
+def test_a_filter_of_the_feed_that_makes_no_sense_is_refused(query: str, field: str, call: Caller) -> None:
+    answer = call("GET", "/v1/events", query)
+    assert (answer.status, answer.fields) == (422, {field})
+
+
+def test_the_feed_can_be_filtered_over_http(call: Caller) -> None:
+    query = "types=order.created,order.updated&since=2025-10-09T12:00:00Z&until=2999-01-01T00:00:00Z&order_id=ord_x"
+    assert call("GET", "/v1/events", query).data["events"] == []

@@ -149,3 +149,4 @@ class Scheduler:
             calls.forget_calls(session, moment - _CALLS_KEPT)
             reconciliations.forget(session, moment - _REPORTS_KEPT)
             webhooks.forget(session, moment, WEBHOOKS_KEPT)
+        self._service.feed.forget_old()

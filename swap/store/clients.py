@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import delete, select
@@ -20,6 +21,11 @@ def client_named(session: Session, name: str, now: datetime) -> Client:
 def live_key(session: Session, key: str) -> ApiKey | None:
     """The key, unless it is unknown or revoked."""
     return session.scalars(select(ApiKey).where(ApiKey.key == key, ApiKey.revoked_at.is_(None))).one_or_none()
+
+
+def live_keys(session: Session, keys: Collection[str]) -> set[str]:
+    """Which of these keys are known and not revoked."""
+    return set(session.scalars(select(ApiKey.key).where(ApiKey.key.in_(keys), ApiKey.revoked_at.is_(None))))
 
 
 def spend_signature(session: Session, signature: str, expires_at: datetime) -> bool:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from swap.tables import FeedHead, Order, OrderEvent, iso, new_id
+from swap.tables import FeedHead, Order, OrderEvent, WebhookDelivery, iso, new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which events of the feed are wanted; empty: all. `since` inclusive, `until` exclusive, by the time of the change."""
+
+    types: tuple[str, ...] = ()
+    order_ids: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
 
 # Of the journal: kinds of upstream events that nobody knew when they were told, and their being read anew.
 UNKNOWN_KINDS = "journal.unknown_kinds"
@@ -105,14 +117,78 @@ def place(session: Session, event_id: str, position: int) -> None:
     )
 
 
-def feed_page(session: Session, client_id: str, after: int, limit: int) -> Sequence[OrderEvent]:
+def feed_page(
+    session: Session, client_id: str, after: int, limit: int, only: Only, until: int | None = None
+) -> Sequence[OrderEvent]:
+    """The client's events after that position, up to position `until`."""
+    query = select(OrderEvent).where(OrderEvent.client_id == client_id, OrderEvent.position > after)
+    if until is not None:
+        query = query.where(OrderEvent.position <= until)
+    if only.types:
+        query = query.where(OrderEvent.type.in_(only.types))
+    if only.order_ids:
+        query = query.where(OrderEvent.order_id.in_(only.order_ids))
+    if only.since is not None:
+        query = query.where(OrderEvent.created_at >= only.since)
+    if only.until is not None:
+        query = query.where(OrderEvent.created_at < only.until)
+    return session.scalars(query.order_by(OrderEvent.position).limit(limit)).all()
+
+
+def position_after(session: Session, client_id: str, after: int, count: int) -> int | None:
+    """Where the `count`-th of the client's events after that position stands; None when there are fewer."""
     query = (
-        select(OrderEvent)
+        select(OrderEvent.position)
         .where(OrderEvent.client_id == client_id, OrderEvent.position > after)
+        .order_by(OrderEvent.position)
+        .offset(count - 1)
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def everybodys(session: Session, after: int, limit: int) -> Sequence[OrderEvent]:
+    """Events of all clients after that position."""
+    query = select(OrderEvent).where(OrderEvent.position > after)
+    return session.scalars(query.order_by(OrderEvent.position).limit(limit)).all()
+
+
+def floor_for(session: Session, head: FeedHead, cutoff: datetime) -> int:
+    """The highest position at which and below which every event is older than `cutoff`; never below the floor there is."""
+    query = select(OrderEvent.position).where(OrderEvent.position > head.floor, OrderEvent.created_at >= cutoff)
+    first = session.scalar(query.order_by(OrderEvent.position).limit(1))
+    return head.position if first is None else first - 1
+
+
+def begun_below(session: Session, after: int, floor: int, limit: int) -> list[tuple[int, Order]]:
+    """Orders whose first event stands after that position and not above the floor, with that position, in its order."""
+    query = (
+        select(OrderEvent.position, Order)
+        .join(Order, Order.id == OrderEvent.order_id)
+        .where(OrderEvent.position > after, OrderEvent.position <= floor, OrderEvent.sequence == 1)
         .order_by(OrderEvent.position)
         .limit(limit)
     )
-    return session.scalars(query).all()
+    return [(row[0] or 0, row[1]) for row in session.execute(query)]
+
+
+def forget(session: Session, order_ids: Collection[str], floor: int) -> int:
+    """Delete the events of these orders, the journal included, except of an order that has something above the floor, or
+    not yet in the feed, or a webhook delivery on record. Returns how many were deleted."""
+    waiting = and_(OrderEvent.position.is_(None), OrderEvent.sequence.is_not(None))
+    kept = {
+        *session.scalars(
+            select(OrderEvent.order_id).where(
+                OrderEvent.order_id.in_(order_ids), or_(OrderEvent.position > floor, waiting)
+            )
+        ),
+        *session.scalars(select(WebhookDelivery.order_id).where(WebhookDelivery.order_id.in_(order_ids))),
+    }
+    gone = session.execute(
+        delete(OrderEvent).where(OrderEvent.order_id.in_(set(order_ids) - kept)),
+        execution_options={"synchronize_session": False},
+    )
+    return int(gone.rowcount)  # type: ignore[attr-defined] # a DELETE answers with a CursorResult
 
 
 def cursor_text(position: int, epoch: str) -> str:

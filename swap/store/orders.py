@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -71,6 +71,28 @@ def page(
         at, order_id = after
         query = query.where(or_(Order.created_at < at, and_(Order.created_at == at, Order.id < order_id)))
     return session.scalars(query.order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)).all()
+
+
+def owned_by(session: Session, client_id: str, order_ids: Collection[str]) -> set[str]:
+    """Which of these orders are the client's."""
+    return set(session.scalars(select(Order.id).where(Order.id.in_(order_ids), Order.client_id == client_id)))
+
+
+def raise_token_version(session: Session, order_id: str, client_id: str) -> bool:
+    """Make the order's tracking tokens void. False when the client has no such order. Not a move: nothing about the order
+    itself changes, so `version` stays and nobody's write is in the way."""
+    counted = session.execute(
+        update(Order)
+        .where(Order.id == order_id, Order.client_id == client_id)
+        .values(token_version=Order.token_version + 1),
+        execution_options={"synchronize_session": False},
+    )
+    return bool(counted.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+
+
+def token_versions(session: Session, order_ids: Collection[str]) -> dict[str, int]:
+    query = select(Order.id, Order.token_version).where(Order.id.in_(order_ids))
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def spend_quote(session: Session, quote: str, order_id: str, expires_at: datetime) -> bool:

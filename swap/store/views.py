@@ -67,6 +67,32 @@ def order_view(order: Order) -> dict[str, Any]:
     }
 
 
+# What the holder of a tracking token sees. A list of what is shown, so that a new field is hidden until somebody decides.
+_TRACKED = (
+    *(
+        "id",
+        "status",
+        "status_reason",
+        "funds",
+        "final",
+        "sequence",
+        "from",
+        "to",
+        "rate_mode",
+        "amount",
+        "amount_to_get",
+    ),
+    *("destination", "refund", "deposit", "confirmations_required", "deposits", "withdrawals", "action_required"),
+    *("as_of", "next_check_at", "created_at", "updated_at"),
+)
+
+
+def tracked_view(view: dict[str, Any]) -> dict[str, Any]:
+    """The order without what is between client and service: its names for order, user, session and account, its metadata,
+    and the upstream's id."""
+    return {name: view[name] for name in _TRACKED}
+
+
 def same_view(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether a caller would see no difference but the volatile fields."""
     return all(one[name] == other[name] for name in one if name not in VOLATILE)

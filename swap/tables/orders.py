@@ -18,6 +18,7 @@ class Order(Row):
     `request` is the caller's request as validated (it settles `client_order_id`); `rate` is what was quoted (the claimed
     public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: all the upstream has told about this order so far.
     `as_of`: when it was last looked at with success; `rung_at`: when the upstream's list last made it due.
+    `token_version`: raised to revoke the order's tracking tokens.
     """
 
     __tablename__ = "orders"
@@ -71,6 +72,7 @@ class Order(Row):
     action_url: Mapped[str | None]
     action_since: Mapped[datetime | None]
 
+    token_version: Mapped[int] = mapped_column(default=0, server_default="0")
     failures: Mapped[int]
     as_of: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]

@@ -41,12 +41,13 @@ class OrderEvent(Row):
 
 class FeedHead(Row):
     """One row, locked by whoever publishes. `epoch` is drawn when the database is made, so that cursors of another life
-    of the database are recognised."""
+    of the database are recognised. `floor`: events at this position and below are older than the feed goes back."""
 
     __tablename__ = "feed_head"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     position: Mapped[int] = mapped_column(BigInteger)
     epoch: Mapped[str]
+    floor: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class WebhookEndpoint(Row):

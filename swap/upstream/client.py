@@ -227,9 +227,10 @@ class UpstreamClient:
         mode: RateMode = "FLOATING",
         markup: Decimal | None = None,
         referrer_id: str | None = None,
+        lane: str = "read",
         deadline: float | None = None,
     ) -> Rate:
-        """E5a. `amount` on the deposit side; None asks for limits only. `markup` in percent.
+        """E5a. `amount` on the deposit side; None asks for limits only. `markup` in percent. `lane`: of the budget.
 
         Raises AmountRefused out of range, PairRefused, RateModeRefused also when another mode came back (T12).
         """
@@ -243,7 +244,7 @@ class UpstreamClient:
         if referrer_id:
             query.append(("referrerId", referrer_id))
         query.append(("exchangeType", "crypto"))
-        question = Question("rate", "GET", "/api/v2/rates/public/one", query=_query(query))
+        question = Question("rate", "GET", "/api/v2/rates/public/one", query=_query(query), lane=lane)
         return self._rate(question, amount, mode, deadline)
 
     def rate_post(

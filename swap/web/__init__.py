@@ -10,7 +10,7 @@ from flask_smorest import Api, Blueprint
 from marshmallow import RAISE, Schema, fields
 
 from swap.settings import SECRETS
-from swap.web import auth, problems, reply
+from swap.web import auth, cors, problems, reply
 from swap.web.limits import KeyLimits
 from swap.web.routes import addresses, catalog, feed, orders, quotes, system, webhooks
 from swap.web.schemas import Amount
@@ -79,6 +79,7 @@ def create_app(service: Service) -> flask.Flask:
     app.extensions["swap"] = service
     app.wsgi_app = _without_secrets(app.wsgi_app)  # type: ignore[assignment,method-assign] # flask's own way to wrap an app
     reply.install(app)
+    cors.install(app, frozenset(service.settings.allowed_origins))
     auth.install(app, KeyLimits(service.shared_bucket))
     api = _Api(app)
     # After Api, which puts in a handler with an envelope of its own for whatever HTTP itself refuses.

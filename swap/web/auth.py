@@ -8,6 +8,7 @@ import flask
 
 from swap.errors import NotAllowed, NotFoundHere
 from swap.keys import Caller
+from swap.tracking import Tracked, Tracking
 from swap.web.body import raw_body
 from swap.web.limits import KeyLimits
 from swap.web.reply import service
@@ -23,6 +24,16 @@ SCOPES = {
 }
 # Idempotent by client_order_id: the same signed bytes again must find the stored order, not an error.
 _REPEATABLE = frozenset({"orders.place"})
+
+
+# What a tracking token may do, instead of a signature.
+_TRACKED = "orders.get"
+_TRACKED_WEIGHT = 120
+
+
+def tracked() -> Tracked | None:
+    """The order whose tracking token came with this request instead of a signature."""
+    return cast("Tracked | None", flask.g.get("tracked"))
 
 
 def caller() -> Caller:
@@ -43,6 +54,10 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
         if b"\x00" in path:
             raise NotFoundHere("Nothing here has such a name.")  # and PostgreSQL could not even look for it
         parts = service()
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if request.endpoint == _TRACKED and request.method == "GET" and kind.lower() == "bearer":
+            flask.g.tracked = _follow(parts.tracking, token.strip(), limits)
+            return
         signature = request.headers.get("X-Signature", "")
         who = parts.keys.authenticate(
             key=request.headers.get("X-API-Key", ""),
@@ -59,3 +74,13 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
         if request.method not in ("GET", "HEAD", "OPTIONS") and request.endpoint not in _REPEATABLE:
             parts.keys.spend(who, signature)
         flask.g.caller = who
+
+
+def _follow(tracking: Tracking, token: str, limits: KeyLimits) -> Tracked:
+    found = tracking.open(token)
+    order_id = found.order.id
+    # Whoever holds a token may be anybody; each order has a small budget of its own.
+    limits.spend(Caller(f"track:{order_id}", found.order.client_id, frozenset(), _TRACKED_WEIGHT, secret=""))
+    if (flask.request.view_args or {}).get("order_id") != order_id:
+        raise NotAllowed("This tracking token is for another order.", code="TOKEN_FOR_ANOTHER_ORDER")
+    return found

@@ -37,7 +37,7 @@ STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
     (TooManyRequests, 429),
 )
 # By code, where a class alone does not decide.
-CODE_STATUSES = {"BAD_JSON": 400, "CURSOR_RESET": 410}
+CODE_STATUSES = {"BAD_JSON": 400, "CURSOR_RESET": 410, "CURSOR_EXPIRED": 410}
 
 _HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
 

@@ -221,8 +221,26 @@ class OrdersQuery(Strict):
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
 
 
+def _known_types(value: str) -> None:
+    unknown = {name.strip() for name in value.split(",")} - TYPES
+    if unknown:
+        raise ValidationError(f"There are no such events. There are: {', '.join(sorted(TYPES))}.")
+
+
+def _moment(description: str) -> fields.AwareDateTime:
+    # At the ends of time there is none in UTC.
+    ours = validate.Range(datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
+    return fields.AwareDateTime(format="iso", validate=ours, metadata={"description": description})
+
+
 class EventsQuery(Strict):
     after = _text(64)
+    types = fields.String(
+        validate=[validate.Length(1, 512), _known_types], metadata={"description": "A comma list of event types."}
+    )
+    order_id = _text(64)
+    since = _moment("Changes at this time or later; ISO-8601 with a zone.")
+    until = _moment("Changes before this time.")
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
 
 

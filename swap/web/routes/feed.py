@@ -7,6 +7,7 @@ from typing import Any
 import flask
 from flask_smorest import Blueprint
 
+from swap.store.events import Only
 from swap.web.auth import caller
 from swap.web.reply import ok, service
 from swap.web.schemas import EventsQuery
@@ -17,5 +18,15 @@ blp = Blueprint("events", __name__, description="Everything that happened to a c
 @blp.get("/v1/events")
 @blp.arguments(EventsQuery, location="query")
 def page(query: dict[str, Any]) -> flask.Response:
-    """Events after a cursor (exclusive), oldest first; without one, from the oldest kept."""
-    return ok(service().feed.page(caller().client_id, query.get("after"), query["limit"]))
+    """Events after a cursor (exclusive), oldest first; without one, from the oldest kept.
+
+    Go on from `next`, with the same filters, also after a page without events; `has_more` says whether to go on at once.
+    410 CURSOR_EXPIRED or CURSOR_RESET: begin without a cursor, and reconcile by `GET /v1/orders`.
+    """
+    only = Only(
+        types=tuple(name.strip() for name in query.get("types", "").split(",") if name.strip()),
+        order_ids=(query["order_id"],) if query.get("order_id") else (),
+        since=query.get("since"),
+        until=query.get("until"),
+    )
+    return ok(service().feed.page(caller().client_id, query.get("after"), query["limit"], only))

@@ -14,7 +14,7 @@ from swap.errors import Conflict, InvalidRequest
 from swap.lifecycle import PROFILES, Status
 from swap.store.views import order_view
 from swap.tables import Order, iso
-from swap.web.auth import caller
+from swap.web.auth import caller, tracked
 from swap.web.body import read
 from swap.web.deposit_svg import deposit_svg
 from swap.web.reply import ok, service, svg
@@ -43,13 +43,20 @@ def place() -> flask.Response:
         raise InvalidRequest({**{k: v for k, v in more.items() if k not in problems}, **problems})
     asked["metadata"] = asked.get("metadata") or {}
     placed = parts.orders.place(caller().client_id, OrderRequest(**asked))
-    return ok(placed.order, _STATUS_CODES[placed.kind])
+    return ok(_with_token(placed.order), _STATUS_CODES[placed.kind])
 
 
 @blp.get("/v1/orders/<string:order_id>")
 def get(order_id: str) -> flask.Response:
-    """One order as we know it; never asks the upstream. `as_of` says how old that knowledge is."""
-    return ok(service().orders.find(caller().client_id, order_id))
+    """One order as we know it; never asks the upstream. `as_of` says how old that knowledge is.
+
+    Its owner also gets `tracking`, a token for the customer's browser. Instead of a signature such a token may come as
+    `Authorization: Bearer trk_...`; its holder sees the order without what is between client and service.
+    """
+    follower = tracked()
+    if follower is not None:
+        return ok(follower.view())
+    return ok(_with_token(service().orders.find(caller().client_id, order_id)))
 
 
 @blp.get("/v1/orders/<string:order_id>/deposit.svg")
@@ -83,6 +90,13 @@ def refresh(order_id: str) -> flask.Response:
     return ok(service().orders.refresh(caller().client_id, order_id), 202)
 
 
+@blp.post("/v1/orders/<string:order_id>/revoke-tracking")
+def revoke_tracking(order_id: str) -> flask.Response:
+    """Make every tracking token of the order void, for open streams within 10 seconds. `GET` gives a new one."""
+    service().tracking.revoke(caller().client_id, order_id)
+    return ok({"order_id": order_id, "revoked": True})
+
+
 @blp.get("/v1/orders")
 @blp.arguments(OrdersQuery, location="query")
 def page(query: dict[str, Any]) -> flask.Response:
@@ -100,6 +114,10 @@ def page(query: dict[str, Any]) -> flask.Response:
             "has_more": more,
         }
     )
+
+
+def _with_token(order: dict[str, Any]) -> dict[str, Any]:
+    return {**order, "tracking": service().tracking.issue(order["id"])}
 
 
 def flat(content: dict[str, Any]) -> dict[str, Any]:

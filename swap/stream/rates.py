@@ -1,0 +1,180 @@
+"""Rate channels: one read per subscribed pair and interval for the whole fleet, however many sockets follow it.
+
+The streams take turns over Redis; whoever has it reads, and tells the others. Reads leave the upstream's reserve alone
+(lane "look"), and take a tenth of UPSTREAM_RPS at most: with many pairs each one is read less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from swap.catalog import Snapshot, pair_key
+from swap.errors import InvalidRequest, ServiceError, SwapError
+from swap.money import plain
+from swap.store.catalog import PairKey
+from swap.stream.notices import Notices
+from swap.stream.protocol import message
+from swap.tables import InstrumentRow, iso
+from swap.upstream.replies import Rate
+from swap.wiring import Service
+
+log = structlog.get_logger()
+
+_EVERY_SECONDS = 10.0
+_SHARE = 0.1
+_MAX_PAIRS = 200
+_READ_SECONDS = 8.0
+_TICK_SECONDS = 0.5
+
+Pair = tuple[InstrumentRow, InstrumentRow]
+
+
+@dataclass
+class _Followed:
+    source: InstrumentRow
+    target: InstrumentRow
+    names: dict[str, int] = field(default_factory=dict)
+    last: dict[str, Any] | None = None
+    due: float = 0.0
+    reading: bool = False
+
+
+class Rates:
+    """`publish(name, message)`: to every socket on that channel. `in_thread`: for the database; `in_reader`: for what
+    waits for the upstream."""
+
+    def __init__(
+        self,
+        service: Service,
+        publish: Callable[[str, bytes], None],
+        in_thread: Callable[..., Awaitable[Any]],
+        in_reader: Callable[..., Awaitable[Any]],
+        background: Callable[[Coroutine[Any, Any, Any]], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._service, self._publish = service, publish
+        self._in_thread, self._in_reader, self._background = in_thread, in_reader, background
+        self._monotonic = monotonic
+        self._followed: dict[PairKey, _Followed] = {}
+        self._own = secrets.token_hex(8)
+        self.notices: Notices | None = None
+
+    def room(self, pair: Pair) -> bool:
+        """Whether one may follow this pair; so many pairs, and no more, can be read often enough to be of use."""
+        return len(self._followed) < _MAX_PAIRS or pair_key(*pair) in self._followed
+
+    def join(self, name: str, pair: Pair) -> bytes | None:
+        """One more socket follows the channel. Returns the message with what is known, if anything is."""
+        followed = self._followed.setdefault(pair_key(*pair), _Followed(*pair))
+        followed.names[name] = followed.names.get(name, 0) + 1
+        return None if followed.last is None else _said(name, followed.last)
+
+    def leave(self, name: str) -> None:
+        for pair, followed in list(self._followed.items()):
+            if name in followed.names:
+                followed.names[name] -= 1
+                if followed.names[name] <= 0:
+                    del followed.names[name]
+                if not followed.names:
+                    del self._followed[pair]
+
+    async def pair(self, name: str) -> Pair | None:
+        """`rates.BTC:BTC-USDT:TRC20`; a "-" may also stand inside a title, so each is tried as the one between the two."""
+        snapshot: Snapshot = await self._in_thread(self._service.catalog.snapshot)
+        text = name.removeprefix("rates.")
+        for place, letter in enumerate(text):
+            if letter != "-":
+                continue
+            source, target = _instrument(snapshot, text[:place]), _instrument(snapshot, text[place + 1 :])
+            if source is not None and target is not None and snapshot.has_pair(source, target):
+                return source, target
+        return None
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read what is due until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            now = self._monotonic()
+            settings = self._service.settings
+            share = float(settings.upstream_rps) * _SHARE
+            every = max(_EVERY_SECONDS / float(settings.time_scale), len(self._followed) / share)
+            for pair, followed in self._followed.items():
+                if followed.due <= now and not followed.reading:
+                    followed.due, followed.reading = now + every, True
+                    self._background(self._read(pair, followed, every))
+
+    async def _read(self, pair: PairKey, followed: _Followed, every: float) -> None:
+        assert self.notices is not None
+        try:
+            # A little less than the interval, so that whoever had the turn last finds it free again.
+            if await self.notices.turn("|".join(pair), every * 0.9):
+                rate = await self._in_reader(self._ask, followed)
+                self._take(pair, rate)
+                await self.notices.tell_rate({"by": self._own, "pair": pair, "rate": rate})
+        finally:
+            followed.reading = False
+
+    def _ask(self, followed: _Followed) -> dict[str, Any]:
+        try:
+            rate = self._service.quotes.rate(
+                followed.source, followed.target, None, "FLOATING", _READ_SECONDS, lane="look"
+            )
+        except InvalidRequest as error:
+            return {"code": next(iter(error.fields.values()))[0]["code"]}
+        except ServiceError as error:
+            return {"code": error.code}
+        except (SwapError, SQLAlchemyError) as error:
+            log.warning("stream.rate_not_read", error=type(error).__name__)
+            return {"code": "RATE_UNAVAILABLE"}
+        return _rate_view(followed.source, followed.target, rate, iso(self._service.clock()))
+
+    def hear(self, content: dict[str, Any]) -> None:
+        """A rate that a stream has read."""
+        pair, rate = content.get("pair"), content.get("rate")
+        if content.get("by") != self._own and isinstance(pair, list) and len(pair) == 4 and isinstance(rate, dict):
+            self._take((pair[0], pair[1], pair[2], pair[3]), rate)
+
+    def _take(self, pair: PairKey, rate: dict[str, Any]) -> None:
+        followed = self._followed.get(pair)
+        if followed is None:
+            return
+        followed.last = rate
+        for name in followed.names:
+            self._publish(name, _said(name, rate))
+
+
+def _said(name: str, rate: dict[str, Any]) -> bytes:
+    if "code" in rate:
+        return message("rate", channel=name, rate=None, code=rate["code"])
+    return message("rate", channel=name, rate=rate, code=None)
+
+
+def _rate_view(source: InstrumentRow, target: InstrumentRow, rate: Rate, read_at: str) -> dict[str, Any]:
+    return {
+        "from": {"currency": source.currency, "network": source.network},
+        "to": {"currency": target.currency, "network": target.network},
+        "rate_mode": "FLOATING",
+        "price": None if rate.price is None else plain(rate.price),
+        "limits": {
+            "min": None if rate.min_amount is None else plain(rate.min_amount),
+            "max": None if rate.max_amount is None else plain(rate.max_amount),
+        },
+        "fixed_rate_available": rate.fixed_rate_enabled,
+        "rate_updated_at": None if rate.updated_at is None else iso(rate.updated_at),
+        "read_at": read_at,
+    }
+
+
+def _instrument(snapshot: Snapshot, text: str) -> InstrumentRow | None:
+    currency, colon, network = text.partition(":")
+    return snapshot.instrument(currency, network) if colon else None

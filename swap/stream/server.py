@@ -1,0 +1,354 @@
+"""The gateway: lets sockets in, feeds them all from one reader, and lets them go. One event loop; whatever waits for the
+database or the upstream runs on a few threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import MultipleValuesError
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from swap.errors import NotAllowed
+from swap.stream import protocol
+from swap.stream.live import Live
+from swap.stream.notices import Notices
+from swap.stream.protocol import INSTRUMENTS, PATH, Close, Limits, message
+from swap.stream.rates import Pair, Rates
+from swap.stream.sockets import Identity, Socket
+from swap.tables import iso
+from swap.wiring import Service
+
+log = structlog.get_logger()
+
+_PING_SECONDS, _PONG_SECONDS = 30.0, 10.0
+_HEARTBEAT_SECONDS = 15
+_CHECK_SECONDS = 5.0
+_CATALOG_SECONDS = 2.0
+_CLOSE_SECONDS = 5.0
+_REPLAYS_AT_ONCE = 4
+_CHECKED_AT_ONCE = 500
+
+
+def run(service: Service) -> None:
+    """Serve on SWAP_STREAM_BIND until SIGTERM or SIGINT; then every socket is told to come back, to another process."""
+    # A socket is a file; the usual limit of 1,024 would be reached long before ours.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
+    asyncio.run(_serve(service))
+
+
+async def _serve(service: Service) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    host, _, port = service.settings.stream_bind.rpartition(":")
+    gateway = Gateway(service)
+    starting = asyncio.ensure_future(gateway.start(host.strip("[]"), int(port)))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        await starting
+        log.info("stream.started", bind=service.settings.stream_bind)
+        await stopping
+    else:
+        starting.cancel()
+    # A thread may be waiting for an upstream or a database that does not answer.
+    end = threading.Timer(service.settings.drain_seconds + 1, os._exit, args=(0,))
+    end.daemon = True
+    end.start()
+    await gateway.close()
+    log.info("stream.stopped")
+
+
+class Gateway:
+    def __init__(self, service: Service, limits: Limits | None = None) -> None:
+        self.service, self.limits = service, limits or Limits()
+        self._pool = ThreadPoolExecutor(6, thread_name_prefix="stream-db")
+        # Threads of their own: nobody's replay, and no slow upstream, may hold up the live feed.
+        self._live_pool = ThreadPoolExecutor(1, thread_name_prefix="stream-live")
+        self._rate_pool = ThreadPoolExecutor(2, thread_name_prefix="stream-rates")
+        self.live = Live(service.feed, self._on(self._live_pool))
+        self.live.void = self._void
+        in_thread = self._on(self._pool)
+        self.rates = Rates(service, self.publish, in_thread, self._on(self._rate_pool), self.background)
+        assert service.settings.redis_url is not None
+        self._notices = Notices(service.settings.redis_url, self.live.ring, self.rates.hear)
+        self.rates.notices = self._notices
+        self.in_thread: Callable[..., Awaitable[Any]] = in_thread
+        self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
+        self._origins = frozenset(service.settings.allowed_origins)
+        self._open: set[Socket] = set()
+        self._known: set[Socket] = set()
+        self._count: Counter[str] = Counter()
+        self._followers: dict[str, set[Socket]] = {}
+        self._catalog_version = -1
+        self._catalog_told: bytes | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loops: list[asyncio.Task[Any]] = []
+        self._server: Server | None = None
+        self._stack = AsyncExitStack()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; waits until the database answers. Returns the port."""
+        while True:
+            try:
+                await self.live.start()
+                break
+            except SQLAlchemyError as error:
+                log.error("stream.database_away", error=type(error).__name__)
+                await asyncio.sleep(1)
+        quiet = logging.getLogger("swap.stream.websockets")
+        quiet.setLevel(logging.CRITICAL)  # what strangers send to an open port is no news
+        limits = self.limits
+        self._server = await self._stack.enter_async_context(
+            serve(
+                self._handle,
+                host,
+                port,
+                process_request=self._admit_request,
+                compression=None,  # a window per socket costs more memory than the rest of it
+                ping_interval=_PING_SECONDS,
+                ping_timeout=_PONG_SECONDS,
+                close_timeout=_CLOSE_SECONDS,
+                max_size=limits.message,
+                max_queue=8,
+                write_limit=limits.buffer // 4,
+                server_header=None,
+                logger=quiet,
+                backlog=4096,
+            )
+        )
+        for listening in self._server.sockets:
+            # Inherited by every accepted socket. Left alone the kernel grows it to megabytes for a reader that sleeps.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.kernel_buffer)
+        for work in (self.live.run, self._notices.run, self.rates.run, self._heartbeats):
+            self._loops.append(asyncio.create_task(_for_ever(work)))
+        for seconds, step in ((_CHECK_SECONDS, self._check_identities), (_CATALOG_SECONDS, self._check_catalog)):
+            self._loops.append(asyncio.create_task(_for_ever(step, seconds)))
+        return int(next(iter(self._server.sockets)).getsockname()[1])
+
+    async def close(self) -> None:
+        """Tell everybody to come back, and wait for them to go, at most SWAP_DRAIN_SECONDS."""
+        if self._server is not None:
+            self._server.close(code=Close.RESTARTING, reason="restarting; come back and resume by cursor")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.service.settings.drain_seconds):
+                    await self._server.wait_closed()
+            for socket_ in list(self._open):
+                socket_.abort()
+        left = {*self._loops, *self._tasks}
+        for _ in range(50):
+            if not left:
+                break
+            # More than once: redis-py swallows a cancellation that comes while it connects.
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=0.1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._stack.aclose()
+        await self._notices.close()
+        for pool in (self._pool, self._live_pool, self._rate_pool):
+            # Nothing is left for the loop to do; what a thread holds must be given back before the database is closed.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(_logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    def _on(pool: ThreadPoolExecutor) -> Callable[..., Awaitable[Any]]:
+        def run(work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+            return asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+
+        return run
+
+    # --- coming and going --------------------------------------------------------------------------------------------
+
+    async def _admit_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/healthz":
+            return connection.respond(HTTPStatus.OK, "alive\n")
+        if request.path.partition("?")[0] != PATH:
+            return connection.respond(HTTPStatus.NOT_FOUND, f"The stream is at {PATH}.\n")
+        if "?" in request.path:
+            return connection.respond(HTTPStatus.BAD_REQUEST, "Nothing goes into the URL; URLs are logged.\n")
+        try:
+            origin = request.headers.get("Origin")
+        except MultipleValuesError:
+            origin = ""
+        # Only browsers send one. They may do what a tracking token allows, from the sites that were named.
+        if origin is not None and origin not in self._origins:
+            return connection.respond(HTTPStatus.FORBIDDEN, "This site is not in SWAP_ALLOWED_ORIGINS.\n")
+        if len(self._open) >= self.limits.sockets or len(self._open) - len(self._known) >= self.limits.unknown:
+            response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections; try again later.\n")
+            response.headers["Retry-After"] = "5"
+            return response
+        return None
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        opened = Socket(self, connection)
+        self._open.add(opened)
+        try:
+            await opened.run()
+        except ConnectionClosed:
+            pass
+        except Exception:
+            log.exception("stream.socket_broke")
+            raise
+        finally:
+            opened.forget()
+            self._open.discard(opened)
+            if opened in self._known and opened.identity is not None:
+                self._known.discard(opened)
+                self._count[_owner(opened.identity)] -= 1
+                self._count += Counter()
+
+    async def identify(self, content: dict[str, Any]) -> Identity:
+        """Who says this. Raises Refused, NotAuthenticated."""
+        token = protocol.field_of(content, "token")
+        if token:
+            tracked = await self.in_thread(self.service.tracking.open, token)
+            order = tracked.order
+            return Identity(
+                order.client_id,
+                order_id=order.id,
+                token_version=order.token_version,
+                expires_at=tracked.expires_at,
+            )
+        caller = await self.in_thread(
+            lambda: self.service.keys.authenticate(
+                key=protocol.field_of(content, "key"),
+                timestamp=protocol.field_of(content, "timestamp"),
+                signature=protocol.field_of(content, "signature"),
+                method="GET",
+                path=PATH.encode(),
+                query=b"",
+                body=b"",
+            )
+        )
+        if not caller.scopes & {"orders", "quotes", "catalog"}:
+            raise NotAllowed("This key has no scope for anything that is streamed.")
+        return Identity(caller.client_id, scopes=caller.scopes, key=caller.key)
+
+    def admit(self, opened: Socket, identity: Identity) -> bool:
+        """Count it in, unless its owner has too many already."""
+        owner = _owner(identity)
+        limit = self.limits.per_client if identity.order_id is None else self.limits.per_order
+        if self._count[owner] >= limit:
+            return False
+        self._count[owner] += 1
+        self._known.add(opened)
+        return True
+
+    # --- channels that are not orders --------------------------------------------------------------------------------
+
+    def join(self, name: str, follower: Socket, pair: Pair | None) -> bytes | None:
+        """Returns what is known already, as a message."""
+        self._followers.setdefault(name, set()).add(follower)
+        if pair is not None:
+            return self.rates.join(name, pair)
+        return self._catalog_told
+
+    def leave(self, name: str, follower: Socket) -> None:
+        followers = self._followers.get(name, set())
+        followers.discard(follower)
+        if not followers:
+            self._followers.pop(name, None)
+        if name != INSTRUMENTS:
+            self.rates.leave(name)
+
+    def publish(self, name: str, text: bytes) -> None:
+        for follower in list(self._followers.get(name, ())):
+            follower.put(text)
+
+    async def _check_catalog(self) -> None:
+        if INSTRUMENTS not in self._followers:
+            return
+        snapshot = await self.in_thread(self.service.catalog.snapshot)
+        if snapshot.as_of is not None and snapshot.version != self._catalog_version:
+            self._catalog_version = snapshot.version
+            at = iso(snapshot.as_of)
+            self._catalog_told = message(INSTRUMENTS, channel=INSTRUMENTS, version=snapshot.version, as_of=at)
+            self.publish(INSTRUMENTS, self._catalog_told)
+
+    # --- watching over them ------------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        return int(self.service.clock().timestamp() * 1000)
+
+    async def _heartbeats(self) -> None:
+        turn = 0
+        while True:
+            # A fifteenth of them each second, so that they do not all come at once.
+            await asyncio.sleep(1)
+            turn = (turn + 1) % _HEARTBEAT_SECONDS
+            made: dict[str | None, bytes] = {}
+            for opened in list(self._known):
+                if opened.number % _HEARTBEAT_SECONDS == turn:
+                    opened.heartbeat(made)
+
+    async def _check_identities(self) -> None:
+        """End the sockets of keys and tokens that were revoked or have expired."""
+        known = [(opened, opened.identity) for opened in self._known if opened.identity is not None]
+        keys = {identity.key for _, identity in known if identity.key is not None}
+        orders = sorted({identity.order_id for _, identity in known if identity.order_id is not None})
+        live = await self.in_thread(self.service.keys.live, keys) if keys else set()
+        versions: dict[str, int] = {}
+        for start in range(0, len(orders), _CHECKED_AT_ONCE):
+            some = orders[start : start + _CHECKED_AT_ONCE]
+            versions |= await self.in_thread(self.service.tracking.versions, some)
+        now = self.service.clock()
+        for opened, identity in known:
+            if identity.order_id is None:
+                good = identity.key in live
+            else:
+                fresh = identity.expires_at is not None and now < identity.expires_at
+                good = fresh and versions.get(identity.order_id) == identity.token_version
+            if not good:
+                opened.end(Close.CREDENTIALS_ENDED, "the key or token was revoked, or has expired")
+
+    def _void(self) -> None:
+        for opened in list(self._known):
+            if opened.follows_orders:
+                opened.end(Close.CURSORS_VOID, "the feed was restored; begin without a cursor")
+
+
+def _owner(identity: Identity) -> str:
+    return f"order {identity.order_id}" if identity.order_id is not None else f"client {identity.client_id}"
+
+
+async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]], pause: float = 1.0) -> None:
+    """Run it again and again, also when it breaks."""
+    while True:
+        await _logged(work())
+        await asyncio.sleep(pause)
+
+
+async def _logged(work: Coroutine[Any, Any, Any]) -> None:
+    """Run it; what breaks it is written down here, since nobody waits for it."""
+    try:
+        await work
+    except SQLAlchemyError as error:
+        log.error("stream.database_away", error=type(error).__name__)
+    except Exception:
+        log.exception("stream.work_broke")
