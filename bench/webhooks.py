@@ -1,4 +1,4 @@
-"""How long webhooks take, and what a bad endpoint costs the others: `python -m bench.webhooks`.
+"""How long webhooks take, and what a bad endpoint costs the others: `python -m bench.webhooks [rate] [failing] [hanging]`.
 
 Real worker processes, an embedded Valkey, a receiver over HTTP; SQLite, or the empty PostgreSQL database that DATABASE_URL
 names. The changes are made here, each in a transaction of its own, as watchers make them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -172,16 +173,28 @@ def _measure(settings: Settings, supervisor: Supervisor) -> None:
     time.sleep(4)
     print("PostgreSQL" if "postgres" in settings.database_url else "SQLite", f"load {os.getloadavg()[0]:.1f}")
 
+    for name, scenario in (("rate", rate), ("failing", failing), ("hanging", hanging)):
+        if name in sys.argv[1:] or not sys.argv[1:]:
+            scenario(service, receiver)
+    print("  refused addresses:", *(each for each in REFUSED.split() if is_private(each)))
+    service.close()
+
+
+def rate(service: Service, receiver: Receiver) -> None:
     committed = changes(service, "rate", f"{receiver.url}/good", 200, 100, 20)
     wait_for(service, 60)
     print("  commit to webhook at 100 changes/s:", delays(receiver, "/good", committed))
 
+
+def failing(service: Service, receiver: Receiver) -> None:
     changes(service, "flaky", f"{receiver.url}/flaky", 500, 100, 25)
-    wait_for(service, 240)
+    wait_for(service, 300)
     good = sum(numbers == sorted(set(numbers)) for numbers in receiver.accepted.values())
     told = sum(len(set(numbers)) for numbers in receiver.accepted.values())
     print(f"  30 % failures, 500 orders x 6 events: {told} delivered, {good} orders strictly by sequence")
 
+
+def hanging(service: Service, receiver: Receiver) -> None:
     alone = changes(service, "alone", f"{receiver.url}/good", 50, 20, 10)
     wait_for(service, 60, endpoint="/good")
     print("  a good endpoint alone, 20 changes/s:", delays(receiver, "/good", alone))
@@ -190,8 +203,6 @@ def _measure(settings: Settings, supervisor: Supervisor) -> None:
     beside = changes(service, "beside", f"{receiver.url}/good", 50, 20, 30)
     wait_for(service, 60, endpoint="/good")
     print("  the same beside one that hangs:", delays(receiver, "/good", beside))
-    print("  refused addresses:", *(each for each in REFUSED.split() if is_private(each)))
-    service.close()
 
 
 if __name__ == "__main__":
