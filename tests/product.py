@@ -26,6 +26,9 @@ class Bell:
     def ring(self, _job: str, *_arguments: object) -> bool:
         return False
 
+    def tell(self, *_: object) -> None:
+        pass
+
 
 class Product:
     """A client with its orders, its endpoints and the parts that serve it."""
