@@ -170,7 +170,8 @@ def _measure(settings: Settings, supervisor: Supervisor) -> None:
     supervisor.start_swap("worker-push", ["worker", "--queue", "push"], environ)
     supervisor.start_swap("scheduler", ["scheduler"], environ)
     receiver = Receiver()
-    time.sleep(4)
+    changes(service, "warm", f"{receiver.url}/warm", 10, 50, 1)
+    wait_for(service, 60)  # for the processes to be there
     print("PostgreSQL" if "postgres" in settings.database_url else "SQLite", f"load {os.getloadavg()[0]:.1f}")
 
     for name, scenario in (("rate", rate), ("failing", failing), ("hanging", hanging)):

@@ -27,7 +27,7 @@ from swap.bell import Bell
 from swap.errors import Conflict, InvalidRequest, NotFoundHere
 from swap.messages import DISABLED, TEST, TYPES
 from swap.outgoing import Resolve, Sent, post, refusal
-from swap.store import clients, events
+from swap.store import clients
 from swap.store import webhooks as rows
 from swap.store.database import Database
 from swap.store.views import delivery_view, endpoint_view
@@ -290,10 +290,9 @@ class Webhooks:
         """Make one attempt and write down what came of it."""
         with self._database.read() as session:
             found = rows.to_send(session, delivery_id)
-            epoch = events.head(session).epoch
         if found is None:
             return
-        delivery, endpoint, event = found
+        delivery, endpoint, event, epoch = found
         body = messages.body(delivery, event, epoch)
         started = self._monotonic()
         sent = self._send(endpoint, delivery, event, body)

@@ -38,8 +38,8 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
     made = keys.create("shop")
     caller = keys.caller(made.key)
     assert caller is not None
-    webhooks = Webhooks(database, vault, clock, Random(1), allow_private=True, scale=Decimal(1), timeout=5)
     bell: Any = Bell()
+    webhooks = Webhooks(database, vault, bell, clock, Random(1), allow_private=True, scale=Decimal(1), timeout=5)
     order = make_order(
         database,
         caller.client_id,

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from swap.store.database import insert_new
-from swap.tables import OrderEvent, Utc, WebhookDelivery, WebhookEndpoint, new_id
+from swap.tables import FeedHead, OrderEvent, Utc, WebhookDelivery, WebhookEndpoint, new_id
 
 # Written out, not bound: a partial index is used only where the statement itself says that it fits.
 _PENDING: ColumnElement[str] = literal_column("'pending'")
@@ -279,16 +279,18 @@ def _due(now: datetime) -> Select[str]:
     )
 
 
-def to_send(session: Session, delivery_id: str) -> tuple[WebhookDelivery, WebhookEndpoint, OrderEvent | None] | None:
-    """What a delivery is made of; None when there is nothing to be sent any more."""
+def to_send(
+    session: Session, delivery_id: str
+) -> tuple[WebhookDelivery, WebhookEndpoint, OrderEvent | None, str] | None:
+    """What a delivery is made of, and the feed's epoch; None when there is nothing to be sent any more."""
     query = (
-        select(WebhookDelivery, WebhookEndpoint, OrderEvent)
+        select(WebhookDelivery, WebhookEndpoint, OrderEvent, select(FeedHead.epoch).scalar_subquery())
         .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
         .outerjoin(OrderEvent, OrderEvent.id == WebhookDelivery.event_id)
         .where(WebhookDelivery.id == delivery_id, WebhookDelivery.status == _PENDING, WebhookEndpoint.enabled)
     )
     row = session.execute(query).one_or_none()
-    return None if row is None else (row[0], row[1], row[2])
+    return None if row is None else (row[0], row[1], row[2], row[3])
 
 
 def record(session: Session, delivery: WebhookDelivery, **values: Any) -> bool:
