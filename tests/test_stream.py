@@ -276,6 +276,28 @@ def test_heartbeats_come_and_say_how_far_everything_was_sent(
         assert (beat["type"], beat["cursor"]) == ("heartbeat", shop.api.events()["next"])
 
 
+def test_a_heartbeat_tells_no_cursor_that_one_of_the_channels_has_not_reached(
+    other_service: Any, service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever resumes with it would miss something on that channel."""
+    monkeypatch.setattr("swap.stream.server._HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr("swap.stream.live._POLL_SECONDS", 3600.0)
+    order = make_order(service.database, shop.client_id)
+    service.feed.publish()
+    behind = shop.api.events()["next"]
+    deaf = other_service(redis_url="redis://127.0.0.1:1")
+    with streaming(deaf) as running, entered(running.url, shop, clock) as peer:
+        assert peer.ask(op="subscribe", channels=[f"order.{order.id}"])["cursor"] == behind
+        move(service.database, order, status="confirming")
+        service.feed.publish()
+        ahead = shop.api.events()["next"]
+        assert peer.ask(op="subscribe", channels=["orders"], after=ahead)["cursor"] == ahead
+        assert peer.hear()["type"] == "live"
+        assert json.loads(peer.socket.recv(30))["cursor"] == behind
+        peer.ask(op="unsubscribe", channels=[f"order.{order.id}"])
+        assert json.loads(peer.socket.recv(30))["cursor"] == ahead
+
+
 # --- the end of a right ----------------------------------------------------------------------------------------------
 
 

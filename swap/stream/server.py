@@ -220,8 +220,10 @@ class Gateway:
             self._open.discard(opened)
             if opened in self._known and opened.identity is not None:
                 self._known.discard(opened)
-                self._count[_owner(opened.identity)] -= 1
-                self._count += Counter()
+                owner = _owner(opened.identity)
+                self._count[owner] -= 1
+                if not self._count[owner]:
+                    del self._count[owner]
 
     async def identify(self, content: dict[str, Any]) -> Identity:
         """Who says this. Raises Refused, NotAuthenticated."""

@@ -288,7 +288,8 @@ class Socket:
         cursor = None
         positions = self._live_after.values()
         if positions and _REPLAYING not in positions:
-            cursor = self._cursor(max(self._gateway.live.position, *positions))
+            # A channel may be further than the live feed has come; the others are not.
+            cursor = self._cursor(max(self._gateway.live.position, min(positions)))
         if cursor not in made:
             made[cursor] = message("heartbeat", cursor=cursor, time=self._gateway.now_ms())
         self.put(made[cursor])
