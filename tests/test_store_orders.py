@@ -407,10 +407,11 @@ def test_eight_threads_that_claim_two_hundred_deliveries_get_each_once(database:
         mine: list[str] = []
         while True:
             with (database, twin)[number % 2].write() as session:
-                found = webhooks.claim_due(session, NOON, LEASE, random.randint(1, 9))
+                free = random.randint(1, 9)
+                found = webhooks.claim_due(session, NOON, LEASE, free, at_once=200, probe_from=20)
             if not found:
                 return mine
-            mine += [each for each, _ in found]
+            mine += found
 
     claimed = [each for mine in race(8, work) for each in mine]
     with database.read() as session:

@@ -66,5 +66,4 @@ def downgrade():
     op.drop_table("reconciliations")
     op.drop_table("watching")
     op.drop_table("chores")
-    with op.batch_alter_table("orders") as orders:
-        orders.drop_column("rung_at")
+    op.drop_column("orders", "rung_at")

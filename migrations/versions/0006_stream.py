@@ -15,7 +15,6 @@ def upgrade():
 
 
 def downgrade():
-    with op.batch_alter_table("orders") as orders:
-        orders.drop_column("token_version")
+    op.drop_column("orders", "token_version")
     with op.batch_alter_table("feed_head") as feed_head:
         feed_head.drop_column("floor")
