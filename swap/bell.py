@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 
 log = structlog.get_logger()
 
+URGENT: Final = "urgent"
 WATCH: Final = "watch"
 PUSH: Final = "push"
 # The pub/sub channel on which the streams hear that the feed has grown.
@@ -25,6 +26,7 @@ FEED: Final = "swap:feed"
 
 # job -> (queue, how many may wait in it). A full queue is not rung again: whoever empties it finds the rows anyway.
 JOBS: Final = {
+    "resolve": (URGENT, 50),
     "look": (WATCH, 200),
     "publish": (PUSH, 20),
     "deliver": (PUSH, 20),
@@ -37,7 +39,7 @@ class Bell:
     def __init__(self, redis: Redis, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queues = {
             name: Queue(name, connection=redis, serializer=JSONSerializer, default_timeout=170)
-            for name in (WATCH, PUSH)
+            for name in (URGENT, WATCH, PUSH)
         }
         self._redis = redis
         self._monotonic = monotonic

@@ -58,6 +58,10 @@ class Pacer:
         read_lately = row.list_began_at is not None and self._clock() - row.list_began_at < self._listened_for
         return row.list_state == "trusted" and read_lately
 
+    def rate(self) -> float:
+        """Requests a second that the upstream may be asked now; see `UpstreamBudget.rate`."""
+        return self._budget.rate()
+
     def set_due(self) -> None:
         """Measure how many looks are planned against the budget, and set the pace; one process does it for all."""
         now = self._clock()

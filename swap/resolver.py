@@ -168,7 +168,7 @@ class Resolver:
             listing: Listing | None
             began = self._clock()
             try:
-                listing = Listing(upstream.orders(deadline=self._read_seconds), began)
+                listing = Listing(upstream.orders(deadline=self._read_seconds, lane="resolve"), began)
             except UpstreamError as error:
                 log.warning("resolver.list_not_read", code=error.code)
                 listing = None
@@ -222,13 +222,17 @@ class Resolver:
     def _in_flight(self, attempt: OrderAttempt) -> bool:
         return attempt.finished_at is None and self._clock() < attempt.sent_at + self._timeout + timedelta(seconds=2)
 
-    def _nobody_elses(self, session: Session, order: Order, reply: OrderReply) -> bool:
-        """Asked inside the adopting transaction, after public-info has answered: a rival writes its row down before its
-        create is sent, so one whose order this could be is visible by now."""
+    def _nobody_elses(self, session: Session, order: Order, reply: OrderReply, latest: datetime | None) -> bool:
+        """`latest`: what was made later is more likely a rival's, in upstream time; None for an id that an answer to this
+        very order named. Asked inside the adopting transaction, after public-info has answered: a rival writes its row
+        down before its create is sent, so one whose order this could be is visible by now."""
         rivals = orphans.rivals(session, order)
         if any(self._in_flight(attempts[-1]) for r in rivals if (attempts := rows.attempts_of(session, r.id))):
             return False
-        return not rivals or _readable_and_equal(order, reply)
+        if not rivals:
+            return True
+        in_time = latest is None or reply.created_at is None or reply.created_at <= latest
+        return in_time and _readable_and_equal(order, reply)
 
     def _adopt(self, order: Order, last: OrderAttempt, reply: OrderReply, candidate: ListedOrder | str) -> bool:
         evidence = {
@@ -238,8 +242,12 @@ class Resolver:
             "found_by": "answer" if isinstance(candidate, str) else "list",
             "created_at": None if reply.created_at is None else iso(reply.created_at),
         }
+        latest = None
+        if not isinstance(candidate, str):
+            offset = timedelta(seconds=self._upstreams[last.upstream_key].offset_seconds)
+            latest = last.sent_at + self._timeout * 4 / 3 + offset + _CLOCK_SLACK
         settled = self._creates.adopt(
-            order.id, reply, evidence, last.number, lambda session, now: self._nobody_elses(session, now, reply)
+            order.id, reply, evidence, last.number, lambda session, now: self._nobody_elses(session, now, reply, latest)
         )
         if settled.status == Status.IN_DOUBT:
             return False

@@ -72,6 +72,14 @@ class Watch:
         self._bell, self._clock, self._rng = bell, clock, rng
         self._rate_tolerance, self._scale = rate_tolerance, scale
 
+    def claim_urgent(self, limit: int) -> list[list[str]]:
+        """Lease due creates and doubts; batches of ids for one job each."""
+        with self._database.read() as session:
+            if not rows.has_due(session, self._clock()):
+                return []
+        with self._database.write() as session:
+            return _batches(rows.claim_due(session, self._clock(), self._lease, limit, urgent=True))
+
     def claim_due(self, limit: int) -> list[list[str]]:
         """Lease due orders; batches of ids for one job each."""
         with self._database.read() as session:
@@ -83,7 +91,7 @@ class Watch:
             ids = list(rows.claim_due(session, self._clock(), self._lease, limit - fair, by_lane=True))
             if fair:
                 ids += rows.claim_due(session, self._clock(), self._lease, fair, by_lane=False)
-        return [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+        return _batches(ids)
 
     def check_all(self, order_ids: Sequence[str]) -> None:
         """Look at a batch of leased orders, several at once. One that fails never stops the others."""
@@ -333,6 +341,10 @@ class Watch:
             moved = rows.move(session, order, changes, at=self._clock(), source="sweep")
         if moved is not None:
             self._bell.ring("publish")
+
+
+def _batches(ids: Sequence[str]) -> list[list[str]]:
+    return [list(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
 
 
 def _steps(

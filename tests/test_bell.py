@@ -13,7 +13,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from swap.bell import JOBS, PUSH, WATCH, Bell
+from swap.bell import JOBS, PUSH, URGENT, WATCH, Bell
 from workers import jobs
 
 
@@ -38,12 +38,12 @@ def test_a_ring_puts_a_job_by_name_with_ids_alone_in_its_queue(redis: Redis) -> 
     assert b"ord_1" in __import__("zlib").decompress(raw), "JSON, never pickle"
 
 
-@pytest.mark.parametrize(("job", "queue"), [("look", WATCH), ("publish", PUSH), ("deliver", PUSH)])
+@pytest.mark.parametrize(("job", "queue"), [("resolve", URGENT), ("look", WATCH), ("publish", PUSH), ("deliver", PUSH)])
 def test_every_job_has_its_queue_and_its_function(redis: Redis, job: str, queue: str) -> None:
     assert Bell(redis).ring(job)
     assert len(queued(redis, queue)) == 1
     assert callable(getattr(jobs, job))
-    assert set(JOBS) == {"look", "publish", "deliver"}
+    assert set(JOBS) == {"resolve", "look", "publish", "deliver"}
 
 
 def test_a_full_queue_is_not_rung_again(redis: Redis) -> None:

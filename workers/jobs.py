@@ -18,6 +18,10 @@ def service() -> Service:
     return _service
 
 
+def resolve(order_ids: list[str]) -> None:
+    service().watch.check_all(order_ids)
+
+
 def look(order_ids: list[str]) -> None:
     service().watch.check_all(order_ids)
 

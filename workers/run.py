@@ -19,6 +19,7 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
+from swap.bell import URGENT, WATCH
 from swap.wiring import Service
 from workers import jobs
 
@@ -56,6 +57,9 @@ def run(service: Service, queues: Sequence[str]) -> None:
     """Work until SIGTERM or SIGINT; the job at hand has SWAP_DRAIN_SECONDS to finish. What it leaves is a lease that runs
     out."""
     jobs.serve_with(service)
+    if WATCH in queues:
+        # Orders in doubt never wait behind looks.
+        queues = [URGENT, *queues]
     _Worker.drain_seconds = service.settings.drain_seconds
     _end_at_once()
     log.info("worker.started", queues=list(queues))

@@ -36,9 +36,6 @@ _CLAIM = 400
 class Scheduler:
     def __init__(self, service: Service) -> None:
         self._service = service
-        # As many orders are leased ahead of the workers as may be asked for while their leases hold.
-        askable = int(float(service.settings.upstream_rps) * QUEUED_SECONDS / BATCH)
-        self._look_jobs = min(max(1, askable), JOBS["look"][1])
         self._pool = ThreadPoolExecutor(service.settings.fallback_threads, thread_name_prefix="fallback")
         # One thread each for what may hang on the upstream, so that it holds up nothing that need not ask it.
         self._chores: dict[str, Callable[[], object]] = {
@@ -106,17 +103,24 @@ class Scheduler:
 
     def _ring_for_looks(self) -> None:
         service = self._service
-        waiting = service.bell.waiting("look")
-        if waiting is None:
+        waiting, urgent = service.bell.waiting("look"), service.bell.waiting("resolve")
+        if waiting is None or urgent is None:
             self._background("look", self._own_looks)
             return
-        room = self._look_jobs - waiting
+        for batch in service.watch.claim_urgent((JOBS["resolve"][1] - urgent) * BATCH):
+            self._ring_or_look("resolve", batch)
+        # As many as may be asked for while their leases hold, at the rate that the upstream allows now.
+        askable = max(2, int(service.pacer.rate() * QUEUED_SECONDS / BATCH))
+        room = min(askable, JOBS["look"][1]) - waiting
         if room <= 0:
             return
         for batch in service.watch.claim_due(min(_CLAIM, room * BATCH)):
-            if not service.bell.ring("look", batch):
-                # Redis went away this moment. One batch is looked at here, the others are due again after their lease.
-                self._background("look", partial(service.watch.check_all, batch))
+            self._ring_or_look("look", batch)
+
+    def _ring_or_look(self, job: str, batch: list[str]) -> None:
+        if not self._service.bell.ring(job, batch):
+            # Redis went away this moment. One batch is looked at here, the others are due again after their lease.
+            self._background("look", partial(self._service.watch.check_all, batch))
 
     def _own_looks(self) -> None:
         for batch in self._service.watch.claim_due(BATCH):

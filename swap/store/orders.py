@@ -178,14 +178,16 @@ def has_due(session: Session, now: datetime) -> bool:
     return session.scalar(select(Order.id).where(Order.next_check_at <= now).limit(1)) is not None
 
 
-def claim_due(session: Session, now: datetime, lease: timedelta, limit: int, *, by_lane: bool) -> Sequence[str]:
+def claim_due(
+    session: Session, now: datetime, lease: timedelta, limit: int, *, by_lane: bool = False, urgent: bool = False
+) -> Sequence[str]:
     """Lease up to `limit` due orders, longest overdue first; `by_lane`: creates and doubts before money on the move,
-    before those that wait, before those that have ended. The lease is the pushed-forward `next_check_at`: a worker
-    that dies leaves it to run out."""
+    before those that wait, before those that have ended; `urgent`: creates and doubts alone. The lease is the
+    pushed-forward `next_check_at`: a worker that dies leaves it to run out."""
     # A CTE, since PostgreSQL may run a plain subquery with LIMIT more than once and lease more than was asked for.
     due = (
         select(Order.id)
-        .where(Order.next_check_at <= now)
+        .where(Order.next_check_at <= now, *([Order.status.in_(lifecycle.BEFORE_ADDRESS)] if urgent else []))
         .order_by(*((_LANE,) if by_lane else ()), Order.next_check_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -276,11 +276,11 @@ class UpstreamClient:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def orders(self, *, deadline: float | None = None, max_bytes: int = LARGE) -> list[ListedOrder]:
+    def orders(self, *, deadline: float | None = None, max_bytes: int = LARGE, lane: str = "look") -> list[ListedOrder]:
         """E7: every order of this public key, in one answer. Never with a query: pagination breaks the signature.
 
         Raises Malformed with cause `too_large` for an answer of more than `max_bytes`."""
-        question = Question("orders", "GET", self._list_path, signed=True, max_bytes=max_bytes)
+        question = Question("orders", "GET", self._list_path, signed=True, max_bytes=max_bytes, lane=lane)
         return self._exchange.ask(question, decode.read_orders, self._exchange.until(deadline))
 
     def order(
