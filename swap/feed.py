@@ -66,13 +66,15 @@ class Feed:
             head = events.lock_head(session)
             waiting = events.unpublished(session, _AT_ONCE)
             endpoints = webhooks.endpoints_for(session, {event.client_id for event in waiting})
+            positions = {event.id: head.position + nth for nth, event in enumerate(waiting, 1)}
             for event in waiting:
-                head.position += 1
-                events.place(session, event.id, head.position)
                 for endpoint in endpoints:
                     if endpoint.client_id == event.client_id and (not endpoint.types or event.type in endpoint.types):
                         webhooks.add_delivery(session, endpoint, event, now)
-            position = head.position
+            # At the end: touched between, the row would be written before each delivery.
+            if positions:
+                events.place(session, positions)
+            position = head.position = head.position + len(positions)
         self._bell.tell(position)
         return len(waiting)
 
