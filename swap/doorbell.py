@@ -103,7 +103,7 @@ class Doorbell:
         return float(row.planned) * self._every.total_seconds() > _WORTH
 
     def _read(self, upstream: UpstreamClient, before: datetime | None) -> None:
-        listed = upstream.orders(deadline=self._patience, max_bytes=LARGEST_BYTES)
+        listed = upstream.orders(deadline=self._patience, max_bytes=LARGEST_BYTES, lane="look")
         offset = timedelta(seconds=upstream.offset_seconds)
         changed = {
             row.refs: row.updated_at - offset

@@ -276,7 +276,7 @@ class UpstreamClient:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def orders(self, *, deadline: float | None = None, max_bytes: int = LARGE, lane: str = "look") -> list[ListedOrder]:
+    def orders(self, *, deadline: float | None = None, max_bytes: int = LARGE, lane: str = "read") -> list[ListedOrder]:
         """E7: every order of this public key, in one answer. Never with a query: pagination breaks the signature.
 
         Raises Malformed with cause `too_large` for an answer of more than `max_bytes`."""
