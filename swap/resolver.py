@@ -133,7 +133,7 @@ class Resolver:
         candidates = self._candidates(order, first, listing, upstream)
         unproved: list[ListedOrder | str] = []
         for candidate in [*known, *candidates]:
-            finding, reply = self._examine(order, last, candidate, upstream, until)
+            finding, reply = self._examine(order, first, last, candidate, upstream, until)
             if finding == "ours" and reply is not None and self._adopt(order, last, reply, candidate):
                 return
             if finding != "another's":
@@ -182,7 +182,8 @@ class Resolver:
         in nothing that the list tells. What the list leaves out (it knows nulls) is no difference."""
         if listing is None:
             return []
-        begin = first.sent_at + timedelta(seconds=upstream.offset_seconds) - _CLOCK_SLACK
+        # Where the offset is in doubt, rather one too many: what is left out here would count as absent.
+        begin = first.sent_at + timedelta(seconds=min(0.0, upstream.offset_seconds)) - _CLOCK_SLACK
         candidates = [
             row for row in listing.rows if (row.created_at is None or row.created_at >= begin) and alike(row, order)
         ]
@@ -191,7 +192,13 @@ class Resolver:
         return [row for row in candidates if not taken.intersection(row.refs)]
 
     def _examine(
-        self, order: Order, last: OrderAttempt, candidate: ListedOrder | str, upstream: UpstreamClient, until: float
+        self,
+        order: Order,
+        first: OrderAttempt,
+        last: OrderAttempt,
+        candidate: ListedOrder | str,
+        upstream: UpstreamClient,
+        until: float,
     ) -> tuple[Finding, OrderReply | None]:
         """Whether the candidate is the order's own, by its public-info."""
         listed = () if isinstance(candidate, str) else candidate.refs
@@ -214,8 +221,11 @@ class Resolver:
                 return "another's", None
         # What is told otherwise is a rival's, or a stranger's that must not be: either way it proves no absence. Without
         # deposit details it is ours, perhaps, but nobody could be told where to pay.
-        latest = last.sent_at + self._timeout + _LATEST_ACCEPT + timedelta(seconds=upstream.offset_seconds)
-        in_time = isinstance(candidate, str) or (candidate.created_at is not None and candidate.created_at <= latest)
+        offset = timedelta(seconds=upstream.offset_seconds)
+        earliest, latest = first.sent_at + offset - _CLOCK_SLACK, last.sent_at + self._timeout + _LATEST_ACCEPT + offset
+        in_time = isinstance(candidate, str) or (
+            candidate.created_at is not None and earliest <= candidate.created_at <= latest
+        )
         ours = reply.complete and in_time and not _told_otherwise(order, reply)
         return ("ours" if ours else "cannot tell"), reply
 

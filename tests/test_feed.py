@@ -181,12 +181,11 @@ def test_a_publisher_that_pauses_before_its_commit_hides_nothing_from_a_reader(
     numbered, go_on, second_began = threading.Event(), threading.Event(), threading.Event()
     place, lock_head = events.place, events.lock_head
 
-    def paused(session: Any, event_id: str, position: int) -> None:
-        place(session, event_id, position)
-        if position == 3:
-            session.flush()
-            numbered.set()
-            assert go_on.wait(20)
+    def paused(session: Any, positions: dict[str, int]) -> None:
+        place(session, positions)
+        session.flush()
+        numbered.set()
+        assert go_on.wait(20)
 
     def noted(session: Any) -> FeedHead:
         if numbered.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -329,3 +330,19 @@ def test_a_proof_of_absence_does_not_go_on_for_ever(shop: Shop, world: World, se
     look(service, order_id)
     order = shop.api.order(order_id)
     assert (order["status"], order["status_reason"]) == ("failed", "create_unconfirmed")
+
+
+def test_a_wrong_idea_of_the_upstreams_clock_proves_no_absence(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    """Or an order that is there, and whose details cannot be read, would be made a second time."""
+    world.chaos.force("order.bare_info")
+    order_id = in_doubt(shop, world, "create.accept_then_malformed")
+    for _ in range(9):
+        ahead = format_datetime(clock() + timedelta(seconds=25), usegmt=True)
+        service.upstream._exchange.clock.observe({"Date": ahead}, 0.0)
+    clock.advance(30)
+    shop.place("later", destination_address=XRP_ADDRESS, destination_memo="7")
+    reads(service, clock, order_id, count=4)
+    assert shop.api.order(order_id)["status"] == "creating"
+    assert len(world.orders()) == 2

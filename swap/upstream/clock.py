@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from statistics import median
 
 log = logging.getLogger(__name__)
 
-_WEIGHT = 0.2
+# The middle one of so many answers; fewer than _ENOUGH say nothing, for single ones are wrong by half a minute.
+_KEPT, _ENOUGH = 9, 3
 _NOTICED_SECONDS = 1.0
 _LARGEST_SECONDS = 60.0
 _PROMPT_SECONDS = 5.0
 
 
 class UpstreamClock:
-    """The smoothed offset of the upstream's clock, in seconds; positive when theirs is ahead. Thread-safe.
+    """The offset of the upstream's clock, the median of the last answers, in seconds; positive when theirs is ahead.
+    Thread-safe.
 
     Signed timestamps must be near the upstream's time; how near is not known (UPSTREAM.md section 9). Up to a second is
     ignored: the header itself has whole seconds. More than 60 s is not applied but raises `alarm`: then it is not clear
@@ -26,7 +30,7 @@ class UpstreamClock:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._offset: float | None = None
+        self._samples: deque[float] = deque(maxlen=_KEPT)
         self._lock = threading.Lock()
 
     def observe(self, headers: Mapping[str, str], seconds: float) -> None:
@@ -42,19 +46,24 @@ class UpstreamClock:
         sample = theirs + 0.5 - (self._clock() - seconds / 2)
         with self._lock:
             before = self.alarm
-            self._offset = sample if self._offset is None else self._offset + _WEIGHT * (sample - self._offset)
+            self._samples.append(sample)
             if self.alarm and not before:
-                log.error("the upstream's clock and ours are %.0f seconds apart; nothing is corrected", self._offset)
+                log.error("the upstream's clock and ours are %.0f seconds apart; nothing is corrected", self._middle)
 
     @property
     def offset_seconds(self) -> float:
         """The offset as it is applied: 0 up to a second and above 60."""
-        offset = self._offset or 0.0
+        offset = self._middle
         return offset if _NOTICED_SECONDS < abs(offset) <= _LARGEST_SECONDS else 0.0
 
     @property
     def alarm(self) -> bool:
-        return abs(self._offset or 0.0) > _LARGEST_SECONDS
+        return abs(self._middle) > _LARGEST_SECONDS
+
+    @property
+    def _middle(self) -> float:
+        samples = tuple(self._samples)
+        return median(samples) if len(samples) >= _ENOUGH else 0.0
 
     def now(self) -> datetime:
         """The time at the upstream, aware UTC."""
