@@ -179,6 +179,8 @@ def test_the_age_of_a_rate_is_measured_by_the_upstreams_clock(
     strict = other_service(rate_max_age=20.0)
     calls = Calls(shop, api_of(strict), clock)
     world.advance(40)
+    for _ in range(3):
+        strict.upstream.orders()  # as many answers as it takes to believe in another clock
     # Thirty seconds old at the upstream, whose clock is 40 s ahead: by ours it lies in the future.
     faults["rate"] = spoiling(lambda rate: rate.update(updatedAt=iso(world.now() - 30)))
     assert quote(calls).error["code"] == "RATE_UNAVAILABLE"
