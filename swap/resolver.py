@@ -27,7 +27,7 @@ from swap.lifecycle import Status
 from swap.store import orders as rows
 from swap.store import orphans
 from swap.store.database import Database
-from swap.tables import Order, OrderAttempt, Orphan, iso
+from swap.tables import Order, OrderAttempt, iso
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import ListedOrder, OrderReply
 
@@ -43,13 +43,6 @@ _CLOCK_SLACK = timedelta(seconds=2)
 _LIST_SHARED = timedelta(seconds=2)
 # The upstream may take a create up after we have given up waiting; much later is somebody else's.
 _LATEST_ACCEPT = timedelta(seconds=30)
-
-# An orphan of this age is looked at this often; a deposit on one is somebody's money.
-_ORPHAN_LOOKS = (
-    (timedelta(hours=24), timedelta(minutes=5)),
-    (timedelta(days=3), timedelta(hours=1)),
-    (timedelta(days=30), timedelta(days=1)),
-)
 
 Finding = Literal["ours", "another's", "cannot tell"]
 
@@ -92,7 +85,6 @@ class Resolver:
         self._clock, self._terms_stand = clock, terms_stand
         self._listings: dict[str, tuple[datetime, Listing | None]] = {}
         self._reading = threading.Lock()
-        self._scale = float(scale)
         self._timeout = timedelta(seconds=create_timeout)
         # No delay is scaled below the longest call it guards and two seconds more.
         guarded = timedelta(seconds=read_timeout + 2)
@@ -329,46 +321,6 @@ class Resolver:
             order = rows.get(session, order_id)
             if order is not None and order.status == Status.IN_DOUBT:
                 rows.back_off(session, order, at or self._clock() + self._apart, failures=order.failures)
-
-    # --- orphans -----------------------------------------------------------------------------------------------------
-
-    def watch_orphans(self) -> None:
-        """Look at every orphan that is due, and raise the alarm when a deposit shows up on one: somebody paid for an order
-        that we do not know as ours."""
-        while True:
-            now = self._clock()
-            with self._database.write() as session:
-                orphan = orphans.claim_due(session, now, timedelta(minutes=2))
-            if orphan is None:
-                return
-            self._look_at(orphan, now)
-
-    def _look_at(self, orphan: Orphan, now: datetime) -> None:
-        age = now - orphan.seen_at
-        wait = next((every for until, every in _ORPHAN_LOOKS if age < until), None)
-        refs, deposit_seen_at = list(orphan.refs), orphan.deposit_seen_at
-        upstream = self._upstreams.get(orphan.upstream_key)
-        if upstream is not None and orphan.destination_address is not None:
-            try:
-                reply = upstream.order(orphan.ref, orphan.destination_address, deadline=self._read_seconds)
-            except UpstreamError as error:
-                log.warning("orphan.not_readable", ref=orphan.ref, code=error.code)
-            else:
-                refs = sorted({*refs, *reply.refs})
-                if reply.facts.deposit_seen and deposit_seen_at is None:
-                    deposit_seen_at = now
-                    log.critical("orphan.deposit_seen", ref=orphan.ref, order_id=orphan.order_id)
-        with self._database.write() as session:
-            if rows.owned(session, refs):
-                orphans.adopt(session, refs)
-                return
-            orphans.looked(
-                session,
-                orphan.ref,
-                refs=refs,
-                deposit_seen_at=deposit_seen_at,
-                next_check_at=None if wait is None else now + wait / self._scale,
-            )
 
 
 def alike(row: ListedOrder, order: Order) -> bool:

@@ -29,6 +29,7 @@ from swap.feed import Feed
 from swap.gate import Gate
 from swap.keys import Keys
 from swap.orders import Orders
+from swap.orphans import Orphans
 from swap.pace import Pacer
 from swap.quotes import Quotes
 from swap.reconcile import Reconcile
@@ -66,6 +67,7 @@ class Service:
     gate: Gate
     orders: Orders
     resolver: Resolver
+    orphans: Orphans
     pacer: Pacer
     doorbell: Doorbell
     watch: Watch
@@ -208,6 +210,9 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         gate=gate,
         orders=Orders(database, gate, catalog, quotes, creates, clock, rules),
         resolver=resolver,
+        orphans=Orphans(
+            database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale
+        ),
         pacer=pacer,
         doorbell=Doorbell(
             database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale

@@ -341,7 +341,7 @@ def test_a_listed_order_that_is_nobodys_becomes_an_orphan_and_is_watched(
     report = run(service)
     assert (report["outcome"], report["counts"]) == ("clean", {"orphans": 1}), "known by now"
     clock.advance(400)
-    service.resolver.watch_orphans()
+    service.orphans.watch_due()
     assert service.support.orphans()[0]["deposit_seen_at"] is not None
 
 

@@ -180,7 +180,7 @@ def test_a_deposit_on_an_orphan_raises_the_alarm(
     order_id = in_doubt(shop, world)
     clock.advance(timedelta(minutes=11))
     look(service, order_id)
-    service.resolver.watch_orphans()
+    service.orphans.watch_due()
     (orphan,) = service.support.orphans()
     assert orphan["deposit_seen_at"] is not None
 

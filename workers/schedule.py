@@ -40,7 +40,7 @@ class Scheduler:
         # One thread each for what may hang on the upstream, so that it holds up nothing that need not ask it.
         self._chores: dict[str, Callable[[], object]] = {
             "refresh": service.catalog.refresh_due,
-            "orphans": service.resolver.watch_orphans,
+            "orphans": service.orphans.watch_due,
             "pace": service.pacer.set_due,
             "list": service.doorbell.ring_due,
             "reconcile": service.reconcile.run_due,
