@@ -109,6 +109,7 @@ _FULL: dict[str, Any] = {
     "scale": 10.0,
     "speed": 20.0,
     "rps": 40.0,
+    "create_timeout": 4.0,
 }
 _SMALL: dict[str, Any] = _FULL | {
     "orders": 60,
@@ -116,6 +117,7 @@ _SMALL: dict[str, Any] = _FULL | {
     "scale": 18.0,
     "speed": 60.0,
     "rps": 60.0,
+    "create_timeout": 2.0,
     "read_timeout": 1.5,
 }
 

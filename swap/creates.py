@@ -49,6 +49,7 @@ log = structlog.get_logger()
 # All that one `POST /v1/orders` may take: reads of the upstream first, the create last.
 TOTAL_SECONDS = 30.0
 NOT_SENT_KEPT = timedelta(minutes=10)
+_AGAIN = timedelta(seconds=20)
 _SWEPT_AFTER_SECONDS = 5.0
 
 
@@ -87,10 +88,11 @@ class Creates:
         self._database, self._upstream, self._catalog, self._gate = database, upstream, catalog, gate
         self._bell, self._clock, self._rules, self._rng = bell, clock, rules, rng
 
-    def send(self, order: Order, number: int, left: float) -> Order:
+    def send(self, order: Order, number: int, left: float, kept: timedelta = NOT_SENT_KEPT) -> Order:
         """Send the create that attempt `number` announced, and return the order as it is after the answer.
 
-        `left`: seconds until the caller must have an answer. Raises UpstreamRefusal (the order is kept as failed) and
+        `left`: seconds until the caller must have an answer; `kept`: how long the order waits for another attempt when
+        this one is not sent. Raises UpstreamRefusal (the order is kept as failed) and
         TemporarilyUnavailable (certainly not sent).
         """
         request = CreateRequest(
@@ -126,7 +128,7 @@ class Creates:
             log.error(
                 "orders.create_not_sent", order_id=order.id, attempt=number, cause=error.cause, status=error.status
             )
-            self._keep(order.id, number, error)
+            self._keep(order.id, number, error, kept)
             raise TemporarilyUnavailable(
                 "The upstream could not be reached; no order was made there. Send the same request again.",
                 code="UPSTREAM_NOT_REACHED",
@@ -200,7 +202,8 @@ class Creates:
             if leased is None:
                 return None
             number = rows.start_attempt(session, order.id, self._rules.upstream_key, self._clock())
-        return self.send(leased, number, self._rules.timeout)
+        # Whoever placed the order was told to wait: nobody but the resolver may ever ask again.
+        return self.send(leased, number, self._rules.timeout, kept=_AGAIN)
 
     def swept_at(self) -> datetime:
         """When a create that is sent now and never answered, because we died in it, is swept up: past the longest call
@@ -217,13 +220,14 @@ class Creates:
             self._bell.ring("publish")
         return moved
 
-    def _keep(self, order_id: str, number: int, error: NotSent) -> None:
-        """Leave the order for the same request to try again. Out of doubt as well, where it was swept before we came to
-        say so: every attempt before this one was not sent, or proved absent by the resolver."""
+    def _keep(self, order_id: str, number: int, error: NotSent, kept: timedelta) -> None:
+        """Leave the order for the same request to try again, or for the resolver where `kept` is short. Out of doubt as
+        well, where it was swept before we came to say so: every attempt before this one was not sent, or proved absent by
+        the resolver."""
         keep = {
             "status": Status.CREATING,
             "status_reason": None,
-            "next_check_at": self._clock() + NOT_SENT_KEPT / float(self._rules.scale),
+            "next_check_at": self._clock() + kept / float(self._rules.scale),
         }
         detail = {"code": error.code, "cause": error.cause}
         self.settle(order_id, lambda _: keep, detail, attempt=number)

@@ -67,11 +67,13 @@ class Feed:
             waiting = events.unpublished(session, _AT_ONCE)
             endpoints = webhooks.endpoints_for(session, {event.client_id for event in waiting})
             positions = {event.id: head.position + nth for nth, event in enumerate(waiting, 1)}
-            for event in waiting:
-                for endpoint in endpoints:
-                    if endpoint.client_id == event.client_id and (not endpoint.types or event.type in endpoint.types):
-                        webhooks.add_delivery(session, endpoint, event, now)
-            # At the end: touched between, the row would be written before each delivery.
+            told = [
+                (endpoint, event)
+                for event in waiting
+                for endpoint in endpoints
+                if endpoint.client_id == event.client_id and (not endpoint.types or event.type in endpoint.types)
+            ]
+            webhooks.add_deliveries(session, told, now)
             if positions:
                 events.place(session, positions)
             position = head.position = head.position + len(positions)

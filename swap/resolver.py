@@ -41,8 +41,6 @@ READS = 3
 # How far apart the clocks may still be, once the offset is allowed for.
 _CLOCK_SLACK = timedelta(seconds=2)
 _LIST_SHARED = timedelta(seconds=2)
-# The upstream may take a create up after we have given up waiting; much later is somebody else's.
-_LATEST_ACCEPT = timedelta(seconds=30)
 
 Finding = Literal["ours", "another's", "cannot tell"]
 
@@ -91,6 +89,9 @@ class Resolver:
         self._apart = max(READS_APART / float(scale), min(READS_APART, guarded))
         self._old_enough = max(OLD_ENOUGH / float(scale), self._timeout + 3 * self._apart)
         self._give_up = max(GIVE_UP / float(scale), self._timeout + 6 * self._apart)
+        # The upstream may take a create up after we have given up waiting. Later than the reads that would prove it
+        # absent it is somebody else's: the proof rests on the same.
+        self._latest = self._timeout + READS * self._apart
 
     def resolve(self, order_id: str) -> None:
         """Take a step with an order in doubt, and set when the next one is due. Nothing happens to any other order."""
@@ -122,7 +123,7 @@ class Resolver:
 
         known = [ref for attempt in attempts for ref in attempt.refs]
         listing = self._list(upstream)
-        candidates = self._candidates(order, first, listing, upstream)
+        candidates = self._candidates(order, first, last, listing, upstream)
         unproved: list[ListedOrder | str] = []
         for candidate in [*known, *candidates]:
             finding, reply = self._examine(order, first, last, candidate, upstream, until)
@@ -144,6 +145,14 @@ class Resolver:
             self._finish_unconfirmed(order, last, unproved)
         else:
             self._again(order_id)
+
+    def create_again_if_promised(self, order: Order, attempts: Sequence[OrderAttempt]) -> bool:
+        """Go on with an order that was to be created again when the upstream could not be reached. Whoever placed it was
+        told to wait, not to ask again. False when all its attempts are of that kind: then nobody was."""
+        if all(attempt.outcome == "not_sent" for attempt in attempts):
+            return False
+        self._create_again(order, attempts)
+        return True
 
     def settled_by_answer(self, order: Order, attempts: Sequence[OrderAttempt]) -> bool:
         """Whether the order could be settled from an answer that is in its attempts already; see `Creates`."""
@@ -168,16 +177,24 @@ class Resolver:
             return listing
 
     def _candidates(
-        self, order: Order, first: OrderAttempt, listing: Listing | None, upstream: UpstreamClient
+        self,
+        order: Order,
+        first: OrderAttempt,
+        last: OrderAttempt,
+        listing: Listing | None,
+        upstream: UpstreamClient,
     ) -> list[ListedOrder]:
-        """Listed orders that may be the order's: of its pair, made since its first attempt, owned by nobody, and different
-        in nothing that the list tells. What the list leaves out (it knows nulls) is no difference."""
+        """Listed orders that may be the order's: of its pair, made about the time of its attempts, owned by nobody, and
+        different in nothing that the list tells. What the list leaves out (it knows nulls) is no difference."""
         if listing is None:
             return []
         # Where the offset is in doubt, rather one too many: what is left out here would count as absent.
-        begin = first.sent_at + timedelta(seconds=min(0.0, upstream.offset_seconds)) - _CLOCK_SLACK
+        begin, _ = self._window(first, last, min(0.0, upstream.offset_seconds))
+        _, end = self._window(first, last, max(0.0, upstream.offset_seconds))
         candidates = [
-            row for row in listing.rows if (row.created_at is None or row.created_at >= begin) and alike(row, order)
+            row
+            for row in listing.rows
+            if (row.created_at is None or begin <= row.created_at <= end) and alike(row, order)
         ]
         with self._database.read() as session:
             taken = rows.owned(session, [ref for row in candidates for ref in row.refs])
@@ -213,10 +230,9 @@ class Resolver:
                 return "another's", None
         # What is told otherwise is a rival's, or a stranger's that must not be: either way it proves no absence. Without
         # deposit details it is ours, perhaps, but nobody could be told where to pay.
-        offset = timedelta(seconds=upstream.offset_seconds)
-        earliest, latest = first.sent_at + offset - _CLOCK_SLACK, last.sent_at + self._timeout + _LATEST_ACCEPT + offset
+        window = self._window(first, last, upstream.offset_seconds)
         in_time = isinstance(candidate, str) or (
-            candidate.created_at is not None and earliest <= candidate.created_at <= latest
+            candidate.created_at is not None and _inside(candidate.created_at, window)
         )
         ours = reply.complete and in_time and not _told_otherwise(order, reply)
         return ("ours" if ours else "cannot tell"), reply
@@ -224,32 +240,48 @@ class Resolver:
     def _in_flight(self, attempt: OrderAttempt) -> bool:
         return attempt.finished_at is None and self._clock() < attempt.sent_at + self._timeout + timedelta(seconds=2)
 
-    def _nobody_elses(self, session: Session, order: Order, reply: OrderReply, latest: datetime | None) -> bool:
-        """`latest`: what was made later is more likely a rival's, in upstream time; None for an id that an answer to this
-        very order named. Asked inside the adopting transaction, after public-info has answered: a rival writes its row
-        down before its create is sent, so one whose order this could be is visible by now."""
-        rivals = orphans.rivals(session, order)
-        if any(self._in_flight(attempts[-1]) for r in rivals if (attempts := rows.attempts_of(session, r.id))):
+    def _window(self, first: OrderAttempt, last: OrderAttempt, offset_seconds: float) -> tuple[datetime, datetime]:
+        """When the upstream may have made an order of these attempts, in its own time."""
+        offset = timedelta(seconds=offset_seconds)
+        return first.sent_at + offset - _CLOCK_SLACK, last.sent_at + self._latest + offset + _CLOCK_SLACK
+
+    def _nobody_elses(
+        self, session: Session, order: Order, reply: OrderReply, last: OrderAttempt, found_by_list: bool
+    ) -> bool:
+        """Asked inside the adopting transaction, after public-info has answered: a rival writes its row down before its
+        create is sent, so one whose order this could be is visible by now."""
+        rivals = [(rival, rows.attempts_of(session, rival.id)) for rival in orphans.rivals(session, order)]
+        if any(attempts and self._in_flight(attempts[-1]) for _, attempts in rivals):
             return False
         if not rivals:
             return True
-        in_time = latest is None or reply.created_at is None or reply.created_at <= latest
-        return in_time and _readable_and_equal(order, reply)
+        if found_by_list and reply.created_at is not None:
+            offset = self._upstreams[last.upstream_key].offset_seconds
+            # Soon after its own create it is its own; what was made later may be a rival's.
+            soon = last.sent_at + self._timeout * 4 / 3 + timedelta(seconds=offset) + _CLOCK_SLACK
+            if reply.created_at > soon and any(
+                _inside(reply.created_at, self._window(attempts[0], attempts[-1], offset))
+                for _, attempts in rivals
+                if attempts
+            ):
+                return False
+        return _readable_and_equal(order, reply)
 
     def _adopt(self, order: Order, last: OrderAttempt, reply: OrderReply, candidate: ListedOrder | str) -> bool:
+        found_by_list = not isinstance(candidate, str)
         evidence = {
             "source": "resolver",
             "adopted": reply.primary_ref,
             "refs": list(reply.refs),
-            "found_by": "answer" if isinstance(candidate, str) else "list",
+            "found_by": "list" if found_by_list else "answer",
             "created_at": None if reply.created_at is None else iso(reply.created_at),
         }
-        latest = None
-        if not isinstance(candidate, str):
-            offset = timedelta(seconds=self._upstreams[last.upstream_key].offset_seconds)
-            latest = last.sent_at + self._timeout * 4 / 3 + offset + _CLOCK_SLACK
         settled = self._creates.adopt(
-            order.id, reply, evidence, last.number, lambda session, now: self._nobody_elses(session, now, reply, latest)
+            order.id,
+            reply,
+            evidence,
+            last.number,
+            lambda session, now: self._nobody_elses(session, now, reply, last, found_by_list),
         )
         if settled.status == Status.IN_DOUBT:
             return False
@@ -276,12 +308,12 @@ class Resolver:
     def _create_again(self, order: Order, attempts: Sequence[OrderAttempt]) -> None:
         """The create is proved never to have arrived: one more, if what was promised still stands. Only once: a second
         one that nobody answers ends with the order."""
-        last = attempts[-1]
-        evidence = {"source": "resolver", "proved_absent": last.number, "reads": last.absent_reads}
         unanswered = [attempt for attempt in attempts if attempt.outcome != "not_sent"]
+        absent = unanswered[-1]
+        evidence = {"source": "resolver", "proved_absent": absent.number, "reads": absent.absent_reads}
         if len(unanswered) > 1 or not self._terms_stand(order):
             failed = {"status": Status.FAILED, "status_reason": "create_absent", "next_check_at": None}
-            self._creates.settle(order.id, lambda _: failed, evidence, attempt=last.number)
+            self._creates.settle(order.id, lambda _: failed, evidence, attempt=attempts[-1].number)
             log.info("resolver.absent", order_id=order.id)
             return
         try:
@@ -321,6 +353,10 @@ class Resolver:
             order = rows.get(session, order_id)
             if order is not None and order.status == Status.IN_DOUBT:
                 rows.back_off(session, order, at or self._clock() + self._apart, failures=order.failures)
+
+
+def _inside(moment: datetime, window: tuple[datetime, datetime]) -> bool:
+    return window[0] <= moment <= window[1]
 
 
 def alike(row: ListedOrder, order: Order) -> bool:

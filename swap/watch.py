@@ -322,6 +322,8 @@ class Watch:
             attempts = rows.attempts_of(session, order.id)
         if self._resolver.settled_by_answer(order, attempts):
             return
+        if attempts and attempts[-1].outcome == "not_sent" and self._resolver.create_again_if_promised(order, attempts):
+            return
         with self._database.write() as session:
             attempts = rows.attempts_of(session, order.id)
             last = attempts[-1] if attempts else None

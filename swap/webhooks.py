@@ -57,8 +57,9 @@ _THREADS = 32
 # While some are under way: how soon what came due meanwhile is found.
 _POLL_SECONDS = 0.2
 _GATHER_SECONDS = 0.02
-# How long one job goes on delivering before it makes room for others; the scheduler rings again for the rest.
-_JOB_SECONDS = 60.0
+# How long one job goes on delivering before it makes room for others; the scheduler rings again for the rest. A worker
+# with other queues besides is wanted there sooner.
+JOB_SECONDS, SHARED_JOB_SECONDS = 60.0, 2.0
 
 
 class Webhooks:
@@ -232,13 +233,13 @@ class Webhooks:
 
     # --- delivering --------------------------------------------------------------------------------------------------
 
-    def deliver_due(self, publish: Callable[[], object] = lambda: None) -> int:
-        """Send what is due, many at once, until nothing is left or the job's time is over. Returns how many.
+    def deliver_due(self, publish: Callable[[], object] = lambda: None, seconds: float = JOB_SECONDS) -> int:
+        """Send what is due, many at once, until nothing is left or that many seconds are over. Returns how many.
 
         `publish` is called again and again meanwhile, for a hanging endpoint keeps this going and the publisher waiting.
         What is under way when the time is over goes on by itself: the next job need not wait for it either.
         """
-        until = self._monotonic() + _JOB_SECONDS
+        until = self._monotonic() + seconds
         total = 0
         under_way: set[Future[None]] = set()
         while self._monotonic() < until:

@@ -346,3 +346,48 @@ def test_a_wrong_idea_of_the_upstreams_clock_proves_no_absence(
     reads(service, clock, order_id, count=4)
     assert shop.api.order(order_id)["status"] == "creating"
     assert len(world.orders()) == 2
+
+
+def test_creating_again_goes_on_when_the_upstream_could_not_be_reached(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    """Whoever placed it was told 202, and does not ask again."""
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(50)
+    shop.place("order-2", destination_memo="2")
+    clock.advance(5)
+    world.chaos.force("create.rate_limited_bare")
+    reads(service, clock, order_id)
+    assert shop.api.order(order_id)["status"] == "creating"
+    clock.advance(25)
+    look(service, order_id)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+    outcomes = [attempt["outcome"] for attempt in service.support.record(order_id)["attempts"]]
+    assert outcomes == ["unknown", "not_sent", "done"]
+
+
+def test_an_order_alike_that_was_made_long_after_does_not_hide_that_one_is_absent(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    world.chaos.change({"order.bare_info": 1.0})
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(60)
+    in_doubt(shop, world, name="order-2", destination_memo="2")
+    world.chaos.change({"order.bare_info": 0.0})
+    clock.advance(20)
+    reads(service, clock, order_id)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+
+
+def test_an_order_taken_up_late_is_adopted_though_one_alike_has_been_in_doubt_for_long(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    long_ago = in_doubt(shop, world, "create.drop", destination_memo="2")
+    clock.advance(120)
+    order_id = in_doubt(shop, world, name="order-2")
+    with service.database.write() as session:
+        (attempt,) = rows.attempts_of(session, order_id)
+        attempt.sent_at -= timedelta(seconds=25)
+    look(service, order_id)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
+    assert shop.api.order(long_ago)["upstream_order_id"] is None

@@ -400,8 +400,8 @@ def test_eight_threads_that_claim_two_hundred_deliveries_get_each_once(database:
                 session, client_id=client, url=f"https://{name}", secret_sealed="", types=[], now=NOON
             )
             session.flush()
-            for event in session.scalars(select(OrderEvent)):
-                webhooks.add_delivery(session, endpoint, event, NOON)
+            told = [(endpoint, event) for event in session.scalars(select(OrderEvent))]
+            webhooks.add_deliveries(session, told, NOON)
 
     def work(number: int) -> list[str]:
         mine: list[str] = []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from swap.webhooks import JOB_SECONDS
 from swap.wiring import Service
 
 _service: Service | None = None
+_deliver_seconds = JOB_SECONDS
 
 
-def serve_with(service: Service) -> None:
+def serve_with(service: Service, deliver_seconds: float = JOB_SECONDS) -> None:
     """Give the jobs of this process their parts."""
-    global _service
-    _service = service
+    global _service, _deliver_seconds
+    _service, _deliver_seconds = service, deliver_seconds
 
 
 def service() -> Service:
@@ -31,4 +33,4 @@ def publish() -> None:
 
 
 def deliver() -> None:
-    service().webhooks.deliver_due(service().feed.publish)
+    service().webhooks.deliver_due(service().feed.publish, _deliver_seconds)

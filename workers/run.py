@@ -19,7 +19,8 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from swap.bell import URGENT, WATCH
+from swap.bell import PUSH, URGENT, WATCH
+from swap.webhooks import JOB_SECONDS, SHARED_JOB_SECONDS
 from swap.wiring import Service
 from workers import jobs
 
@@ -56,7 +57,7 @@ class _Worker(SimpleWorker):  # type: ignore[misc] # RQ's classes carry no types
 def run(service: Service, queues: Sequence[str]) -> None:
     """Work until SIGTERM or SIGINT; the job at hand has SWAP_DRAIN_SECONDS to finish. What it leaves is a lease that runs
     out."""
-    jobs.serve_with(service)
+    jobs.serve_with(service, JOB_SECONDS if list(queues) == [PUSH] else SHARED_JOB_SECONDS)
     if WATCH in queues:
         # Orders in doubt never wait behind looks.
         queues = [URGENT, *queues]

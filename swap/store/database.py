@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -107,11 +107,20 @@ class _Turn:
 
 def insert_new(session: Session, row: type[Row], **values: Any) -> bool:
     """Insert unless a row with the same key is already there. True when it was inserted."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     key = inspect(row).primary_key[0]
     # Counted by what comes back: PostgreSQL's driver gives -1 as the row count of an INSERT, inserted or not.
-    inserted = dialect.insert(row).values(**values).on_conflict_do_nothing().returning(key)
+    inserted = _insert(session, row).values(**values).on_conflict_do_nothing().returning(key)
     return session.execute(inserted).first() is not None
+
+
+def insert_all_new(session: Session, row: type[Row], values: Sequence[dict[str, Any]]) -> None:
+    """Insert those of the rows whose keys are not there yet, in one batch."""
+    session.execute(_insert(session, row).on_conflict_do_nothing(), values)
+
+
+def _insert(session: Session, row: type[Row]) -> Any:
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    return dialect.insert(row)
 
 
 def migration_config(connection: Connection) -> Config:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from swap.store.database import insert_new
+from swap.store.database import insert_all_new
 from swap.tables import FeedHead, OrderEvent, Utc, WebhookDelivery, WebhookEndpoint, new_id
 
 # Written out, not bound: a partial index is used only where the statement itself says that it fits.
@@ -150,30 +150,42 @@ def forget(session: Session, now: datetime, kept: timedelta) -> None:
 # --- deliveries ------------------------------------------------------------------------------------------------------
 
 
-def add_delivery(session: Session, endpoint: WebhookEndpoint, event: OrderEvent, now: datetime) -> None:
-    """One more event for the endpoint. It is due when what waits before it is: not sooner, or every event of a failing
+def add_deliveries(session: Session, told: Sequence[tuple[WebhookEndpoint, OrderEvent]], now: datetime) -> None:
+    """These events for these endpoints. Each is due when what waits before it is: not sooner, or every event of a failing
     endpoint would be found due again and again, only to be left in its line."""
-    elders = select(func.max(WebhookDelivery.next_attempt_at)).where(
-        WebhookDelivery.endpoint_id == endpoint.id,
-        WebhookDelivery.order_id == event.order_id,
-        WebhookDelivery.status == _PENDING,
-        WebhookDelivery.next_attempt_at > now,
+    if not told:
+        return
+    elders = session.execute(
+        select(WebhookDelivery.endpoint_id, WebhookDelivery.order_id, func.max(WebhookDelivery.next_attempt_at))
+        .where(
+            WebhookDelivery.endpoint_id.in_({endpoint.id for endpoint, _ in told}),
+            WebhookDelivery.order_id.in_({event.order_id for _, event in told}),
+            WebhookDelivery.status == _PENDING,
+            WebhookDelivery.next_attempt_at > now,
+        )
+        .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.order_id)
     )
-    insert_new(
+    due = {(endpoint_id, order_id): at for endpoint_id, order_id, at in elders}
+    insert_all_new(
         session,
         WebhookDelivery,
-        id=new_id("whd"),
-        client_id=endpoint.client_id,
-        endpoint_id=endpoint.id,
-        type=event.type,
-        event_id=event.id,
-        order_id=event.order_id,
-        sequence=event.sequence,
-        status="pending",
-        attempts=0,
-        tries=0,
-        next_attempt_at=func.coalesce(elders.scalar_subquery(), literal(now, Utc())),
-        created_at=now,
+        [
+            {
+                "id": new_id("whd"),
+                "client_id": endpoint.client_id,
+                "endpoint_id": endpoint.id,
+                "type": event.type,
+                "event_id": event.id,
+                "order_id": event.order_id,
+                "sequence": event.sequence,
+                "status": "pending",
+                "attempts": 0,
+                "tries": 0,
+                "next_attempt_at": due.get((endpoint.id, event.order_id), now),
+                "created_at": now,
+            }
+            for endpoint, event in told
+        ],
     )
 
 
