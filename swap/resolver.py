@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from swap.checks import same_account, same_address, unpacked
 from swap.creates import Creates
 from swap.errors import ServiceError, UpstreamError
-from swap.lifecycle import Status
+from swap.lifecycle import BEFORE_ADDRESS, Status
 from swap.store import orders as rows
 from swap.store import orphans
 from swap.store.database import Database
@@ -137,7 +137,7 @@ class Resolver:
         if proving and listing is not None and self._absent(order, last, listing, upstream):
             self._create_again(order, attempts)
             return
-        age = self._clock() - first.sent_at
+        age = self._clock() - last.sent_at
         # Not without a list: what it shows must become an orphan, or nobody would ever look at it. Nor in the middle of a
         # proof: we may have been away for most of the time.
         undecided = listing is not None and not (proving and last.absent_reads)
@@ -255,17 +255,21 @@ class Resolver:
             return False
         if not rivals:
             return True
-        if found_by_list and reply.created_at is not None:
-            offset = self._upstreams[last.upstream_key].offset_seconds
-            # Soon after its own create it is its own; what was made later may be a rival's.
-            soon = last.sent_at + self._timeout * 4 / 3 + timedelta(seconds=offset) + _CLOCK_SLACK
-            if reply.created_at > soon and any(
-                _inside(reply.created_at, self._window(attempts[0], attempts[-1], offset))
-                for _, attempts in rivals
-                if attempts
-            ):
-                return False
-        return _readable_and_equal(order, reply)
+        if not _readable_and_equal(order, reply):
+            return False
+        if not found_by_list or reply.created_at is None:
+            return True
+        # Among orders that are equal in everything each takes what was made after its own create and before the next
+        # one's. Took it the next one's, its own might lie before the other's time, and then nobody would ever look at it;
+        # not so where both were sent at nearly the same time.
+        offset = timedelta(seconds=self._upstreams[last.upstream_key].offset_seconds)
+        return not any(
+            last.sent_at + _CLOCK_SLACK / 2 < attempt.sent_at
+            and attempt.sent_at + offset - _CLOCK_SLACK <= reply.created_at
+            for rival, attempts in rivals
+            if rival.status in BEFORE_ADDRESS and _twins(order, rival)
+            for attempt in attempts
+        )
 
     def _adopt(self, order: Order, last: OrderAttempt, reply: OrderReply, candidate: ListedOrder | str) -> bool:
         found_by_list = not isinstance(candidate, str)
@@ -401,6 +405,12 @@ def _told_otherwise(order: Order, reply: OrderReply) -> bool:
 def _readable_and_equal(order: Order, reply: OrderReply) -> bool:
     """Whether memo, refund and refund memo can all be read in public-info, and are the order's."""
     return all(name in reply.raw for name, _ in _echoes(order)) and not _told_otherwise(order, reply)
+
+
+def _twins(order: Order, other: Order) -> bool:
+    """Of two rivals: whether even the memos, the refund and the rate mode are the same."""
+    names = ("destination_memo", "refund_address", "refund_memo", "rate_mode")
+    return all((getattr(order, name) or None) == (getattr(other, name) or None) for name in names)
 
 
 def _tells_none(reply: OrderReply, name: str) -> bool:

@@ -24,10 +24,10 @@ PATIENCE = 30.0
 class Running:
     """A gateway on a loop of its own."""
 
-    def __init__(self, service: Service, limits: Limits | None = None) -> None:
+    def __init__(self, service: Service, limits: Limits | None = None, port: int = 0) -> None:
         self._started = threading.Event()
         self._limits, self._service = limits, service
-        self.port = 0
+        self.port = port
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
         assert self._started.wait(PATIENCE)
@@ -35,7 +35,7 @@ class Running:
     async def _serve(self) -> None:
         self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.gateway = Gateway(self._service, self._limits)
-        self.port = await self.gateway.start("127.0.0.1", 0)
+        self.port = await self.gateway.start("127.0.0.1", self.port)
         self._started.set()
         await self._stop.wait()
         await self.gateway.close()

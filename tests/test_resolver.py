@@ -391,3 +391,39 @@ def test_an_order_taken_up_late_is_adopted_though_one_alike_has_been_in_doubt_fo
     look(service, order_id)
     assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
     assert shop.api.order(long_ago)["upstream_order_id"] is None
+
+
+def test_of_two_equal_orders_the_elder_leaves_the_younger_its_own(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    """Its own is still on the way into the list; taken instead of it, the younger's would leave it to nobody."""
+    world.chaos.change({"order.listed_late": 1.0})
+    elder = in_doubt(shop, world)
+    clock.advance(5)
+    world.chaos.change({"order.listed_late": 0.0})
+    younger = in_doubt(shop, world, name="order-2")
+    look(service, elder)
+    assert shop.api.order(elder)["status"] == "creating"
+    look(service, younger)
+    clock.advance(11)
+    look(service, elder)
+    made = [str(each.number) for each in world.orders()]
+    assert [shop.api.order(order)["upstream_order_id"] for order in (elder, younger)] == made
+
+
+def test_what_was_created_again_has_its_own_ten_minutes(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    with service.database.write() as session:
+        (attempt,) = rows.attempts_of(session, order_id)
+        attempt.sent_at -= timedelta(minutes=9, seconds=30)
+    clock.advance(20)
+    world.chaos.change({"order.listed_late": 1.0})
+    world.chaos.force("create.accept_then_drop")
+    reads(service, clock, order_id)
+    assert len(service.support.record(order_id)["attempts"]) == 2
+    look(service, order_id)
+    clock.advance(15)
+    look(service, order_id)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)

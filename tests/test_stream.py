@@ -353,6 +353,19 @@ def test_a_restored_database_voids_every_cursor(service: Service, shop: Shop, pe
     assert peer.closed()[0] == 4410
 
 
+def test_a_cursor_of_a_life_that_the_stream_has_not_heard_of_is_asked_to_come_again(
+    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it has, its positions are those of the old life: whoever joined now would miss what has the same ones."""
+    monkeypatch.setattr("swap.stream.live._POLL_SECONDS", 3600.0)
+    make_order(service.database, shop.client_id)
+    service.feed.publish()
+    with streaming(service) as stream, entered(stream.url, shop, clock) as peer:
+        service.feed.new_epoch()
+        answer = peer.ask(op="subscribe", channels=["orders"], after=shop.api.events()["next"])
+        assert (answer["type"], answer["code"]) == ("error", "TEMPORARILY_UNAVAILABLE")
+
+
 # --- tracking tokens -------------------------------------------------------------------------------------------------
 
 

@@ -141,6 +141,9 @@ class Socket:
         start = self._gateway.live.position
         if after is not None:
             start = await self._gateway.in_thread(self._gateway.service.feed.position, after)
+            if not after.endswith(self._gateway.live.epoch):
+                # The feed has begun anew, and the live one is about to notice: its positions are still of the old life.
+                raise Refused("TEMPORARILY_UNAVAILABLE", "Try again in a moment.")
         if self._ended:
             return
         self.put(message("subscribed", id=given, channels=names, cursor=self._cursor(start) if feeds else None))

@@ -1,0 +1,106 @@
+"""The reconnect recipes of docs/stream.md, run as they are printed: the gateway dies under them, and they miss nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import re
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swap.wiring import Service
+from tests.conftest import Shop
+from tests.made import make_order, move, read_order
+from tests.streams import PATIENCE, Running
+
+STREAM = Path(__file__).resolve().parents[1] / "docs" / "stream.md"
+NODE = shutil.which("node")
+
+
+def recipe(language: str) -> str:
+    (block,) = re.findall(rf"```{language}\n(.*?)```", STREAM.read_text(encoding="utf-8"), re.DOTALL)
+    return str(block)
+
+
+def change(service: Service, order_id: str) -> int:
+    """One more public event; returns its sequence."""
+    order = read_order(service.database, order_id)
+    moved = move(service.database, order, user_id=str(order.sequence))
+    assert moved is not None
+    service.feed.publish()
+    return moved.sequence
+
+
+def hears_all(service: Service, order_id: str, running: Running, heard: queue.Queue[int]) -> None:
+    """Sequences come without gap or repeat from the first one heard, though the gateway is away for a while."""
+    first = None
+    until = time.monotonic() + PATIENCE
+    while first is None and time.monotonic() < until:
+        last = change(service, order_id)
+        with contextlib.suppress(queue.Empty):
+            first = heard.get(timeout=0.5)
+    running.stop()
+    assert first is not None, "nothing was heard"
+    change(service, order_id)
+    last = change(service, order_id)
+    again = Running(service, port=running.port)
+    try:
+        assert [heard.get(timeout=PATIENCE) for _ in range(last - first)] == list(range(first + 1, last + 1))
+    finally:
+        again.stop()
+
+
+def test_the_recipe_for_backends_survives_a_gateway(service: Service, shop: Shop) -> None:
+    order_id = make_order(service.database, shop.client_id).id
+    running = Running(service)
+    names: dict[str, Any] = {}
+    exec(recipe("python"), names)
+    heard: queue.Queue[int] = queue.Queue()
+    loop = asyncio.new_event_loop()
+
+    async def deal_with(event: dict[str, Any]) -> None:
+        heard.put(event["sequence"])
+
+    task = loop.create_task(names["follow"](running.url, shop.key, shop.secret, None, deal_with))
+
+    def follow() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        hears_all(service, order_id, running, heard)
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(PATIENCE)
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node")
+def test_the_recipe_for_browsers_survives_a_gateway(service: Service, shop: Shop) -> None:
+    order = shop.place("order-1")
+    running = Running(service)
+    last = f"follow({running.url!r}, {order['tracking']['token']!r}, {order['id']!r}, o => console.log(o.sequence));"
+    script = recipe("javascript") + last
+    assert NODE is not None
+    # WebSocket has been behind a switch before it came to stay; browsers all have it.
+    command = [NODE, "--experimental-websocket", "-e", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        heard: queue.Queue[int] = queue.Queue()
+        assert process.stdout is not None
+        lines = process.stdout
+        reader = threading.Thread(target=lambda: [heard.put(int(line)) for line in lines])
+        reader.start()
+        try:
+            hears_all(service, order["id"], running, heard)
+        finally:
+            process.kill()
+            reader.join(PATIENCE)
