@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from swap.lifecycle import BEFORE_ADDRESS, TERMINAL, Status
+from swap.likeness import alike, may_be, same_pair
 from swap.money import plain
-from swap.resolver import alike, may_be, same_pair
 from swap.store.reconciliations import Held
 from swap.tables import Order
 from swap.upstream.replies import ListedOrder

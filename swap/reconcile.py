@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from swap.comparison import KINDS, Comparison
 from swap.errors import UpstreamError
-from swap.resolver import alike
+from swap.likeness import alike
 from swap.store import chores, orphans, reconciliations
 from swap.store import orders as rows
 from swap.store.database import Database

@@ -6,6 +6,7 @@ Loaded by `sitecustomize` in a fresh process: standard library only, and nothing
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +14,14 @@ Patch = Callable[[ModuleType], None]
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
-    """As setattr, but what is replaced must be there."""
-    getattr(owner, name)
+    """As setattr, but what is replaced must be there, and called the same way: a patch that only breaks its caller would be
+    caught for the wrong reason."""
+    before, now = signature(getattr(owner, name)), signature(value)
+    takes_all = any(
+        each.kind is each.VAR_POSITIONAL or each.kind is each.VAR_KEYWORD for each in now.parameters.values()
+    )
+    if not takes_all and list(before.parameters)[1:] != list(now.parameters)[1:]:
+        raise TypeError(f"{name} is called with {before}")
     setattr(owner, name, value)
 
 
@@ -58,11 +65,11 @@ def _create_is_repeated(module: ModuleType) -> None:
 
 
 def _address_is_enough(module: ModuleType) -> None:
-    def candidates(self: Any, order: Any, first: Any, listing: Any, upstream: Any) -> Any:
+    def candidates(_: Any, order: Any, first: Any, last: Any, listing: Any, upstream: Any) -> Any:
         rows = [] if listing is None else listing.rows
         return [row for row in rows if row.destination_address == order.destination_address]
 
-    def examine(self: Any, order: Any, candidate: Any, upstream: Any, until: Any) -> Any:
+    def examine(self: Any, order: Any, first: Any, last: Any, candidate: Any, upstream: Any, until: Any) -> Any:
         ref = candidate if isinstance(candidate, str) else candidate.refs[0]
         reply = upstream.order(ref, order.destination_address, order_ref=order.id, deadline=5)
         with self._database.read() as session:

@@ -86,7 +86,7 @@ _OTHER: tuple[tuple[str, float, str, str | None], ...] = (
     (ID_STRING, 0.2, "create answers `orderId` as a numeric string", "id"),
     (ID_UUID, 0.1, "create answers a UUID and no number; the list has nothing but the number", "id"),
     (LISTED_LATE, 0.3, "the list shows the order only up to `list_lag_seconds` after it was made", None),
-    (BARE_INFO, 0.1, "public-info leaves out the deposit address, the refund address and both memos", None),
+    (BARE_INFO, 0.05, "public-info leaves out the deposit address, the refund address and both memos", None),
     (NUMERIC_MEMO, 0.2, "memos without leading zeros are JSON numbers, in create and public-info", None),
     (ONE_ID, 0, "public-info repeats only the id it was asked with, so it links no two ids", None),
     (DUPLICATED, 0.05, "every event is listed twice", None),
