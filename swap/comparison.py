@@ -56,6 +56,7 @@ class Comparison:
         self._position = {ref: position for position, row in enumerate(self.listed) for ref in row.refs}
         self._owner: dict[int, str] = {}
         self._open: list[Held] = []
+        self._excusing: set[str] = set()
         self._oldest = min((row.created_at for row in self.listed if row.created_at is not None), default=None)
         self._beyond: list[Held] = []
 
@@ -154,11 +155,16 @@ class Comparison:
         found = (row for position, row in enumerate(self.listed) if position not in self._owner)
         return list({row.refs[0]: row for row in found}.values())
 
-    def may_be_owned(self, row: ListedOrder) -> bool:
-        """Whether an order of ours that is fresh, not resolved, or known by a UUID alone may turn out to own it."""
+    def excused(self, row: ListedOrder) -> bool:
+        """Whether an order of ours that is fresh, not resolved, or known by a UUID alone may turn out to own it. Each can
+        own one: a second row like it is nobody's."""
         if len(self._open) > MOST_OPEN:
             return True
-        return any(self._in_time(row, held) and alike(row, held.order) for held in self._open)
+        for held in self._open:
+            if held.order.id not in self._excusing and self._in_time(row, held) and alike(row, held.order):
+                self._excusing.add(held.order.id)
+                return True
+        return False
 
     def _in_time(self, row: ListedOrder, held: Held) -> bool:
         if row.created_at is None:

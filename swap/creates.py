@@ -177,6 +177,10 @@ class Creates:
             return {**accept(current), "as_of": attempt.finished_at, "next_check_at": self._clock()}
 
         def unowned(session: Session, current: Order) -> bool:
+            if reply.deposit_address is not None and rows.deposit_owned(
+                session, reply.deposit_address, reply.deposit_memo, but_by=current.id
+            ):
+                return False
             return not rows.owned(session, reply.refs, but_by=current.id)
 
         evidence = {"source": "answer", "attempt": attempt.number}
@@ -345,6 +349,9 @@ class Creates:
                 else:
                     orphans.adopt(session, reply.refs)
             moved = rows.move(session, order, changes, at=self._clock(), source="api", detail=detail)
+            if moved is None:
+                # Nor may the ids stay: whoever was first has made up their mind about them.
+                session.rollback()
         if moved is not None:
             self._bell.ring("publish")
         return moved

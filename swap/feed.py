@@ -123,9 +123,10 @@ class Feed:
         database, such as before a restore (a cursor ahead of the feed is one too: a restored copy kept its epoch);
         CURSOR_EXPIRED when the feed no longer goes back so far.
         """
-        if cursor is None:
-            return 0
         head = self.head()
+        if cursor is None:
+            # Not before: what is left below it belongs to orders that go on, and no cursor there would be taken.
+            return head.floor
         digits, mark = cursor[:12], cursor[12:]
         if len(digits) != 12 or not digits.isascii() or not digits.isdigit():
             message = "This is no cursor of ours; begin without one."

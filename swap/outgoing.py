@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,8 +86,9 @@ def post(
 
     Unless `allow_private`, nothing is sent over plain http or to an address that is not public.
 
-    The limit is a wall, also for a server that sends one byte a second: a timer shuts the socket. Only the name lookup
-    cannot be interrupted. An answer counts once its status and headers are there, whatever becomes of its body.
+    The limit is a wall, also for a server that sends one byte a second: a timer shuts the socket. A name lookup cannot be
+    interrupted; one that takes longer is left to itself. An answer counts once its status and headers are there, whatever
+    becomes of its body.
     """
     with _Wall(limit) as wall:
         try:
@@ -213,7 +215,7 @@ def _post(
     connection = http.client.HTTPConnection(parts.hostname, port)
     # The Host header leaves out the port that goes without saying.
     connection.default_port = 443 if secure else 80
-    plain = _connected(resolve(parts.hostname, port, type=socket.SOCK_STREAM), wall, allow_private)
+    plain = _connected(_looked_up(resolve, parts.hostname, port, wall), wall, allow_private)
     try:
         connection.sock = _tls().wrap_socket(plain, server_hostname=parts.hostname) if secure else plain
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -225,6 +227,20 @@ def _post(
     finally:
         connection.close()
         plain.close()
+
+
+def _looked_up(resolve: Resolve, host: str, port: int, wall: _Wall) -> list[tuple[Any, Any, int, str, Any]]:
+    """On a thread of its own, not in a pool: one name that hangs must not keep others waiting."""
+    answer: Future[list[tuple[Any, Any, int, str, Any]]] = Future()
+
+    def look_up() -> None:
+        try:
+            answer.set_result(resolve(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    return answer.result(timeout=wall.left())
 
 
 def _connected(found: list[tuple[Any, Any, int, str, Any]], wall: _Wall, allow_private: bool) -> socket.socket:

@@ -148,7 +148,7 @@ class Reconcile:
                         continue
                     if not known.isdisjoint(row.refs):
                         comparison.counts["orphans"] += 1
-                    elif comparison.may_be_owned(row):
+                    elif comparison.excused(row):
                         comparison.counts["undecided"] += 1
                     else:
                         found.append(row)

@@ -40,6 +40,9 @@ READS = 3
 
 # How far apart the clocks may still be, once the offset is allowed for.
 _CLOCK_SLACK = timedelta(seconds=2)
+# What lies outside an attempt's time by less than this may yet be its order, by the clock of a machine that is not well:
+# it is not adopted, but neither is the order absent.
+_DOUBTFUL = timedelta(seconds=5)
 _LIST_SHARED = timedelta(seconds=2)
 
 Finding = Literal["ours", "another's", "cannot tell"]
@@ -89,9 +92,6 @@ class Resolver:
         self._apart = max(READS_APART / float(scale), min(READS_APART, guarded))
         self._old_enough = max(OLD_ENOUGH / float(scale), self._timeout + 3 * self._apart)
         self._give_up = max(GIVE_UP / float(scale), self._timeout + 6 * self._apart)
-        # The upstream may take a create up after we have given up waiting. Later than the reads that would prove it
-        # absent it is somebody else's: the proof rests on the same.
-        self._latest = self._timeout + READS * self._apart
 
     def resolve(self, order_id: str) -> None:
         """Take a step with an order in doubt, and set when the next one is due. Nothing happens to any other order."""
@@ -111,17 +111,24 @@ class Resolver:
         if self.settled_by_answer(order, attempts):
             return
         last = attempts[-1]
-        first = next((attempt for attempt in attempts if attempt.outcome != "not_sent"), last)
+        first = next((attempt for attempt in attempts if attempt.outcome != "not_sent"), None)
+        if first is None:
+            # Swept into doubt before it was known that nothing was sent, and then we died.
+            self._create_again(order, attempts)
+            return
         if self._in_flight(last):
             self._again(order_id, last.sent_at + self._timeout + timedelta(seconds=2))
             return
+        known = [ref for attempt in attempts for ref in attempt.refs]
         upstream = self._upstreams.get(last.upstream_key)
         if upstream is None:
-            log.error("resolver.key_gone", order_id=order_id, upstream_key=last.upstream_key)
-            self._finish_unconfirmed(order, last, [])
+            # Processes get a new key one after the other: somebody else may have it.
+            log.error("resolver.key_unknown", order_id=order_id, upstream_key=last.upstream_key)
+            if self._clock() - last.sent_at < self._give_up:
+                self._again(order_id)
+            else:
+                self._finish_unconfirmed(order, last, known)
             return
-
-        known = [ref for attempt in attempts for ref in attempt.refs]
         listing = self._list(upstream)
         candidates = self._candidates(order, first, last, listing, upstream)
         unproved: list[ListedOrder | str] = []
@@ -191,10 +198,11 @@ class Resolver:
         # Where the offset is in doubt, rather one too many: what is left out here would count as absent.
         begin, _ = self._window(first, last, min(0.0, upstream.offset_seconds))
         _, end = self._window(first, last, max(0.0, upstream.offset_seconds))
+        about = begin - _DOUBTFUL, end + _DOUBTFUL
         candidates = [
             row
             for row in listing.rows
-            if (row.created_at is None or begin <= row.created_at <= end) and alike(row, order)
+            if (row.created_at is None or _inside(row.created_at, about)) and alike(row, order)
         ]
         with self._database.read() as session:
             taken = rows.owned(session, [ref for row in candidates for ref in row.refs])
@@ -241,17 +249,36 @@ class Resolver:
         return attempt.finished_at is None and self._clock() < attempt.sent_at + self._timeout + timedelta(seconds=2)
 
     def _window(self, first: OrderAttempt, last: OrderAttempt, offset_seconds: float) -> tuple[datetime, datetime]:
-        """When the upstream may have made an order of these attempts, in its own time."""
+        """When the upstream may have made an order of these attempts, in its own time. It may take a create up after we have
+        given up waiting; what it made later than the reads that would prove it absent is somebody else's."""
         offset = timedelta(seconds=offset_seconds)
-        return first.sent_at + offset - _CLOCK_SLACK, last.sent_at + self._latest + offset + _CLOCK_SLACK
+        end = self._over(last) + READS * self._apart
+        return first.sent_at + offset - _CLOCK_SLACK, end + offset + _CLOCK_SLACK
+
+    def _over(self, attempt: OrderAttempt) -> datetime:
+        """When the attempt's call was over; it may have waited for its turn, and failed long before its limit."""
+        limit = attempt.sent_at + self._timeout
+        return limit if attempt.finished_at is None else max(limit, attempt.finished_at)
 
     def _nobody_elses(
         self, session: Session, order: Order, reply: OrderReply, last: OrderAttempt, found_by_list: bool
     ) -> bool:
         """Asked inside the adopting transaction, after public-info has answered: a rival writes its row down before its
         create is sent, so one whose order this could be is visible by now."""
-        rivals = [(rival, rows.attempts_of(session, rival.id)) for rival in orphans.rivals(session, order)]
-        if any(attempts and self._in_flight(attempts[-1]) for _, attempts in rivals):
+        if reply.deposit_address is not None and rows.deposit_owned(
+            session, reply.deposit_address, reply.deposit_memo, but_by=order.id
+        ):
+            return False
+        rivals = [
+            (rival, [attempt for attempt in rows.attempts_of(session, rival.id) if attempt.outcome != "not_sent"])
+            for rival in orphans.rivals(session, order)
+        ]
+        rivals = [(rival, sent) for rival, sent in rivals if sent]
+        # An answer that was written down is about to be acted upon, and may name this order by another of its ids.
+        if any(
+            self._in_flight(sent[-1]) or (sent[-1].outcome == "done" and rival.status in BEFORE_ADDRESS)
+            for rival, sent in rivals
+        ):
             return False
         if not rivals:
             return True
@@ -266,9 +293,9 @@ class Resolver:
         return not any(
             last.sent_at + _CLOCK_SLACK / 2 < attempt.sent_at
             and attempt.sent_at + offset - _CLOCK_SLACK <= reply.created_at
-            for rival, attempts in rivals
+            for rival, sent in rivals
             if rival.status in BEFORE_ADDRESS and twins(order, rival)
-            for attempt in attempts
+            for attempt in sent
         )
 
     def _adopt(self, order: Order, last: OrderAttempt, reply: OrderReply, candidate: ListedOrder | str) -> bool:
@@ -296,7 +323,8 @@ class Resolver:
 
     def _absent(self, order: Order, last: OrderAttempt, listing: Listing, upstream: UpstreamClient) -> bool:
         """Note that this list does not show the order, if it would have to; True at the third, apart enough."""
-        if listing.began < last.sent_at + self._timeout:
+        # With the third read thirty seconds have passed since the call was over: time to be taken up late, and listed late.
+        if not upstream.offset_known or listing.began < self._over(last) + self._apart:
             return False
         offset = timedelta(seconds=upstream.offset_seconds)
         window_end = (last.finished_at or last.sent_at + self._timeout) + offset + _CLOCK_SLACK
@@ -313,7 +341,7 @@ class Resolver:
         """The create is proved never to have arrived: one more, if what was promised still stands. Only once: a second
         one that nobody answers ends with the order."""
         unanswered = [attempt for attempt in attempts if attempt.outcome != "not_sent"]
-        absent = unanswered[-1]
+        absent = unanswered[-1] if unanswered else attempts[-1]
         evidence = {"source": "resolver", "proved_absent": absent.number, "reads": absent.absent_reads}
         if len(unanswered) > 1 or not self._terms_stand(order):
             failed = {"status": Status.FAILED, "status_reason": "create_absent", "next_check_at": None}

@@ -22,7 +22,7 @@ from swap.answers import DATABASE_AWAY, insisting
 from swap.bell import Bell
 from swap.catalog import Catalog
 from swap.checks import reply_problem
-from swap.creates import in_doubt
+from swap.creates import NOT_SENT_KEPT, in_doubt
 from swap.errors import NotFound, OrderExpired, RateLimited, UpstreamError
 from swap.lifecycle import BEFORE_ADDRESS, Decision, Facts, Status, next_status
 from swap.pace import Pacer
@@ -74,6 +74,8 @@ class Watch:
 
     def claim_urgent(self, limit: int) -> list[list[str]]:
         """Lease due creates and doubts; batches of ids for one job each."""
+        if limit <= 0:
+            return []
         with self._database.read() as session:
             if not rows.has_due(session, self._clock()):
                 return []
@@ -328,6 +330,11 @@ class Watch:
             attempts = rows.attempts_of(session, order.id)
             last = attempts[-1] if attempts else None
             if last is not None and last.outcome == "not_sent":
+                kept_until = (last.finished_at or last.sent_at) + NOT_SENT_KEPT / float(self._scale)
+                if self._clock() < kept_until:
+                    # Claimed before it was known that nothing was sent, or we died before acting on that.
+                    rows.reschedule(session, order.id, kept_until, failures=order.failures)
+                    return
                 changes: dict[str, Any] = {
                     "status": Status.FAILED,
                     "status_reason": "create_not_sent",

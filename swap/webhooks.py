@@ -327,13 +327,15 @@ class Webhooks:
         )
         now = self._clock()
         with self._database.write() as session:
-            since = rows.failed(session, endpoint.id, now)
-            if delay is None:
-                rows.record(session, delivery, status="failed", next_attempt_at=None, **result)
-            else:
+            # A test is asked for while somebody is at work there.
+            since = rows.failed(session, endpoint.id, now) if delivery.type != TEST else None
+            if delay is not None:
                 again_at = now + max(delay, timedelta(seconds=sent.retry_after or 0))
                 if rows.record(session, delivery, next_attempt_at=again_at, **result):
                     rows.hold_back(session, delivery, again_at)
+                return
+            rows.record(session, delivery, status="failed", next_attempt_at=None, **result)
+            # Only now: on an endpoint where little happens, one failure may be all there was since another days ago.
             if since is not None and now - since >= DISABLED_AFTER:
                 self._disable(session, endpoint, "no_success")
 

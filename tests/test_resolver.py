@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from swap.sandbox.world import World
+from swap.sdk import SwapApiError
 from swap.store import orders as rows
 from swap.wiring import Service
 from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, XRP_ADDRESS, Clock, Shop, look
@@ -427,3 +428,67 @@ def test_what_was_created_again_has_its_own_ten_minutes(
     clock.advance(15)
     look(service, order_id)
     assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
+
+
+def test_reads_so_early_that_the_create_may_still_be_taken_up_prove_nothing(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(16)
+    shop.place("order-2", destination_memo="2")
+    reads(service, clock, order_id)
+    assert len(service.support.record(order_id)["attempts"]) == 1
+    look(service, order_id)
+    assert len(service.support.record(order_id)["attempts"]) == 2
+
+
+def test_a_process_that_has_not_heard_of_a_new_key_leaves_the_order_to_others(
+    shop: Shop, world: World, service: Service, clock: Clock, other_service: Callable[..., Service]
+) -> None:
+    order_id = in_doubt(shop, world)
+    behind = other_service(upstream_public_key="pk_before", upstream_secret_key="sk_before")
+    behind.watch.check(order_id)
+    assert shop.api.order(order_id)["status"] == "creating"
+    look(service, order_id)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+
+
+def test_an_order_in_doubt_of_which_nothing_was_sent_after_all_is_created(
+    shop: Shop, world: World, service: Service
+) -> None:
+    """Swept up while its answer was being written down, by a process that died before it could say so."""
+    order_id = in_doubt(shop, world, "create.drop")
+    with service.database.write() as session:
+        (attempt,) = rows.attempts_of(session, order_id)
+        attempt.outcome = "not_sent"
+    look(service, order_id)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+    assert len(world.orders()) == 1
+
+
+def test_an_equal_order_that_was_never_sent_keeps_nobody_from_its_own(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order_id = in_doubt(shop, world)
+    with service.database.write() as session:
+        (attempt,) = rows.attempts_of(session, order_id)
+        attempt.sent_at -= timedelta(seconds=1.5)
+    world.chaos.force("create.rate_limited_bare")
+    with pytest.raises(SwapApiError):
+        shop.place("order-2")
+    look(service, order_id)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+
+
+def test_an_order_that_was_not_sent_is_kept_for_its_ten_minutes_whoever_looks(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    world.chaos.force("create.rate_limited_bare")
+    with pytest.raises(SwapApiError):
+        shop.place("order-1")
+    (order,) = shop.api.orders()
+    look(service, order["id"])
+    assert shop.api.order(order["id"])["status"] == "creating"
+    clock.advance(timedelta(minutes=11))
+    look(service, order["id"])
+    assert shop.api.order(order["id"])["status"] == "failed"

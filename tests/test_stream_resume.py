@@ -156,12 +156,12 @@ def test_a_channel_is_live_at_once_where_nothing_was_missed(service: Service, sh
 
 
 def test_a_slow_reader_is_sent_away_with_a_code_delays_nobody_and_can_resume(
-    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    service: Service, shop: Shop, clock: Clock
 ) -> None:
-    monkeypatch.setattr("swap.stream.server._CLOSE_SECONDS", 60.0)  # it will read at last, if late
     count = 300
+    limits = Limits(buffer=32_000, kernel_buffer=8_000, close_seconds=60.0)  # it will read at last, if late
     with (
-        streaming(service, Limits(buffer=32_000, kernel_buffer=8_000)) as running,
+        streaming(service, limits) as running,
         entered(running.url, shop, clock) as quick,
         contextlib.ExitStack() as slow_one,
     ):
@@ -209,7 +209,7 @@ def test_a_reader_that_stalls_in_its_replay_is_sent_away(service: Service, shop:
         gone = threading.Event()
 
         async def open_sockets() -> int:
-            return len([s for s in running.gateway._known if not s._ended])
+            return len(running.gateway._open)
 
         for _ in range(int(PATIENCE * 10)):
             if running.call(open_sockets) == 0:

@@ -181,7 +181,7 @@ def test_one_endpoint_that_fails_does_not_hold_back_another(product: Product, re
 def test_endpoints_that_hang_leave_room_for_the_others(database: Database, clock: Clock, receiver: Receiver) -> None:
     product = Product(database, clock, timeout=60)
     with speaking(lambda connection, over: over.wait(60)) as hanging:
-        bad = [product.add(hanging)["id"] for _ in range(3)]
+        bad = [product.add(hanging)["id"] for _ in range(5)]
         make_orders(database, 30, product.client_id)
         product.feed.publish()
         good = product.add(receiver.url)["id"]
@@ -491,10 +491,10 @@ def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others
         product.deliver()
     assert product.endpoint(bad["id"]).enabled, "not yet five days"
     product.order("confirming", "completed")
-    clock.advance(timedelta(hours=16.5))
     with structlog.testing.capture_logs() as logs:
-        product.deliver()
-    product.deliver()
+        for _ in range(8):
+            clock.advance(timedelta(hours=13))
+            product.deliver()
     found = product.webhooks.endpoint(product.client_id, bad["id"])
     assert (found["enabled"], found["disabled_reason"]) == (False, "no_success")
     assert found["disabled_at"] > found["failing_since"] == iso(failing_since)
@@ -515,6 +515,29 @@ def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others
     clock.advance(timedelta(days=1))
     product.deliver()
     assert len(receiver.on("/bad")) == sent, "while disabled nothing is sent"
+
+
+def test_a_quiet_endpoint_is_not_disabled_by_a_failure_here_and_there(
+    product: Product, receiver: Receiver, clock: Clock
+) -> None:
+    endpoint = product.webhooks.create(product.client_id, f"{receiver.url}/shop")
+    receiver.answers["/shop"] = 500
+    product.webhooks.test(product.client_id, endpoint["id"])
+    product.deliver()
+    assert product.endpoint(endpoint["id"]).failing_since is None, "a test is no success, but no failure either"
+    product.order()
+    for _ in range(9):
+        product.deliver()
+        clock.advance(timedelta(hours=13))
+    assert {d.status for d in product.deliveries() if d.event_id} == {"failed"}
+    clock.advance(timedelta(days=3))
+    product.order()
+    product.deliver()
+    assert product.endpoint(endpoint["id"]).enabled
+    receiver.answers["/shop"] = 204
+    clock.advance(timedelta(minutes=1))
+    product.deliver()
+    assert product.endpoint(endpoint["id"]).failing_since is None
 
 
 def test_one_success_begins_the_five_days_anew(product: Product, receiver: Receiver, clock: Clock) -> None:

@@ -90,7 +90,7 @@ _TRACKED = (
 def tracked_view(view: dict[str, Any]) -> dict[str, Any]:
     """The order without what is between client and service: its names for order, user, session and account, its metadata,
     and the upstream's id."""
-    return {name: view[name] for name in _TRACKED}
+    return {name: view[name] for name in _TRACKED if name in view}
 
 
 def same_view(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -121,22 +121,29 @@ def disable(session: Session, endpoint_id: str, reason: str, now: datetime) -> b
 
 
 def skip_waiting(session: Session, endpoint_id: str) -> None:
+    _skip(session, WebhookDelivery.endpoint_id == endpoint_id)
+
+
+def _skip(session: Session, which: ColumnElement[bool]) -> None:
     session.execute(
         update(WebhookDelivery)
-        .where(WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.status == _PENDING)
+        .where(which, WebhookDelivery.status == _PENDING)
         .values(status="skipped", next_attempt_at=None),
         execution_options=_UNSYNCED,
     )
 
 
 def forget(session: Session, now: datetime, kept: timedelta) -> None:
-    """Drop secrets whose overlap is over, and settled deliveries older than `kept`."""
+    """Drop secrets whose overlap is over, and settled deliveries older than `kept`; skip what the publisher still made
+    for an endpoint that was being disabled."""
     session.execute(
         update(WebhookEndpoint)
         .where(WebhookEndpoint.old_secret_until <= now)
         .values(old_secret_sealed=None, old_secret_until=None),
         execution_options=_UNSYNCED,
     )
+    disabled = select(WebhookEndpoint.id).where(~WebhookEndpoint.enabled)
+    _skip(session, WebhookDelivery.endpoint_id.in_(disabled))
     session.execute(
         delete(WebhookDelivery).where(
             WebhookDelivery.client_id.in_(select(WebhookEndpoint.client_id)),
@@ -218,7 +225,7 @@ def has_due(session: Session, now: datetime) -> bool:
 def claim_due(
     session: Session, now: datetime, lease: timedelta, free: int, *, at_once: int, probe_from: int
 ) -> Sequence[str]:
-    """Lease up to `free` due deliveries, those of the longest waiting endpoints first. Returns their ids.
+    """Lease up to `free` due deliveries, of the endpoints with the least under way first. Returns their ids.
 
     At most `at_once` of an endpoint are leased at any time, in all processes, and one after `probe_from` failures in a
     row. No endpoint gets more than half of what is free: those that hang must leave room for others.
@@ -230,7 +237,9 @@ def claim_due(
     locked = session.scalars(
         select(WebhookEndpoint.id)
         .where(_has_due(now), room > 0)
-        .order_by(waiting.scalar_subquery())
+        # Those with the least under way first, or a few that are slow, but never fail, would take every thread that gets
+        # free, and nobody else's turn came before all that waits for them was sent.
+        .order_by(under_way, waiting.scalar_subquery())
         .limit(free)
         .with_for_update(skip_locked=True, key_share=True, of=WebhookEndpoint)
     ).all()

@@ -98,8 +98,9 @@ class Live:
         epoch, end, entries = await self._in_thread(self._read, self.position)
         if epoch != self.epoch or end < self.position:
             log.warning("stream.feed_restored")
-            self.void()
+            # First the new life: whoever subscribes from here on joins that.
             await self.start()
+            self.void()
             return False
         for entry in entries:
             self._take(entry)

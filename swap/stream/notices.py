@@ -23,7 +23,7 @@ _AWAY_SECONDS = 1.0
 
 class Notices:
     def __init__(self, url: str, on_feed: Callable[[], None], on_rate: Callable[[dict[str, Any]], None]) -> None:
-        self._redis = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2)
+        self._redis = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2, health_check_interval=10)
         self._on_feed, self._on_rate = on_feed, on_rate
 
     async def run(self) -> None:

@@ -36,7 +36,8 @@ class Close(IntEnum):
 class Limits:
     """`sockets`: open at once in this process; `unknown`: of these, not yet authenticated; `per_client`, `per_order`: of
     one client's keys, with tokens of one order. `channels`: on one socket. `burst`, `per_second`: messages a socket may
-    send. `buffer`: bytes of ours that a socket may leave unread; `kernel_buffer`: and the kernel beneath it."""
+    send. `buffer`: bytes of ours that a socket may leave unread; `kernel_buffer`: and the kernel beneath it. `stalls`: for
+    how many heartbeats in a row nothing of it may be read. `close_seconds`: for a closing handshake."""
 
     sockets: int = 10_000
     unknown: int = 2_000
@@ -50,6 +51,8 @@ class Limits:
     message: int = 16 * 1024
     auth_seconds: float = 10.0
     send_seconds: float = 30.0
+    close_seconds: float = 5.0
+    stalls: int = 3
 
 
 class Refused(Exception):
@@ -126,8 +129,8 @@ def channels_of(content: dict[str, Any]) -> list[str]:
 def field_of(content: dict[str, Any], name: str, *, longest: int = 256) -> str:
     """A text of the operation; missing is empty. Raises Refused (BAD_MESSAGE)."""
     value = content.get(name, "")
-    if not isinstance(value, str) or len(value) > longest:
-        raise Refused("BAD_MESSAGE", f'"{name}" is text of at most {longest} characters.')
+    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+        raise Refused("BAD_MESSAGE", f'"{name}" is printable text of at most {longest} characters.')
     return value
 
 

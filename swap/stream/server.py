@@ -40,7 +40,6 @@ _PING_SECONDS, _PONG_SECONDS = 30.0, 10.0
 _HEARTBEAT_SECONDS = 15
 _CHECK_SECONDS = 5.0
 _CATALOG_SECONDS = 2.0
-_CLOSE_SECONDS = 5.0
 _REPLAYS_AT_ONCE = 4
 _CHECKED_AT_ONCE = 500
 
@@ -128,7 +127,7 @@ class Gateway:
                 compression=None,  # a window per socket costs more memory than the rest of it
                 ping_interval=_PING_SECONDS,
                 ping_timeout=_PONG_SECONDS,
-                close_timeout=_CLOSE_SECONDS,
+                close_timeout=limits.close_seconds,
                 max_size=limits.message,
                 max_queue=8,
                 write_limit=limits.buffer // 4,

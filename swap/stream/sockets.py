@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,8 @@ class Socket:
         self._live_after: dict[str, int] = {}
         self._others: set[str] = set()
         self._ended = False
+        # How much it had not taken at the last heartbeat, and for how many in a row that has not become less.
+        self._unread = self._stalled = 0
         limits = gateway.limits
         self._budget = LocalBucket(limits.per_second, limits.burst)
 
@@ -288,6 +291,12 @@ class Socket:
     def heartbeat(self, made: dict[str | None, bytes]) -> None:
         """`cursor`: all up to there was sent on every channel of orders; null while one of them is being replayed, or
         there is none. `made`: messages made in this round already."""
+        unread = self._connection.transport.get_write_buffer_size()
+        self._stalled = self._stalled + 1 if unread and unread >= self._unread else 0
+        self._unread = unread
+        if self._stalled >= self._gateway.limits.stalls:
+            # Nor will it ever answer a ping: that waits behind what is not read.
+            self.end(Close.TOO_SLOW, "nothing is read; resume by cursor")
         cursor = None
         positions = self._live_after.values()
         if positions and _REPLAYING not in positions:
@@ -303,7 +312,14 @@ class Socket:
             return
         self._ended = True
         self.forget()
-        self._gateway.background(self._connection.close(code, reason))
+        self._gateway.background(self._close(code, reason))
+
+    async def _close(self, code: Close, reason: str) -> None:
+        # The handshake has a limit of its own, but that begins only once all that was written before has been taken.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._gateway.limits.close_seconds + 1):
+                await self._connection.close(code, reason)
+        self.abort()
 
     def abort(self) -> None:
         """Cut the connection; it had its time to close."""

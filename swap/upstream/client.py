@@ -136,6 +136,11 @@ class UpstreamClient:
         return self._exchange.clock.offset_seconds
 
     @property
+    def offset_known(self) -> bool:
+        """Whether the upstream's clock was heard often enough to tell its time."""
+        return self._exchange.clock.known
+
+    @property
     def clock_alarm(self) -> bool:
         """The clocks are more than a minute apart: nothing is corrected, somebody has to look."""
         return self._exchange.clock.alarm

@@ -57,6 +57,11 @@ class UpstreamClock:
         return offset if _NOTICED_SECONDS < abs(offset) <= _LARGEST_SECONDS else 0.0
 
     @property
+    def known(self) -> bool:
+        """Whether enough was heard to say how far the clocks are apart, and they are not so far that nothing is applied."""
+        return len(self._samples) >= _ENOUGH and not self.alarm
+
+    @property
     def alarm(self) -> bool:
         return abs(self._middle) > _LARGEST_SECONDS
 
