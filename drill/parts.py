@@ -88,6 +88,7 @@ class Parts:
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True)
         self.all: dict[str, Part] = {}
+        self._wrong: list[str] = []
 
     def start(self, name: str, command: Sequence[str], environ: Mapping[str, str], *, pausable: bool = False) -> Part:
         last = signal.SIGKILL if pausable else signal.SIGTERM
@@ -117,9 +118,13 @@ class Parts:
                 if part.starts < 20:
                     part.start()
 
+    def stop_first(self, names: Sequence[str]) -> None:
+        """SIGTERM to these alone; what goes wrong is told by `stop`."""
+        self._wrong += _terminate([self.all[name] for name in names])
+
     def stop(self, last: Sequence[str] = ("sandbox", "redis")) -> list[str]:
         """SIGTERM to all, `last` after the others; what does not follow in time is killed. Returns what went wrong."""
-        wrong: list[str] = []
+        wrong = self._wrong
         for part in self.all.values():
             part.signal(signal.SIGCONT)
         first = [part for part in self.all.values() if part.name not in last]

@@ -20,12 +20,13 @@ from drill.hearing import hearing_checks
 from drill.house import budget, complaints, lived, resolver, secrets_kept
 from drill.load import Crowd
 from drill.plan import ENDPOINT_CLIENTS, Plan
-from drill.stage import Stage
+from drill.stage import SCHEDULERS, Stage
 from drill.tools import ToolFailed
 from drill.wants import wants
 
 Say = Callable[[str], None]
 _POLL_SECONDS = 1.5
+_LAST_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def run(plan: Plan, folder: Path, say: Say) -> Outcome:
         drill.place()
         pending = drill.wait()
         say("gathering")
+        drill.quieten()
         evidence = drill.gather(pending)
         evidence.keep(folder)
         stopped = stage.stop()
@@ -133,6 +135,16 @@ class _Drill:
 
     def _ask_orphans(self) -> list[dict[str, Any]]:
         return list(self._stage.tools.run("orders", "orphans", "--json")["orphans"])
+
+    def quieten(self) -> None:
+        """Nothing more becomes due, so that what is gathered is all of one moment; what has begun comes to its end."""
+        self._stage.parts.stop_first(SCHEDULERS)
+        until = time.monotonic() + _LAST_SECONDS
+        while time.monotonic() < until:
+            with suppress(requests.RequestException, ValueError, ToolFailed):
+                if not self._pending():
+                    break
+            time.sleep(_POLL_SECONDS)
 
     # --- evidence ----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from drill.tools import Tools
 from drill.truth import Sandbox
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
+SCHEDULERS = ("scheduler-1", "scheduler-2")
 _PUBLIC_KEY = "pk_drill"
 # One client has two endpoints: order is kept for each of them.
 _SECOND_ENDPOINT_OF = 0
@@ -82,7 +83,7 @@ class Stage:
         self.tools = self._closing.enter_context(Tools(environ, self.parts.logs / "tools.log"))
         self.tools.run("migrate")
         service = environ | self._mutation()
-        for name in ("scheduler-1", "scheduler-2"):
+        for name in SCHEDULERS:
             self.parts.start_swap(name, ["scheduler"], service)
         for name in ("worker-1", "worker-2"):
             self.parts.start_swap(name, ["worker"], service)

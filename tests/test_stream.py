@@ -199,6 +199,18 @@ def test_too_many_messages_end_the_connection(service: Service, shop: Shop, cloc
         assert peer.closed()[0] == 4429
 
 
+def test_too_many_messages_on_all_sockets_of_a_client_end_the_next_one(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    limits = Limits(client_burst=5, client_per_second=0.001)
+    with streaming(service, limits) as running, entered(running.url, shop, clock) as peer:
+        with entered(running.url, shop, clock) as other:
+            for number in range(5):
+                assert other.ask(op="ping", id=str(number))["type"] == "pong"
+        peer.say(op="ping")
+        assert peer.closed()[0] == 4429
+
+
 def test_channels_that_cannot_be_are_told_all_at_once_and_none_is_subscribed_to(
     service: Service, api_url: str, clock: Clock, shop: Shop, peer: Peer
 ) -> None:

@@ -36,8 +36,9 @@ class Close(IntEnum):
 class Limits:
     """`sockets`: open at once in this process; `unknown`: of these, not yet authenticated; `per_client`, `per_order`: of
     one client's keys, with tokens of one order. `channels`: on one socket. `burst`, `per_second`: messages a socket may
-    send. `buffer`: bytes of ours that a socket may leave unread; `kernel_buffer`: and the kernel beneath it. `stalls`: for
-    how many heartbeats in a row nothing of it may be read. `close_seconds`: for a closing handshake."""
+    send; `client_burst`, `client_per_second`: all of one client, or with tokens of one order, together. `buffer`: bytes of
+    ours that a socket may leave unread; `kernel_buffer`: and the kernel beneath it. `stalls`: for how many heartbeats in a
+    row nothing of it may be read. `close_seconds`: for a closing handshake."""
 
     sockets: int = 10_000
     unknown: int = 2_000
@@ -46,6 +47,8 @@ class Limits:
     channels: int = 100
     burst: int = 60
     per_second: float = 10
+    client_burst: int = 2_000
+    client_per_second: float = 200
     buffer: int = 256 * 1024
     kernel_buffer: int = 128 * 1024
     message: int = 16 * 1024

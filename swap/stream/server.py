@@ -24,6 +24,7 @@ from websockets.datastructures import MultipleValuesError
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from swap.buckets import LocalBucket
 from swap.errors import NotAllowed
 from swap.stream import protocol
 from swap.stream.live import Live
@@ -96,6 +97,7 @@ class Gateway:
         self._open: set[Socket] = set()
         self._known: set[Socket] = set()
         self._count: Counter[str] = Counter()
+        self._budgets: dict[str, LocalBucket] = {}
         self._followers: dict[str, set[Socket]] = {}
         self._catalog_version = -1
         self._catalog_told: bytes | None = None
@@ -222,7 +224,7 @@ class Gateway:
                 owner = _owner(opened.identity)
                 self._count[owner] -= 1
                 if not self._count[owner]:
-                    del self._count[owner]
+                    del self._count[owner], self._budgets[owner]
 
     async def identify(self, content: dict[str, Any]) -> Identity:
         """Who says this. Raises Refused, NotAuthenticated."""
@@ -259,6 +261,9 @@ class Gateway:
             return False
         self._count[owner] += 1
         self._known.add(opened)
+        opened.budgets.append(
+            self._budgets.setdefault(owner, LocalBucket(self.limits.client_per_second, self.limits.client_burst))
+        )
         return True
 
     # --- channels that are not orders --------------------------------------------------------------------------------

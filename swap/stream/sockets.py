@@ -62,7 +62,7 @@ class Socket:
         # How much it had not taken at the last heartbeat, and for how many in a row that has not become less.
         self._unread = self._stalled = 0
         limits = gateway.limits
-        self._budget = LocalBucket(limits.per_second, limits.burst)
+        self.budgets = [LocalBucket(limits.per_second, limits.burst)]
 
     # --- listening to it ---------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Socket:
             self.end(Close.NOT_AUTHENTICATED, "no auth in time")
         if known:
             async for text in self._connection:
-                if self._budget.take() > 0:
+                if any(budget.take() > 0 for budget in self.budgets):
                     self.end(Close.TOO_MANY_MESSAGES, "too many messages")
                 if self._ended:
                     break
