@@ -68,8 +68,14 @@ class Plan:
     @property
     def doubt_seconds(self) -> float:
         """How long an order may stay undecided after its last attempt: ten minutes of the service's time, and what the
-        blows and one resolver step may add to it."""
-        return 600 / self.scale + self.longest_blow + 2 * self.resolver_step + 10
+        blows may add to it: the longest, two jobs that were lost, and a resolver step after each."""
+        return 600 / self.scale + self.longest_blow + 2 * (self.lease + self.resolver_step) + 10
+
+    @property
+    def lease(self) -> float:
+        """Until an order whose job was lost, with its worker or with Redis, is taken up again. Never shorter than the work
+        it guards, and so not scaled: the longest look, a create, and the wait in the queue."""
+        return 2 * self.read_timeout + 5 + self.create_timeout + 12
 
     @property
     def redis_down(self) -> float:
