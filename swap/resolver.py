@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from swap.creates import Creates
-from swap.errors import ServiceError, UpstreamError
+from swap.errors import OrderExpired, ServiceError, UpstreamError
 from swap.lifecycle import BEFORE_ADDRESS, Status
 from swap.likeness import alike, readable_and_equal, told_otherwise, twins
 from swap.store import orders as rows
@@ -45,7 +45,7 @@ _CLOCK_SLACK = timedelta(seconds=2)
 _DOUBTFUL = timedelta(seconds=5)
 _LIST_SHARED = timedelta(seconds=2)
 
-Finding = Literal["ours", "another's", "cannot tell"]
+Finding = Literal["ours", "another's", "cannot tell", "not read"]
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,14 @@ class Resolver:
         listing = self._list(upstream)
         candidates = self._candidates(order, first, last, listing, upstream)
         unproved: list[ListedOrder | str] = []
+        all_read = listing is not None
         for candidate in [*known, *candidates]:
             finding, reply = self._examine(order, first, last, candidate, upstream, until)
             if finding == "ours" and reply is not None and self._adopt(order, last, reply, candidate):
                 return
             if finding != "another's":
                 unproved.append(candidate)
+                all_read &= finding != "not read"
 
         # Nothing unproved is in the list: it may be on the way to prove that the order is not there.
         proving = listing is not None and not unproved
@@ -145,9 +147,9 @@ class Resolver:
             self._create_again(order, attempts)
             return
         age = self._clock() - last.sent_at
-        # Not without a list: what it shows must become an orphan, or nobody would ever look at it. Nor in the middle of a
-        # proof: we may have been away for most of the time.
-        undecided = listing is not None and not (proving and last.absent_reads)
+        # Not without a list: what it shows must become an orphan, or nobody would ever look at it. Nor before everything was
+        # read, or in the middle of a proof: we may have been away for most of the time.
+        undecided = all_read and not (proving and last.absent_reads)
         if age >= 2 * self._give_up or (age >= self._give_up and undecided):
             self._finish_unconfirmed(order, last, unproved)
         else:
@@ -222,13 +224,14 @@ class Resolver:
         ref = candidate if isinstance(candidate, str) else candidate.refs[0]
         left = min(self._read_seconds, until - self._monotonic())
         if left <= 0:
-            return "cannot tell", None
+            return "not read", None
         try:
             reply = upstream.order(ref, order.destination_address, order_ref=order.id, deadline=left, lane="resolve")
         except UpstreamError as error:
             # Also a 404: a row of the list whose order is on its way, or an id that public-info does not take.
             log.info("resolver.candidate_not_readable", order_id=order.id, ref=ref, code=error.code)
-            return "cannot tell", None
+            # One that has expired is never read again.
+            return ("cannot tell" if isinstance(error, OrderExpired) else "not read"), None
         with self._database.read() as session:
             if rows.owned(session, {*reply.refs, *listed}, but_by=order.id):
                 return "another's", None

@@ -303,7 +303,7 @@ def test_an_order_in_doubt_ends_even_when_public_info_never_answers(
 ) -> None:
     order_id = in_doubt(shop, world)
     world.chaos.change({"info.error_500": 1.0})
-    for _ in range(15):
+    for _ in range(22):
         look(service, order_id)
         service.breaker.after("OK")
         clock.advance(60)
