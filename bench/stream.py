@@ -206,7 +206,7 @@ def _gateway(settings: Settings, pipe: Any) -> None:
     _files()
 
     async def serve() -> None:
-        limits = replace(Limits(), per_client=100_000, unknown=100_000, auth_seconds=120)
+        limits = replace(Limits(), per_client=100_000, client_burst=100_000, unknown=100_000, auth_seconds=120)
         with closing(build(settings)) as service:
             gateway = Gateway(service, limits)
             pipe.send(await gateway.start("127.0.0.1", 0))
