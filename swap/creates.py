@@ -49,6 +49,7 @@ log = structlog.get_logger()
 # All that one `POST /v1/orders` may take: reads of the upstream first, the create last.
 TOTAL_SECONDS = 30.0
 NOT_SENT_KEPT = timedelta(minutes=10)
+# Sooner where the resolver asks again: the rate that was promised is good for minutes only.
 _AGAIN = timedelta(seconds=20)
 _SWEPT_AFTER_SECONDS = 5.0
 
@@ -92,8 +93,8 @@ class Creates:
         """Send the create that attempt `number` announced, and return the order as it is after the answer.
 
         `left`: seconds until the caller must have an answer; `kept`: how long the order waits for another attempt when
-        this one is not sent. Raises UpstreamRefusal (the order is kept as failed) and
-        TemporarilyUnavailable (certainly not sent).
+        this one is not sent. Raises UpstreamRefusal (the order is kept as failed) and TemporarilyUnavailable (certainly
+        not sent).
         """
         request = CreateRequest(
             from_currency=order.from_currency,
@@ -177,11 +178,9 @@ class Creates:
             return {**accept(current), "as_of": attempt.finished_at, "next_check_at": self._clock()}
 
         def unowned(session: Session, current: Order) -> bool:
-            if reply.deposit_address is not None and rows.deposit_owned(
+            return not rows.owned(session, reply.refs, but_by=current.id) and not rows.deposit_owned(
                 session, reply.deposit_address, reply.deposit_memo, but_by=current.id
-            ):
-                return False
-            return not rows.owned(session, reply.refs, but_by=current.id)
+            )
 
         evidence = {"source": "answer", "attempt": attempt.number}
         settled = self.settle(order.id, as_it_was, evidence, reply, allowed=unowned)

@@ -235,9 +235,7 @@ class Resolver:
         with self._database.read() as session:
             if rows.owned(session, {*reply.refs, *listed}, but_by=order.id):
                 return "another's", None
-            if reply.deposit_address is not None and rows.deposit_owned(
-                session, reply.deposit_address, reply.deposit_memo, but_by=order.id
-            ):
+            if rows.deposit_owned(session, reply.deposit_address, reply.deposit_memo, but_by=order.id):
                 return "another's", None
         # What is told otherwise is a rival's, or a stranger's that must not be: either way it proves no absence. Without
         # deposit details it is ours, perhaps, but nobody could be told where to pay.
@@ -268,9 +266,7 @@ class Resolver:
     ) -> bool:
         """Asked inside the adopting transaction, after public-info has answered: a rival writes its row down before its
         create is sent, so one whose order this could be is visible by now."""
-        if reply.deposit_address is not None and rows.deposit_owned(
-            session, reply.deposit_address, reply.deposit_memo, but_by=order.id
-        ):
+        if rows.deposit_owned(session, reply.deposit_address, reply.deposit_memo, but_by=order.id):
             return False
         rivals = [
             (rival, [attempt for attempt in rows.attempts_of(session, rival.id) if attempt.outcome != "not_sent"])

@@ -152,8 +152,10 @@ def owned(session: Session, refs: Iterable[str], *, but_by: str | None = None) -
     return set(session.scalars(query if but_by is None else query.where(UpstreamRef.order_id != but_by)))
 
 
-def deposit_owned(session: Session, address: str, memo: str | None, *, but_by: str) -> bool:
-    """Whether another order of ours is paid at this address with this memo."""
+def deposit_owned(session: Session, address: str | None, memo: str | None, *, but_by: str) -> bool:
+    """Whether another order of ours is paid at this address with this memo. Without an address: no."""
+    if address is None:
+        return False
     query = select(Order.id).where(Order.deposit_address == address, Order.id != but_by)
     query = query.where(Order.deposit_memo.is_(None) if not memo else Order.deposit_memo == memo)
     return session.scalar(query.limit(1)) is not None
