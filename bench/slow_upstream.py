@@ -21,9 +21,9 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from swap.processes.supervise import Supervisor, free_port, start_redis
 from swap.sdk import SwapApiError, SwapClient
 from swap.store.database import Database
-from swap.supervise import Supervisor, free_port, start_redis
 
 READ_SECONDS = 8.0
 READERS = 4

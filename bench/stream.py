@@ -30,15 +30,15 @@ import orjson
 from sqlalchemy import create_engine, make_url, text
 from websockets.asyncio.client import connect
 
-from swap.lifecycle import Facts, Status
+from swap.domain.lifecycle import Facts, Status
+from swap.domain.signing import sign_request
+from swap.processes.supervise import Supervisor, start_redis
 from swap.settings import Settings
-from swap.signing import sign_request
 from swap.store import clients
-from swap.store import orders as rows
+from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.stream.protocol import Limits
 from swap.stream.server import Gateway
-from swap.supervise import Supervisor, start_redis
 from swap.tables import Order, new_id
 from swap.wiring import Service, build
 
@@ -115,7 +115,7 @@ def _measure(
     began = time.monotonic()
     for turn in range(number):
         with service.database.write() as session:
-            moved = rows.move(session, order, {"user_id": str(turn)}, at=service.clock(), source="bench")
+            moved = order_rows.move(session, order, {"user_id": str(turn)}, at=service.clock(), source="bench")
         assert moved is not None
         order = moved
         committed[order.sequence] = time.time()
@@ -147,22 +147,22 @@ class _Publisher:
     """A worker's part: publishes when it is rung for."""
 
     def __init__(self, service: Service) -> None:
-        self._service, self._bell, self._over = service, threading.Event(), False
+        self._service, self._queue, self._over = service, threading.Event(), False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def go(self) -> None:
-        self._bell.set()
+        self._queue.set()
 
     def stop(self) -> None:
         self._over = True
-        self._bell.set()
+        self._queue.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._over:
-            self._bell.wait()
-            self._bell.clear()
+            self._queue.wait()
+            self._queue.clear()
             self._service.feed.publish()
 
 
@@ -179,8 +179,8 @@ def _order(service: Service, client_id: str) -> Order:
     )  # fmt: skip
     with service.database.write() as session:
         clients.client_named(session, "bench", now)
-        assert rows.insert(session, row)
-        found = rows.get(session, order_id)
+        assert order_rows.insert(session, row)
+        found = order_rows.get(session, order_id)
     assert found is not None
     return found
 

@@ -17,9 +17,10 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
-from swap import cadence, doorbell, pace
-from swap.cadence import Pace
-from swap.lifecycle import Status
+from swap.domain import schedules
+from swap.domain.lifecycle import Status
+from swap.domain.schedules import Slowdown
+from swap.watching import list_signal, throttle
 
 RPS = 20.0
 HOURS = 3.0
@@ -42,7 +43,7 @@ class _Order:
     changed_at: float = 0.0
     looked_at: float = 0.0
     due: float = 0.0
-    rung_at: float = -1.0
+    signalled_at: float = -1.0
 
     def happened(self, now: float) -> int:
         return sum(1 for at, _ in self.changes if at <= now)
@@ -92,7 +93,7 @@ class Simulation:
     def __init__(self, size: int, list_lag: float | None, seed: int = 1) -> None:
         self.world, self.list_lag, self.dice = _World(size, seed), list_lag, random.Random(seed + 1)
         self.now = 0.0
-        self.pace, self.trusted = Pace(), False
+        self.pace, self.trusted = Slowdown(), False
         self.counted = self.announced = 0
         self.list_began, self.off_until = -1e9, 0.0
         self.open: dict[int, _Order] = {}
@@ -126,7 +127,7 @@ class Simulation:
         self._plan(number, order)
 
     def _plan(self, number: int, order: _Order) -> None:
-        wait = cadence.next_look(
+        wait = schedules.next_poll(
             order.status,
             age=timedelta(seconds=self.now - order.born),
             since_change=timedelta(seconds=self.now - order.changed_at),
@@ -169,10 +170,14 @@ class Simulation:
             spent += _REQUESTS_TO_MAKE_ONE
             self.number += 1
             self._watch(self.number, order)
-        if self.list_lag is not None and self.now >= self.off_until and self.now % doorbell.EVERY.total_seconds() == 0:
+        if (
+            self.list_lag is not None
+            and self.now >= self.off_until
+            and self.now % list_signal.EVERY.total_seconds() == 0
+        ):
             spent += 1
             self._read_list(self.list_lag)
-        if self.now % pace.EVERY.total_seconds() == 0:
+        if self.now % throttle.EVERY.total_seconds() == 0:
             self._set_pace()
         self.requests += spent
         # Looks leave a fifth of the burst to others; what those spend is gone.
@@ -191,13 +196,13 @@ class Simulation:
                 due.append((at, number))
         if len(due) > limit:
 
-            def lane(entry: tuple[float, int]) -> tuple[int, float]:
+            def rank(entry: tuple[float, int]) -> tuple[int, float]:
                 order = self.open[entry[1]]
-                return cadence.lane(order.status, timedelta(seconds=self.now - order.born)), entry[0]
+                return schedules.claim_rank(order.status), entry[0]
 
-            by_lane = sorted(due, key=lane)
-            first = by_lane[: limit - limit // 5]
-            fair = sorted(by_lane[limit - limit // 5 :])[: limit // 5]
+            by_rank = sorted(due, key=rank)
+            first = by_rank[: limit - limit // 5]
+            fair = sorted(by_rank[limit - limit // 5 :])[: limit // 5]
             kept = {number for _, number in (*first, *fair)}
             for entry in due:
                 if entry[1] not in kept:
@@ -214,8 +219,8 @@ class Simulation:
             newest = order.changes[happened - 1][0]
             found = order.changes[order.found : happened]
             self.delays += [self.now - at for at, status in found if status is not Status.EXPIRED]
-            announced = order.rung_at >= newest
-            missed = newest < self.list_began - doorbell.EVERY.total_seconds()
+            announced = order.signalled_at >= newest
+            missed = newest < self.list_began - list_signal.EVERY.total_seconds()
             if newest > order.looked_at and (announced or missed):
                 self.counted += 1
                 self.announced += announced
@@ -232,33 +237,33 @@ class Simulation:
         for number, order in self.open.items():
             seen = order.happened(self.now - lag)
             if seen > order.found and order.changes[seen - 1][0] > order.looked_at - 5:
-                order.rung_at = self.now
+                order.signalled_at = self.now
                 if order.due > self.now:
                     order.due = self.now
                     heapq.heappush(self.heap, (self.now, number))
-        if self.counted >= doorbell.ENOUGH:
-            self.trusted = self.announced >= float(doorbell.TRUSTED_FROM) * self.counted
+        if self.counted >= list_signal.ENOUGH:
+            self.trusted = self.announced >= float(list_signal.TRUSTED_FROM) * self.counted
             if not self.trusted:
                 self.counted = self.announced = 0
-                self.off_until = self.now + doorbell.OFF_FOR.total_seconds()
+                self.off_until = self.now + list_signal.OFF_FOR.total_seconds()
 
     def _set_pace(self) -> None:
-        sums: dict[cadence.Tier, float] = {"moving": 0.0, "fresh": 0.0, "aged": 0.0}
+        sums: dict[schedules.Tier, float] = {"moving": 0.0, "fresh": 0.0, "aged": 0.0}
         some = self.dice.sample(list(self.open.values()), min(_SAMPLE, len(self.open)))
         for order in some:
             age = timedelta(seconds=self.now - order.born)
-            every = cadence.next_look(
+            every = schedules.next_poll(
                 order.status,
                 age=age,
                 since_change=timedelta(seconds=self.now - order.changed_at),
                 deposit_seen=order.found > 0,
                 failures=0,
                 rng=_EVEN,
-                pace=Pace(listened=self.trusted),
+                pace=Slowdown(listened=self.trusted),
             )
             assert every is not None
-            sums[cadence.tier(order.status, age)] += len(self.open) / len(some) / every.total_seconds()
-        self.pace = cadence.pace(sums, pace.LOOKS_SHARE * RPS, listened=self.trusted)
+            sums[schedules.tier(order.status, age)] += len(self.open) / len(some) / every.total_seconds()
+        self.pace = schedules.pace(sums, throttle.LOOKS_SHARE * RPS, listened=self.trusted)
 
 
 class _Even(random.Random):

@@ -20,14 +20,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import quantiles
 
-from swap.outgoing import is_private
+from swap.infra.webhook_http import is_private
+from swap.processes.supervise import Supervisor, start_redis
 from swap.settings import Settings
 from swap.store import clients
-from swap.store import orders as rows
-from swap.supervise import Supervisor, start_redis
+from swap.store import orders as order_rows
 from swap.tables import Order
 from swap.wiring import Service, build
-from tests.made import order_row
+from tests.factories import order_row
 
 REFUSED = (
     "127.0.0.1 10.0.0.1 172.16.0.1 192.168.0.1 100.64.0.1 169.254.169.254 100.100.100.200 168.63.129.16 192.0.0.192 "
@@ -76,7 +76,7 @@ class Receiver:
 def changes(service: Service, name: str, url: str, orders: int, per_second: float, seconds: float) -> dict[str, float]:
     """Orders of a new client, moved on at a rate. Returns commit times by order and sequence."""
     key = service.keys.create(name)
-    service.webhooks.add(key.key, url)
+    service.endpoints.add(key.key, url)
     committed: dict[str, float] = {}
     made: list[Order] = []
     with service.database.write() as session:
@@ -84,17 +84,19 @@ def changes(service: Service, name: str, url: str, orders: int, per_second: floa
         assert owner is not None
         for _ in range(orders):
             made.append(order_row(owner.client_id, next_check_at=None))
-            rows.insert(session, made[-1])
+            order_rows.insert(session, made[-1])
     began = time.monotonic()
     for number in range(round(per_second * seconds)):
         time.sleep(max(0.0, began + number / per_second - time.monotonic()))
         order = made[number % orders]
         with service.database.write() as session:
-            moved = rows.move(session, order, {"amount_to_get": order.amount * (number + 2)}, at=now(), source="bench")
+            moved = order_rows.move(
+                session, order, {"amount_to_get": order.amount * (number + 2)}, at=now(), source="bench"
+            )
         assert moved is not None
         made[number % orders] = moved
         committed[f"{moved.id} {moved.sequence}"] = time.time()
-        service.bell.ring("publish")
+        service.queue.enqueue("publish")
     return committed
 
 
@@ -200,7 +202,7 @@ def hanging(service: Service, receiver: Receiver) -> None:
     wait_for(service, 60, endpoint="/good")
     print("  a good endpoint alone, 20 changes/s:", delays(receiver, "/good", alone))
     key = service.keys.create("beside")
-    service.webhooks.add(key.key, f"{receiver.url}/hang")
+    service.endpoints.add(key.key, f"{receiver.url}/hang")
     beside = changes(service, "beside", f"{receiver.url}/good", 50, 20, 30)
     wait_for(service, 60, endpoint="/good")
     print("  the same beside one that hangs:", delays(receiver, "/good", beside))

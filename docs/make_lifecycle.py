@@ -1,4 +1,5 @@
-"""Writes docs/lifecycle.md from the tables of swap.lifecycle and swap.cadence. `--check` compares: exit 1 if stale."""
+"""Writes docs/lifecycle.md from the tables of swap.domain.lifecycle and swap.domain.schedules. `--check` compares: exit
+1 if stale."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from swap.cadence import JITTER, PLANS, Plan, plan_for
-from swap.facts import EXPIRY_APART
-from swap.lifecycle import LOCAL_EXPIRY, PROFILES, TERMINAL, TRANSITIONS, Status, funds
+from swap.domain.facts import EXPIRY_APART
+from swap.domain.lifecycle import LOCAL_EXPIRY, PROFILES, TERMINAL, TRANSITIONS, Status, funds
+from swap.domain.schedules import JITTER, PLANS, PollingPlan, polling_plan
 
 TARGET = Path(__file__).with_name("lifecycle.md")
 
-# One entry per row of UPSTREAM.md section 5: what is told, and what becomes of the order.
+# One entry per row of docs/upstream.md section 5: what is told, and what becomes of the order.
 MAPPING: tuple[tuple[str, str, str], ...] = (
     (
         "1",
@@ -76,7 +77,7 @@ def span(value: timedelta) -> str:
     return f"{seconds} s"
 
 
-def looks(plan: Plan) -> str:
+def looks(plan: PollingPlan) -> str:
     if not plan.steps:
         return "never"
     parts = [f"every {span(every)}" + (f" until {span(until)}" if until else "") for until, every in plan.steps]
@@ -98,7 +99,7 @@ def watch(status: Status) -> str:
     words = looks(PLANS[status])
     if status in (Status.CREATING, Status.IN_DOUBT):
         return "by the create and the resolver"
-    return words if plan_for(status, False) is PLANS[status] else f"deposit seen: {words}; otherwise never"
+    return words if polling_plan(status, False) is PLANS[status] else f"deposit seen: {words}; otherwise never"
 
 
 def drawing() -> list[str]:
@@ -149,7 +150,7 @@ def render() -> str:
         "All replies about an order are kept as one union of facts: a later reply that leaves something out takes",
         "nothing back. Events are ordered by their time, those of one millisecond by the course of an order; the order",
         "of the array does not matter. Progress is the furthest step since the last hold or refund request. The rows",
-        "are tried from top to bottom; their numbers are those of UPSTREAM.md section 5.",
+        "are tried from top to bottom; their numbers are those of docs/upstream.md section 5.",
         "",
         "| # | told | state |",
         "|---|---|---|",

@@ -19,10 +19,10 @@ from rich.console import Console
 
 from drill import plan as plans
 from drill.mutants import MUTANTS, caught
-from drill.parts import PartFailed
+from drill.processes import PartFailed
 from drill.report import show, write
 from drill.run import Outcome, run
-from drill.tools import ToolFailed
+from drill.service_cli import ToolFailed
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from drill.evidence import Check, Evidence
-from drill.truth import Upstream, fingerprint, moment, seconds
-from drill.wants import Record
+from drill.sandbox_truth import Upstream, fingerprint, moment, seconds
+from drill.workload import Record
 
 FAILED_SHARE = 0.05
 _BEFORE_ADDRESS = "creating"

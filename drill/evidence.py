@@ -12,8 +12,8 @@ from typing import Any
 
 from drill.plan import Plan
 from drill.receiver import Arrival, Endpoint
-from drill.truth import Upstream
-from drill.wants import Record
+from drill.sandbox_truth import Upstream
+from drill.workload import Record
 
 
 @dataclass

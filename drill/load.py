@@ -11,7 +11,7 @@ import requests
 
 from drill.api import Answer, Api, Key, to_bytes
 from drill.plan import Plan
-from drill.wants import Record, Want
+from drill.workload import PlannedRequest, Record
 
 _MOST_TRIES = 60
 # What a wrong request may be told, by its kind.
@@ -29,9 +29,11 @@ class Crowd:
     """`plan.threads` clients that take wants as their time comes. A thread that is kept waiting leaves the next wants to
     the others, so that a slow answer does not become a pause of everybody."""
 
-    def __init__(self, plan: Plan, base_url: str, keys: dict[tuple[int, int], Key], wants: list[Want]) -> None:
+    def __init__(
+        self, plan: Plan, base_url: str, keys: dict[tuple[int, int], Key], wants: list[PlannedRequest]
+    ) -> None:
         self._plan, self._base_url, self._keys = plan, base_url, keys
-        self._queue: queue.SimpleQueue[Want] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PlannedRequest] = queue.SimpleQueue()
         for want in wants:
             self._queue.put(want)
         self._lock = threading.Lock()
@@ -54,7 +56,7 @@ class Crowd:
         with self._lock:
             return list(self.records)
 
-    def wait_for(self, conflict: Want) -> bool:
+    def wait_for(self, conflict: PlannedRequest) -> bool:
         """Until the order whose id a wrong request is going to use was accepted; not for ever."""
         until = min(self.give_up_at, time.monotonic() + 30)
         while time.monotonic() < until:

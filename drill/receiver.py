@@ -15,7 +15,7 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from drill.parts import free_port
+from drill.processes import free_port
 
 # Of an event's first arrival. The later ones are taken, so that a run ends within its time.
 _REFUSED, _DROPPED, _SLOW = 0.06, 0.02, 0.04

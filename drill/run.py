@@ -14,15 +14,15 @@ import requests
 
 from drill.api import Api
 from drill.audit import order_checks
-from drill.blows import Conductor
+from drill.delivery_checks import hearing_checks
+from drill.environment import SCHEDULERS, Stage
 from drill.evidence import Check, Evidence
-from drill.hearing import hearing_checks
-from drill.house import budget, complaints, lived, resolver, secrets_kept
+from drill.fault_injection import FaultInjector
+from drill.invariants import budget, complaints, lived, resolver, secrets_kept
 from drill.load import Crowd
 from drill.plan import ENDPOINT_CLIENTS, Plan
-from drill.stage import SCHEDULERS, Stage
-from drill.tools import ToolFailed
-from drill.wants import wants
+from drill.service_cli import ToolFailed
+from drill.workload import wants
 
 Say = Callable[[str], None]
 _POLL_SECONDS = 1.5
@@ -71,7 +71,7 @@ def run(plan: Plan, folder: Path, say: Say) -> Outcome:
 class _Drill:
     def __init__(self, plan: Plan, stage: Stage, began: float, say: Say) -> None:
         self._plan, self._stage, self._began, self._say = plan, stage, began, say
-        self._conductor = Conductor(plan, stage.parts, stage.store, stage.redis_url)
+        self._conductor = FaultInjector(plan, stage.parts, stage.store, stage.redis_url)
         self._crowd = Crowd(plan, stage.api_url, stage.keys, wants(plan, stage.sandbox.addresses()))
         self._apis = [Api(stage.api_url, stage.keys[client, 0], timeout=10) for client in range(ENDPOINT_CLIENTS)]
         self._asked_for_orphans = 0.0

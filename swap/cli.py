@@ -13,8 +13,8 @@ from typing import Any, Literal, NoReturn
 import click
 import orjson
 
-from swap import logs
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
+from swap.infra import logs
 from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings
 
 # Commands import what they run when they run it: a worker need not load the sandbox, nor `swap --help` the database.
@@ -31,7 +31,7 @@ def main() -> None:
 @main.command()
 def up() -> None:
     """Run all parts, with an embedded Redis and the sandbox upstream unless told otherwise. Ctrl-C stops them."""
-    from swap import supervise
+    from swap.processes import supervise
     from swap.store.database import Database
 
     # A copy: the children read their secrets from the environment themselves.
@@ -79,7 +79,7 @@ def up() -> None:
 @main.command()
 def api() -> None:
     """Serve the JSON API on SWAP_API_BIND."""
-    from swap.serve import serve
+    from swap.processes.api import serve
     from swap.wiring import complete
 
     # Checked here, so that a mistake is told once and clearly; the serving process reads and takes the secrets itself.
@@ -141,7 +141,7 @@ def sandbox(
 @main.command()
 def demo() -> None:
     """One BTC to XRP swap in front of your eyes, on parts started for it alone."""
-    from swap.demo import run as run_demo
+    from swap.tools.demo import run as run_demo
 
     sys.exit(run_demo(Path(Settings.var) / "demo"))
 
@@ -161,8 +161,8 @@ def listen(
     key: str, secret_file: Path | None, url: str, forward_to: str | None, after: str | None, as_json: bool
 ) -> None:
     """Watch a client's events as they happen, and forward them to a webhook receiver under construction."""
-    from swap.listen import Forward, follow
     from swap.sdk import SwapApiError, SwapClient
+    from swap.tools.listen import Forward, follow
 
     secret = (
         os.environ.get("SWAP_LISTEN_SECRET", "") if secret_file is None else secret_file.read_text(encoding="utf-8")
@@ -277,7 +277,7 @@ def webhooks() -> None:
 def add_webhook(key: str, url: str, types: str, as_json: bool) -> None:
     """Register an endpoint. Its secret is shown now and never again."""
     chosen = [name.strip() for name in types.split(",") if name.strip()]
-    _show(_service().webhooks.add(key, url, chosen), as_json)
+    _show(_service().endpoints.add(key, url, chosen), as_json)
 
 
 @main.group()
@@ -360,7 +360,7 @@ def _show(content: dict[str, Any], as_json: bool) -> None:
 
 
 def _free(bind: str, advice: str) -> None:
-    from swap import supervise
+    from swap.processes import supervise
 
     if supervise.answers(f"http://{bind}"):
         raise supervise.PartFailed(f"Something listens at {bind} already; {advice}.")

@@ -2,20 +2,20 @@
 
     SwapError                     code, message, cause
     ├── ConfigurationError        settings that cannot be used; lists every mistake at once
-    ├── UpstreamError             what the v2 upstream did to a call of ours (UPSTREAM.md section 4)
+    ├── UpstreamError             what the v2 upstream did to a call of ours (docs/upstream.md section 4)
     │   ├── RetryableRead         a read may be tried again by the client, within its budget
     │   │   ├── RateLimited       429; retry_after in seconds when the answer named it
     │   │   ├── Unavailable       424, 500, 502, 503, 504
     │   │   ├── Unreachable       no connection, or TLS refused: certainly not sent
     │   │   └── TimedOut          connected, but no complete answer in time
-    │   ├── Refused               understood and refused; trying the same again is pointless
+    │   ├── UpstreamRefused               understood and refused; trying the same again is pointless
     │   │   ├── AddressRefused    the destination (or refund) address
     │   │   ├── MemoRefused       the memo or tag
     │   │   ├── AmountRefused     too small or too big; bound as a Decimal when the answer named it
     │   │   ├── PairRefused       route, instrument, currency or network
     │   │   ├── RateModeRefused   FIXED or FLOATING not available
     │   │   └── RequestRefused    refused for another reason
-    │   ├── NotFound              404
+    │   ├── UpstreamNotFound              404
     │   ├── OrderExpired          410, ERR_ORDER_EXPIRED, or a message that says expired
     │   ├── AuthFailed            401, or a text that names signature or key
     │   ├── Blocked               403 without such a text: IP list or web application firewall
@@ -24,10 +24,10 @@
     │   └── OutcomeUnknown        create only: an order may exist; never retried blindly
     └── ServiceError              what a caller of ours is told; `retry` says what to do next
         ├── InvalidRequest        every field problem at once
-        ├── NotFoundHere          no such order, instrument, pair, endpoint
+        ├── NotFound          no such order, instrument, pair, endpoint
         ├── Conflict              the request contradicts something already stored
-        ├── UpstreamRefusal       the upstream refused the order; the row is kept as `failed`
-        ├── TemporarilyUnavailable  nothing was lost; try the same request after retry_after
+        ├── OrderRefused       the upstream refused the order; the row is kept as `failed`
+        ├── TryAgainLater  nothing was lost; try the same request after retry_after
         ├── NotAuthenticated      who is calling is not proved
         ├── NotAllowed            the key lacks a scope
         └── TooManyRequests       the key's budget is spent
@@ -107,7 +107,7 @@ class RateLimited(RetryableRead):
         self.retry_after = retry_after
 
 
-class Unavailable(RetryableRead):
+class UpstreamUnavailable(RetryableRead):
     code = "UPSTREAM_UNAVAILABLE"
 
     def __init__(self, message: str = "", *, retry_after: float | None = None, **kw: Any) -> None:
@@ -125,19 +125,19 @@ class TimedOut(RetryableRead):
     cause = "timeout"
 
 
-class Refused(UpstreamError):
+class UpstreamRefused(UpstreamError):
     code = "UPSTREAM_REFUSED"
 
 
-class AddressRefused(Refused):
+class AddressRefused(UpstreamRefused):
     code = "ADDRESS_REFUSED"
 
 
-class MemoRefused(Refused):
+class MemoRefused(UpstreamRefused):
     code = "MEMO_REFUSED"
 
 
-class AmountRefused(Refused):
+class AmountRefused(UpstreamRefused):
     """`side` is "min", "max" or None; `bound` the limit in the deposit currency, where the answer named one."""
 
     code = "AMOUNT_REFUSED"
@@ -154,19 +154,19 @@ class AmountRefused(Refused):
             self.code = "AMOUNT_ABOVE_MAXIMUM"
 
 
-class PairRefused(Refused):
+class PairRefused(UpstreamRefused):
     code = "PAIR_REFUSED"
 
 
-class RateModeRefused(Refused):
+class RateModeRefused(UpstreamRefused):
     code = "RATE_MODE_UNAVAILABLE"
 
 
-class RequestRefused(Refused):
+class RequestRefused(UpstreamRefused):
     pass
 
 
-class NotFound(UpstreamError):
+class UpstreamNotFound(UpstreamError):
     code = "UPSTREAM_NOT_FOUND"
 
 
@@ -244,7 +244,7 @@ class InvalidRequest(ServiceError):
         self.fields = fields
 
 
-class NotFoundHere(ServiceError):
+class NotFound(ServiceError):
     code = "NOT_FOUND"
 
 
@@ -252,12 +252,12 @@ class Conflict(ServiceError):
     code = "CONFLICT"
 
 
-class UpstreamRefusal(ServiceError):
+class OrderRefused(ServiceError):
     code = "ORDER_REFUSED"
     retry: Retry = "new_request"
 
 
-class TemporarilyUnavailable(ServiceError):
+class TryAgainLater(ServiceError):
     """`retry_after` in whole seconds."""
 
     code = "TEMPORARILY_UNAVAILABLE"

@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from urllib.parse import parse_qs, urlsplit
@@ -15,40 +15,44 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from redis import Redis
 
-from swap import logs
-from swap.bell import Bell
-from swap.breaker import Breaker
-from swap.buckets import SharedBucket
-from swap.budget import CHECKS, PREVIEW, UpstreamBudget
-from swap.catalog import Catalog
-from swap.creates import CreateRules, Creates
-from swap.doctor import Doctor
-from swap.doorbell import Doorbell
-from swap.errors import Blocked, ConfigurationError, RateLimited, Unavailable
-from swap.feed import Feed
-from swap.gate import Gate
-from swap.keys import Keys
-from swap.orders import Orders
-from swap.orphans import Orphans
-from swap.pace import Pacer
-from swap.quotes import Quotes
-from swap.reconcile import Reconcile
-from swap.resolver import Resolver
+from swap.access.keys import Keys
+from swap.access.tracking import Tracking
+from swap.domain.times import Timing, utc_now
+from swap.errors import ConfigurationError
+from swap.infra import logs
+from swap.infra.queue import JobQueue
+from swap.infra.token_bucket import SharedBucket
+from swap.infra.vault import Vault
+from swap.market.catalog import Catalog
+from swap.market.quotes import Quotes
+from swap.ops.doctor import Doctor
+from swap.ops.support import Support
+from swap.orders.create import CreateOptions, OrderCreator
+from swap.orders.destination import DestinationCheck
+from swap.orders.place import OrderPlacer
+from swap.orders.read import OrderReader
+from swap.orders.reply_check import ReplyCheck
+from swap.orders.resolve import Resolver
+from swap.orders.sweep import Sweeper
+from swap.push.delivering import Deliverer
+from swap.push.endpoints import Endpoints
+from swap.push.feed import Feed
 from swap.settings import Settings
 from swap.store import calls
 from swap.store.database import Database
-from swap.support import Support
-from swap.tracking import Tracking
+from swap.upstream.access import UpstreamAccess
+from swap.upstream.circuit_breaker import CircuitBreaker
 from swap.upstream.client import UpstreamClient
 from swap.upstream.journal import Call
-from swap.vault import Vault
-from swap.watch import Watch
-from swap.webhooks import Webhooks
+from swap.upstream.rate_budget import RateBudget
+from swap.watching.due import DueOrders
+from swap.watching.list_signal import ListSignal
+from swap.watching.poll import Poller
+from swap.watching.reconcile import Reconcile
+from swap.watching.throttle import PollThrottle
+from swap.watching.unowned import UnownedOrders
 
 log = structlog.get_logger()
-
-# Seconds that a check of an address may wait for its turn; what is left of its time is for the answer.
-_LONGEST_CHECK_WAIT = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,23 @@ class Service:
     database: Database
     redis: Redis
     shared_bucket: SharedBucket
-    bell: Bell
-    breaker: Breaker
+    queue: JobQueue
+    upstream_access: UpstreamAccess
     upstream: UpstreamClient
     catalog: Catalog
     quotes: Quotes
-    gate: Gate
-    orders: Orders
+    destinations: DestinationCheck
+    placer: OrderPlacer
+    orders: OrderReader
     resolver: Resolver
-    orphans: Orphans
-    pacer: Pacer
-    doorbell: Doorbell
-    watch: Watch
+    due: DueOrders
+    unowned: UnownedOrders
+    throttle: PollThrottle
+    list_signal: ListSignal
     reconcile: Reconcile
     feed: Feed
-    webhooks: Webhooks
+    endpoints: Endpoints
+    deliverer: Deliverer
     keys: Keys
     tracking: Tracking
     support: Support
@@ -82,14 +88,10 @@ class Service:
     draining: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
-        self.webhooks.close()
+        self.deliverer.close()
         self.upstream.close()
         self.redis.close()
         self.database.close()
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def start(part: str, settings: Settings | None = None) -> Service:
@@ -102,78 +104,32 @@ def start(part: str, settings: Settings | None = None) -> Service:
     return build(settings)
 
 
-def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
+def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Service:
     """The parts, on this clock (aware UTC)."""
     settings = complete(settings)
     assert settings.redis_url is not None
-    rng = Random()  # noqa: S311 - spreads due times and retries, protects nothing
-    database = Database(settings.database_url)
-    vault = Vault(settings.secret_keys)
+    database, vault = Database(settings.database_url), Vault(settings.secret_keys)
     redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1)
-    bucket = SharedBucket(redis)
-    bell = Bell(redis)
-    budget = UpstreamBudget(redis, float(settings.upstream_rps))
-    breaker, check_breaker = (Breaker(scale=float(settings.time_scale)) for _ in range(2))
-
-    def take(lane: str, max_wait: float) -> None:
-        asked = breaker
-        if lane in CHECKS:
-            max_wait = min(max_wait, _LONGEST_CHECK_WAIT)
-            if breaker.state == "ok":
-                asked = check_breaker
-            elif lane == PREVIEW:
-                raise Unavailable(f"The upstream is {breaker.state}.", cause="breaker")
-            # Else the check of an order may be the probe: better that than a create, whose silence leaves a doubt.
-        asked.before()
-        try:
-            budget.take(lane, max_wait)
-        except RateLimited:
-            asked.give_back()
-            raise
-
-    def on_call(call: Call) -> None:
-        if call.endpoint == "validate":
-            # Known to be firewalled on its own (UPSTREAM.md E3), which must neither stop creates nor speak for them.
-            check_breaker.after(call.outcome)
-            if breaker.state != "ok" and call.outcome == Blocked.code:
-                breaker.give_back()
-            elif breaker.state != "ok":
-                breaker.after(call.outcome)
-        else:
-            breaker.after(call.outcome, endpoint=call.endpoint, status=call.status)
-        if call.status == 429:
-            budget.refused(call.retry_after)
-        elif call.requests_left is not None:
-            budget.left(*call.requests_left)
-        keep_call(database, call)
-
-    def client(public_key: str, secret_key: str) -> UpstreamClient:
-        return UpstreamClient(
-            settings.upstream_url,
-            public_key,
-            secret_key,
-            user_agent=settings.upstream_user_agent,
-            proxy=settings.upstream_proxy,
-            read_timeout=settings.upstream_read_timeout,
-            create_timeout=settings.upstream_create_timeout,
-            on_call=on_call,
-            take=take,
-            clock=lambda: clock().timestamp(),
-            rng=rng,
-        )
-
-    upstream = client(settings.upstream_public_key, settings.upstream_secret_key)
-    old_upstreams = {public: client(public, secret) for public, secret in settings.upstream_old_keys}
-    rules = CreateRules(
+    queue = JobQueue(redis)
+    timing = Timing(
+        now=clock,
+        scale=settings.time_scale,
+        read_timeout=settings.upstream_read_timeout,
+        create_timeout=settings.upstream_create_timeout,
+    )
+    scale = float(settings.time_scale)
+    access = UpstreamAccess(
+        RateBudget(redis, float(settings.upstream_rps)), CircuitBreaker(scale=scale), CircuitBreaker(scale=scale)
+    )
+    upstreams = _upstreams(settings, access, database, timing)
+    upstream = upstreams[settings.upstream_public_key]
+    options = CreateOptions(
         upstream_key=settings.upstream_public_key,
         referrer_id=settings.upstream_referrer_id,
         markup=settings.upstream_markup,
-        timeout=settings.upstream_create_timeout,
-        rate_tolerance=settings.rate_tolerance,
         max_at_once=settings.max_creates,
-        scale=settings.time_scale,
     )
-    catalog = Catalog(database, upstream, clock, scale=settings.time_scale)
+    catalog = Catalog(database, upstream, timing)
     quotes = Quotes(
         upstream,
         catalog,
@@ -183,61 +139,34 @@ def build(settings: Settings, clock: Callable[[], datetime] = now) -> Service:
         referrer_id=settings.upstream_referrer_id,
         rate_max_age=settings.rate_max_age,
     )
-    upstreams = {upstream.public_key: upstream, **old_upstreams}
-    pacer = Pacer(database, budget, clock, scale=settings.time_scale)
-    gate = Gate(database, upstream, vault, clock, is_away=lambda: breaker.state != "ok")
-    creates = Creates(database, upstream, catalog, bell, gate, clock, rules, rng)
-    resolver = Resolver(
-        database,
-        upstreams,
-        creates,
-        clock,
-        terms_stand=quotes.still_stand,
-        create_timeout=settings.upstream_create_timeout,
-        read_timeout=settings.upstream_read_timeout,
-        scale=settings.time_scale,
-    )
+    reply_check = ReplyCheck(catalog, settings.rate_tolerance)
+    destinations = DestinationCheck(database, upstream, vault, clock, is_away=lambda: access.state != "ok")
+    creator = OrderCreator(database, upstream, reply_check, queue, destinations, options, timing)
+    resolver = Resolver(database, upstreams, creator, timing, terms_stand=quotes.still_stand)
+    throttle = PollThrottle(database, access, timing)
+    poller = Poller(database, upstream, reply_check, throttle, queue, timing)
     return Service(
         settings=settings,
         database=database,
         redis=redis,
-        shared_bucket=bucket,
-        bell=bell,
-        breaker=breaker,
+        shared_bucket=SharedBucket(redis),
+        queue=queue,
+        upstream_access=access,
         upstream=upstream,
         catalog=catalog,
         quotes=quotes,
-        gate=gate,
-        orders=Orders(database, gate, catalog, quotes, creates, clock, rules),
+        destinations=destinations,
+        placer=OrderPlacer(database, destinations, catalog, quotes, creator, options, timing),
+        orders=OrderReader(database, clock),
         resolver=resolver,
-        orphans=Orphans(
-            database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale
-        ),
-        pacer=pacer,
-        doorbell=Doorbell(
-            database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale
-        ),
-        watch=Watch(
-            database,
-            upstream,
-            catalog,
-            resolver,
-            pacer,
-            bell,
-            clock,
-            rng,
-            rate_tolerance=settings.rate_tolerance,
-            read_timeout=settings.upstream_read_timeout,
-            create_timeout=settings.upstream_create_timeout,
-            scale=settings.time_scale,
-        ),
-        reconcile=Reconcile(
-            database, upstreams, clock, read_timeout=settings.upstream_read_timeout, scale=settings.time_scale
-        ),
-        feed=Feed(database, bell, clock),
-        webhooks=Webhooks(
-            database, vault, bell, clock, rng, allow_private=settings.webhook_allow_private, scale=settings.time_scale
-        ),
+        due=DueOrders(database, poller, resolver, Sweeper(database, resolver, queue, timing), timing),
+        unowned=UnownedOrders(database, upstreams, timing),
+        throttle=throttle,
+        list_signal=ListSignal(database, upstreams, timing),
+        reconcile=Reconcile(database, upstreams, timing),
+        feed=Feed(database, queue, clock),
+        endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
+        deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
         keys=Keys(database, vault, clock),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
@@ -261,11 +190,41 @@ def doctor(service: Service) -> Doctor:
         clock=lambda: service.clock().timestamp(),
         rng=Random(),  # noqa: S311 - spreads retries, protects nothing
     )
-    return Doctor(service.database, service.bell, service.catalog, service.upstream, forged, service.clock)
+    return Doctor(service.database, service.queue, service.catalog, service.upstream, forged, service.clock)
+
+
+def _upstreams(
+    settings: Settings, access: UpstreamAccess, database: Database, timing: Timing
+) -> dict[str, UpstreamClient]:
+    """A client for each key pair that may have made orders, by public key; the current pair first."""
+
+    def on_call(call: Call) -> None:
+        access.learn(call)
+        keep_call(database, call)
+
+    return {
+        public_key: UpstreamClient(
+            settings.upstream_url,
+            public_key,
+            secret_key,
+            user_agent=settings.upstream_user_agent,
+            proxy=settings.upstream_proxy,
+            read_timeout=timing.read_timeout,
+            create_timeout=timing.create_timeout,
+            on_call=on_call,
+            take=access.take,
+            clock=lambda: timing.now().timestamp(),
+            rng=timing.rng,
+        )
+        for public_key, secret_key in (
+            (settings.upstream_public_key, settings.upstream_secret_key),
+            *settings.upstream_old_keys,
+        )
+    }
 
 
 def keep_call(database: Database, call: Call) -> None:
-    """Journal a call to the upstream: every create and every failure. A good look is kept by the watcher, if it brought
+    """Journal a call to the upstream: every create and every failure. A good poll is kept by the poller, if it brought
     news."""
     if call.endpoint != "create" and call.outcome == "OK":
         return

@@ -20,12 +20,12 @@ from redis import Redis
 from sqlalchemy import create_engine, make_url, text
 from werkzeug.serving import make_server
 
+from swap.processes.supervise import Supervisor, start_redis
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.sdk import SwapClient
 from swap.settings import Settings
 from swap.store.database import Database
-from swap.supervise import Supervisor, start_redis
 from swap.tables import Row
 from swap.web import create_app
 from swap.wiring import Service, build
@@ -250,7 +250,7 @@ def new_shop(service: Service, api_url: str, clock: Clock, name: str, **options:
 
 def look(service: Service, order_id: str) -> None:
     """Have one order looked at now, whenever it is due."""
-    service.watch.check(order_id)
+    service.due.run(order_id)
 
 
 @pytest.fixture

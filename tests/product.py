@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from random import Random
 from typing import Any
 
 from sqlalchemy import select, update
 
-from swap.feed import Feed
-from swap.keys import Keys
+from swap.access.keys import Keys
+from swap.domain.times import Timing
+from swap.infra.vault import Vault
+from swap.push.delivering import Deliverer
+from swap.push.endpoints import Endpoints
+from swap.push.feed import Feed
 from swap.store.database import Database
 from swap.tables import WebhookDelivery, WebhookEndpoint
-from swap.vault import Vault
-from swap.webhooks import Webhooks
 from tests.conftest import Clock
-from tests.made import make_order, move, read_order
+from tests.factories import make_order, move, read_order
 from tests.receivers import Receiver
 
 SECRET_KEY = "a key for tests, of at least 32 characters"
 
 
-class Bell:
-    def ring(self, _job: str, *_arguments: object) -> bool:
+class NoQueue:
+    """Redis is away."""
+
+    def enqueue(self, _job: str, *_arguments: object) -> bool:
         return False
 
-    def tell(self, *_: object) -> None:
+    def announce(self, *_: object) -> None:
         pass
 
 
@@ -41,19 +44,23 @@ class Product:
         caller = self.keys.caller(made.key)
         assert caller is not None
         self.key, self.client_id = made.key, caller.client_id
-        self.feed = Feed(database, Bell(), clock)  # type: ignore[arg-type]
-        self.webhooks = self.parts(database, **options)
+        self.feed = Feed(database, NoQueue(), clock)  # type: ignore[arg-type]
+        allow_private = options.get("allow_private", True)
+        self.endpoints = Endpoints(database, self.vault, NoQueue(), clock, allow_private=allow_private)  # type: ignore[arg-type]
+        self.deliverer = self.another_deliverer(database, **options)
 
-    def parts(self, database: Database, **options: Any) -> Webhooks:
-        settings = {"allow_private": True, "scale": Decimal(1), "timeout": 5.0, **options}
-        return Webhooks(database, self.vault, Bell(), self.clock, Random(1), **settings)  # type: ignore[arg-type]
+    def another_deliverer(self, database: Database, **options: Any) -> Deliverer:
+        """As another process has it. `options`: those of Timing, and of Deliverer."""
+        own = {name: options.pop(name) for name in ("allow_private", "timeout", "resolve") if name in options}
+        timing = Timing(now=self.clock, rng=Random(1), **options)
+        return Deliverer(database, self.vault, timing, **{"allow_private": True, "timeout": 5.0, **own})
 
     def add(self, url: str, types: list[str] | None = None) -> dict[str, Any]:
-        return self.webhooks.add(self.key, url, types or [])
+        return self.endpoints.add(self.key, url, types or [])
 
     def deliver(self) -> int:
         self.feed.publish()
-        return self.webhooks.deliver_due()
+        return self.deliverer.deliver_due()
 
     def endpoint(self, endpoint_id: str) -> WebhookEndpoint:
         with self.database.read() as session:

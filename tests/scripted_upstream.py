@@ -180,7 +180,7 @@ class World:
         chosen: dict[str, Any] = {
             "user_agent": AGENT,
             "on_call": self.calls.append,
-            "take": lambda lane, max_wait: self.taken.append((lane, max_wait)),
+            "take": lambda priority, max_wait: self.taken.append((priority, max_wait)),
             "clock": lambda: NOW + self.now,
             "monotonic": lambda: self.now,
             "sleep": self.sleep,

@@ -12,7 +12,7 @@ from typing import Any, Self
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from swap.signing import sign_request
+from swap.domain.signing import sign_request
 from swap.stream.protocol import Limits
 from swap.stream.server import Gateway
 from swap.wiring import Service

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from swap.wiring import Service
-from tests.calls import Calls
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop, serve
+from tests.signed_client import Calls
 
 X_ADDRESS = "X7gJ5YK8abHf2eTPWPFHAAot8Knck11QGqmQ7a6a3Z8PJvk"
 

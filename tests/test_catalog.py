@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from swap.catalog import Catalog
-from swap.errors import TemporarilyUnavailable
+from swap.domain.times import Timing
+from swap.errors import TryAgainLater
+from swap.market.catalog import Catalog
 from swap.sandbox.server import running
 from swap.sandbox.world import World
-from swap.store import catalog as rows
+from swap.store import catalog as catalog_rows
 from swap.store.database import Database
 from swap.tables import CatalogState, InstrumentRow, PairRow
 from swap.upstream.replies import Rate
@@ -44,18 +45,18 @@ def seconds() -> list[float]:
 @pytest.fixture
 def catalog(service: Service, clock: Clock, seconds: list[float]) -> Catalog:
     """Another process' catalog over the same rows, with nothing in memory yet."""
-    return Catalog(service.database, service.upstream, clock, monotonic=lambda: seconds[0])
+    return Catalog(service.database, service.upstream, Timing(now=clock, monotonic=lambda: seconds[0]))
 
 
 def state(database: Database) -> CatalogState:
     with database.read() as session:
-        return rows.state(session)
+        return catalog_rows.state(session)
 
 
 def contents(database: Database) -> tuple[set[Any], set[Any]]:
     with database.read() as session:
-        instruments = {(i.currency, i.network) for i in rows.instruments(session)}
-        return instruments, set(rows.pair_keys(session))
+        instruments = {(i.currency, i.network) for i in catalog_rows.instruments(session)}
+        return instruments, set(catalog_rows.pair_keys(session))
 
 
 def test_a_catalog_is_fresh_then_stale_then_too_old(catalog: Catalog, clock: Clock) -> None:
@@ -66,7 +67,7 @@ def test_a_catalog_is_fresh_then_stale_then_too_old(catalog: Catalog, clock: Clo
     assert catalog.usable().staleness(clock()) == "stale"
     clock.advance(timedelta(minutes=1))
     assert catalog.snapshot().staleness(clock()) == "expired"
-    with pytest.raises(TemporarilyUnavailable) as raised:
+    with pytest.raises(TryAgainLater) as raised:
         catalog.usable()
     assert raised.value.code == "CATALOG_NOT_READY"
 
@@ -76,7 +77,7 @@ def test_before_the_first_fetch_there_is_none(
 ) -> None:
     empty = other_service()
     assert empty.catalog.snapshot().staleness(clock()) == "never_loaded"
-    with pytest.raises(TemporarilyUnavailable):
+    with pytest.raises(TryAgainLater):
         empty.catalog.usable()
     assert empty.catalog.refresh_due()
     assert state(database).version == 1
@@ -123,7 +124,7 @@ def test_a_bad_catalog_never_replaces_a_good_one(
             assert (found.version, found.fetched_at, found.failures) == (1, confirmed, number)
             assert found.last_error is not None
             assert timedelta(seconds=5) < found.next_refresh_at - clock() <= timedelta(seconds=20)
-    service.breaker.after("OK")
+    service.upstream_access._breaker.after("OK")
     assert service.catalog.refresh() is True
     found = state(service.database)
     assert (found.failures, found.last_error, found.version) == (0, None, 1)
@@ -193,7 +194,7 @@ def test_memory_is_looked_up_again_after_a_second_and_survives_the_database(
         raise OperationalError("read", {}, Exception("away"))
 
     with monkeypatch.context() as patched:
-        patched.setattr(rows, "state", away)
+        patched.setattr(catalog_rows, "state", away)
         assert catalog.snapshot().instrument("XRP", "XRP") is not None
     seconds[0] += 1.1
     assert catalog.snapshot().instrument("XRP", "XRP") is None
@@ -208,8 +209,8 @@ def test_one_of_many_refreshers_gets_the_turn(
     assert [one.catalog.refresh_due() for one in others].count(True) == 1
     clock.advance(timedelta(minutes=2, seconds=1))
     with service.database.write() as session:
-        assert rows.claim_refresh(session, clock(), timedelta(minutes=2)) is True
-        assert rows.claim_refresh(session, clock(), timedelta(minutes=2)) is False
+        assert catalog_rows.claim_refresh(session, clock(), timedelta(minutes=2)) is True
+        assert catalog_rows.claim_refresh(session, clock(), timedelta(minutes=2)) is False
     # Whoever holds the turn died with it: after the lease another one takes it.
     assert service.catalog.refresh_due() is False
     clock.advance(timedelta(minutes=2, seconds=1))

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import OperationalError, StatementError
 
-from swap.money import plain
+from swap.domain.money import plain
+from swap.domain.times import iso
 from swap.store.database import Database, insert_new
-from swap.tables import Client, PairRow, UsedSignature, iso, new_id
+from swap.tables import Client, PairRow, UsedSignature, new_id
 from tests.conftest import Clock
-from tests.made import NOON, make_client
+from tests.factories import NOON, make_client
 
 ON_ONE_DATABASE = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
@@ -104,7 +105,7 @@ def test_a_time_comes_back_aware_in_utc_and_cut_to_milliseconds(database: Databa
 
 
 def test_a_time_without_a_zone_is_refused(database: Database) -> None:
-    with pytest.raises(StatementError, match="no zone"):
+    with pytest.raises(StatementError, match="without a zone"):
         stored(database, limits_as_of=datetime(2025, 10, 9))  # noqa: DTZ001 - that is the point
 
 

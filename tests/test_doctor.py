@@ -15,8 +15,8 @@ from swap.settings import Settings
 from swap.tables import UpstreamRef
 from swap.wiring import Service, doctor
 from tests.conftest import Shop
+from tests.polling import place
 from tests.scripted_upstream import reply, serving
-from tests.watching import place
 
 
 def findings(service: Service) -> dict[str, tuple[str, str]]:

@@ -18,7 +18,7 @@ from swap.settings import SECRETS, SETTING_NAMES, Settings
 from swap.tables import OrderEvent
 from swap.wiring import Service
 from tests.conftest import Shop
-from tests.made import make_orders
+from tests.factories import make_orders
 from tests.streams import streaming
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,15 +15,15 @@ import pytest
 
 from drill import plan as plans
 from drill.audit import order_checks
-from drill.blows import schedule
+from drill.delivery_checks import hearing_checks
 from drill.evidence import Evidence
-from drill.hearing import hearing_checks
-from drill.house import budget, resolver, secrets_kept
+from drill.fault_injection import schedule
+from drill.invariants import budget, resolver, secrets_kept
 from drill.mutants import APPLIED, MUTANTS, caught
 from drill.plan import Plan
 from drill.receiver import Arrival, Endpoint
-from drill.truth import Upstream
-from drill.wants import Record, Want, wants
+from drill.sandbox_truth import Upstream
+from drill.workload import PlannedRequest, Record, wants
 
 ROOT = Path(__file__).resolve().parents[1]
 POSTGRES = os.environ.get("TEST_DATABASE_URL")
@@ -169,7 +169,7 @@ def evidence(count: int = 2, **changed: Any) -> Evidence:
         "plan": plan(),
         "records": [
             Record(
-                Want(0, 0, 0.0, "good", body(number)),
+                PlannedRequest(0, 0, 0.0, "good", body(number)),
                 body(number),
                 accepted=True,
                 order_ids={f"ord_{number}"},
@@ -405,8 +405,8 @@ def test_the_same_seed_wants_and_strikes_the_same() -> None:
 def test_many_orders_are_alike_but_for_memo_or_user() -> None:
     made = [want for want in wants(plans.full(), ADDRESSES) if want.right and not want.twin]
     assert len(made) == 500
-    alike = Counter((w.body["destination_address"], w.body["amount"], w.body["from"]["currency"]) for w in made)
-    assert sum(count for count in alike.values() if count > 5) > 400
+    could_match = Counter((w.body["destination_address"], w.body["amount"], w.body["from"]["currency"]) for w in made)
+    assert sum(count for count in could_match.values() if count > 5) > 400
     same_memo = Counter(
         (w.body["destination_address"], w.body["amount"], w.body.get("destination_memo"), w.body.get("refund_address"))
         for w in made
@@ -436,7 +436,7 @@ def test_a_mutant_counts_as_caught_only_when_it_was_applied_and_seen_for_what_it
     log = tmp_path / "worker-1.log"
     log.write_text("nothing\n")
     assert "never applied" in (caught("drop-memo", {"details"}, tmp_path) or "")
-    log.write_text(f"{APPLIED} drop-memo in swap.creates\n")
+    log.write_text(f"{APPLIED} drop-memo in swap.orders.create\n")
     assert caught("drop-memo", set(), tmp_path) == "passed every check"
     assert "but not by" in (caught("drop-memo", {"budget"}, tmp_path) or "")
     assert caught("drop-memo", {"details"}, tmp_path) is None

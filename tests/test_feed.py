@@ -12,32 +12,32 @@ import pytest
 from sqlalchemy import select, update
 
 from swap.errors import InvalidRequest
-from swap.feed import RETENTION, Feed
-from swap.store import events, webhooks
+from swap.push.feed import RETENTION, Feed
+from swap.store import endpoints, events
 from swap.store.database import Database
-from swap.store.events import Only
+from swap.store.events import EventFilter
 from swap.tables import FeedHead, OrderEvent
-from tests.made import NOON, make_client, make_order, make_orders, move, read_order
+from tests.factories import NOON, make_client, make_order, make_orders, move, read_order
 
 
-class Bell:
+class JobQueue:
     """Remembers who was rung for."""
 
     def __init__(self) -> None:
         self.rung: list[str] = []
         self.told: list[int] = []
 
-    def ring(self, job: str, *_arguments: object) -> bool:
+    def enqueue(self, job: str, *_arguments: object) -> bool:
         self.rung.append(job)
         return False
 
-    def tell(self, position: int) -> None:
+    def announce(self, position: int) -> None:
         self.told.append(position)
 
 
-def make_feed(database: Database) -> tuple[Feed, Bell]:
-    bell = Bell()
-    return Feed(database, bell, lambda: NOON), bell  # type: ignore[arg-type]
+def make_feed(database: Database) -> tuple[Feed, JobQueue]:
+    queue = JobQueue()
+    return Feed(database, queue, lambda: NOON), queue  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -122,18 +122,18 @@ def test_what_only_support_sees_is_never_published(database: Database, feed: Fee
 
 
 def test_publishing_rings_for_deliveries_only_when_there_was_something(database: Database) -> None:
-    feed, bell = make_feed(database)
+    feed, queue = make_feed(database)
     feed.publish()
-    assert bell.rung == []
+    assert queue.rung == []
     make_order(database)
     feed.publish()
-    assert bell.rung == ["deliver"]
+    assert queue.rung == ["deliver"]
 
 
 def test_more_than_one_round_is_published_in_one_go(
     database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.feed._AT_ONCE", 4)
+    monkeypatch.setattr("swap.push.feed._AT_ONCE", 4)
     client = make_client(database)
     ids = make_orders(database, 11, client)
     for order_id in ids[:5]:
@@ -154,7 +154,7 @@ def test_clocks_that_disagree_do_not_reorder_the_events_of_one_order(
     database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """Each event of the order was written by a process whose clock was behind that of the one before."""
-    monkeypatch.setattr("swap.feed._AT_ONCE", at_once)
+    monkeypatch.setattr("swap.push.feed._AT_ONCE", at_once)
     order = make_order(database)
     for status in ("confirming", "exchanging", "sending", "completed"):
         moved = move(database, read_order(database, order.id), status=status)
@@ -179,10 +179,10 @@ def test_a_publisher_that_pauses_before_its_commit_hides_nothing_from_a_reader(
     make_orders(database, 3, client)
     other, _ = make_feed(twin)
     numbered, go_on, second_began = threading.Event(), threading.Event(), threading.Event()
-    place, lock_head = events.place, events.lock_head
+    assign_positions, lock_head = events.assign_positions, events.lock_head
 
     def paused(session: Any, positions: dict[str, int]) -> None:
-        place(session, positions)
+        assign_positions(session, positions)
         session.flush()
         numbered.set()
         assert go_on.wait(20)
@@ -192,7 +192,7 @@ def test_a_publisher_that_pauses_before_its_commit_hides_nothing_from_a_reader(
             second_began.set()
         return lock_head(session)
 
-    monkeypatch.setattr(events, "place", paused)
+    monkeypatch.setattr(events, "assign_positions", paused)
     monkeypatch.setattr(events, "lock_head", noted)
     first = threading.Thread(target=feed.publish)
     first.start()
@@ -333,7 +333,7 @@ def test_filters_choose_among_the_events_and_cursors_go_on_behind_what_they_left
     feed.publish()
     everything = read_all(feed, client)
 
-    def only(only: Only) -> list[str]:
+    def only(only: EventFilter) -> list[str]:
         found, after = [], None
         while True:
             page = feed.page(client, after, 2, only)
@@ -346,16 +346,19 @@ def test_filters_choose_among_the_events_and_cursors_go_on_behind_what_they_left
                 return found
 
     later = NOON + timedelta(seconds=1)
-    wanted: list[tuple[Only, Any]] = [
-        (Only(types=("order.confirming",)), lambda e: e["type"] == "order.confirming"),
-        (Only(types=("order.refunded",)), lambda e: False),
-        (Only(order_ids=(ids[1],)), lambda e: e["order_id"] == ids[1]),
-        (Only(since=later), lambda e: e["type"] == "order.confirming"),
-        (Only(until=later), lambda e: e["type"] == "order.created"),
-        (Only(types=("order.created",), order_ids=(ids[0], ids[5])), lambda e: e["order_id"] in (ids[0], ids[5])),
+    wanted: list[tuple[EventFilter, Any]] = [
+        (EventFilter(types=("order.confirming",)), lambda e: e["type"] == "order.confirming"),
+        (EventFilter(types=("order.refunded",)), lambda e: False),
+        (EventFilter(order_ids=(ids[1],)), lambda e: e["order_id"] == ids[1]),
+        (EventFilter(since=later), lambda e: e["type"] == "order.confirming"),
+        (EventFilter(until=later), lambda e: e["type"] == "order.created"),
+        (
+            EventFilter(types=("order.created",), order_ids=(ids[0], ids[5])),
+            lambda e: e["order_id"] in (ids[0], ids[5]),
+        ),
     ]
     for scan in (1, 2, 4, 10_000):
-        monkeypatch.setattr("swap.feed._SCAN", scan)
+        monkeypatch.setattr("swap.push.feed._SCAN", scan)
         for which, fits in wanted:
             expected = [e["id"] for e in everything if fits(e) and (not which.types or e["type"] in which.types)]
             assert only(which) == expected
@@ -366,7 +369,7 @@ def test_filters_choose_among_the_events_and_cursors_go_on_behind_what_they_left
 
 def aged(database: Database) -> Feed:
     """The feed as it is a day after everything made at NOON has become too old."""
-    return Feed(database, Bell(), lambda: NOON + RETENTION + timedelta(days=1))  # type: ignore[arg-type]
+    return Feed(database, JobQueue(), lambda: NOON + RETENTION + timedelta(days=1))  # type: ignore[arg-type]
 
 
 def ended(database: Database, client_id: str, **changed: Any) -> str:
@@ -436,7 +439,7 @@ def test_an_order_keeps_all_of_its_events_or_none(database: Database, feed: Feed
 def test_events_with_deliveries_on_record_are_not_forgotten(database: Database, feed: Feed) -> None:
     client = make_client(database)
     with database.write() as session:
-        webhooks.add_endpoint(session, client_id=client, url="https://x.test", secret_sealed="", types=[], now=NOON)
+        endpoints.add_endpoint(session, client_id=client, url="https://x.test", secret_sealed="", types=[], now=NOON)
     order_id = ended(database, client)
     feed.publish()
     assert aged(database).forget_old() == 0
@@ -446,7 +449,7 @@ def test_events_with_deliveries_on_record_are_not_forgotten(database: Database, 
 def test_forgetting_goes_through_all_there_is_in_small_steps(
     database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.feed._FORGET_AT_ONCE", 2)
+    monkeypatch.setattr("swap.push.feed._FORGET_AT_ONCE", 2)
     client = make_client(database)
     for number in range(7):
         ended(database, client, **({"next_check_at": NOON} if number % 3 == 0 else {}))
@@ -456,9 +459,9 @@ def test_forgetting_goes_through_all_there_is_in_small_steps(
 
 
 def test_listeners_are_told_how_far_the_feed_has_grown_after_it_has(database: Database) -> None:
-    feed, bell = make_feed(database)
+    feed, queue = make_feed(database)
     feed.publish()
-    assert bell.told == []
+    assert queue.told == []
     make_orders(database, 3)
     feed.publish()
-    assert bell.told == [3]
+    assert queue.told == [3]

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from stdnum import iban, luhn
 
-from swap import fiat
+from swap.domain import fiat
 from swap.sandbox.world import World
 from swap.tables import Row
 from swap.wiring import Service
-from tests.calls import EUR, Calls
 from tests.conftest import BITCOIN, BTC_ADDRESS, Clock, Shop
+from tests.signed_client import EUR, Calls
 
 EURO = ("EUR", "EUR")
 IBAN = "DE89370400440532013000"
@@ -190,7 +190,7 @@ def test_a_card_number_is_refused_and_leaves_no_trace(
         "logs": f"{logs} {caplog.text} {printed.out} {printed.err}",
         "answers": json.dumps([a.json for a in (to_card, in_memo, refund, malformed, asked, asked_memo)]),
         "upstream": str([vars(o) for o in world.orders()]),
-        "gate": str(service.gate._kept),
+        "gate": str(service.destinations._kept),
     }
     for place, text in kept.items():
         assert DIGITS not in "".join(c for c in text if c.isalnum()), place

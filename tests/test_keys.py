@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from swap.access.keys import DEFAULT_SCOPES, Keys, NewKey
+from swap.domain.signing import sign_request
 from swap.errors import InvalidRequest, NotAuthenticated, SwapError
-from swap.keys import DEFAULT_SCOPES, Keys, NewKey
-from swap.signing import sign_request
+from swap.infra.vault import Vault
 from swap.store.database import Database
 from swap.tables import ApiKey, Client, UsedSignature
-from swap.vault import Vault
 from tests.conftest import Clock
 
 OLD, NEW = "the old text, of at least 32 characters", "the new text, of at least 32 characters"

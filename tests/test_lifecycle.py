@@ -17,11 +17,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swap import facts as facts_module
-from swap import lifecycle
-from swap.facts import Kind
-from swap.lifecycle import Decision, Facts, Status, Transfer, UpstreamEvent, can_move, funds, is_final, next_status
-from swap.lifecycle import public_name as shown
+from swap.domain import facts as facts_module
+from swap.domain import lifecycle
+from swap.domain.facts import Kind
+from swap.domain.lifecycle import (
+    Decision,
+    Facts,
+    Status,
+    Transfer,
+    UpstreamEvent,
+    can_move,
+    funds,
+    is_final,
+    next_status,
+)
+from swap.domain.lifecycle import public_name as shown
 
 S = Status
 START = datetime(2025, 10, 9, 8, 0, tzinfo=UTC)
@@ -670,7 +680,9 @@ def test_a_stale_drawing_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_rules_import_nothing_that_talks_to_the_world() -> None:
-    code = "import sys, swap.cadence, swap.lifecycle; print(sorted(m for m in sys.modules if m.startswith('swap.')))"
+    show = "print(sorted(m for m in sys.modules if m.startswith('swap.')))"
+    code = f"import sys, swap.domain.schedules, swap.domain.lifecycle; {show}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "['swap.cadence', 'swap.facts', 'swap.lifecycle']"
+    rules = [f"swap.domain.{name}" for name in ("facts", "lifecycle", "schedules", "times")]
+    assert done.stdout.strip() == str(["swap.domain", *rules])
     assert facts_module.Facts is lifecycle.Facts

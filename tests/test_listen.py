@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from swap.listen import Forward, follow
 from swap.sdk import SwapApiError, SwapClient
+from swap.tools.listen import Forward, follow
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
-from tests.made import make_order, make_orders
+from tests.factories import make_order, make_orders
 from tests.receivers import receiving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def everything(events: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_it_begins_behind_a_cursor_or_with_what_happens_from_now_on(
     service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.feed._SCAN", 3)
+    monkeypatch.setattr("swap.push.feed._SCAN", 3)
     make_orders(service.database, 7, shop.client_id)
     service.feed.publish()
     cursor = shop.api.events(limit=2)["next"]
@@ -93,10 +93,10 @@ def test_what_trying_again_does_not_help_ends_it(shop: Shop, clock: Clock) -> No
 
 def test_what_it_forwards_is_the_webhook_the_service_would_send(service: Service, shop: Shop) -> None:
     with receiving() as receiver:
-        service.webhooks.add(shop.key, f"{receiver.url}/real")
+        service.endpoints.add(shop.key, f"{receiver.url}/real")
         make_order(service.database, shop.client_id)
         service.feed.publish()
-        service.webhooks.deliver_due()
+        service.deliverer.deliver_due()
         forward = Forward(f"{receiver.url}/mine")
         (event,) = shop.api.events()["events"]
         assert forward.send(event) == "204"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from swap import logs
+from swap.infra import logs
 
 SECRET = 'p@ss "wörd"/#1'
 KNOWN = [SECRET, "sk_upstream_secret_1", "short"]

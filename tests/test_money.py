@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swap import money
+from swap.domain import money
 
 AMOUNTS = st.decimals(min_value=0, max_value=Decimal(10) ** 20 - 1, places=24, allow_nan=False) | st.decimals(
     min_value=0, max_value=Decimal(10) ** 20 - 1, allow_nan=False, allow_infinity=False

@@ -12,8 +12,8 @@ import pytest
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.wiring import Service
-from tests.calls import BTC, XRP, Calls
 from tests.conftest import SANDBOX_KEYS, Clock, Shop, new_shop, serve
+from tests.signed_client import BTC, XRP, Calls
 
 
 @pytest.fixture

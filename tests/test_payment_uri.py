@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swap.addresses import stellar
-from swap.payment_uri import payment_uri
+from swap.domain.payment_uri import payment_uri
 
 BTC = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 ETH = "0x52908400098527886E0F7030069857D2E4169EE7"

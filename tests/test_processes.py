@@ -19,12 +19,12 @@ import pytest
 import requests
 from redis import Redis
 
-from swap.demo import run as run_demo
+from swap.processes.supervise import free_port
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError, SwapClient
 from swap.store.database import Database
-from swap.supervise import free_port
+from swap.tools.demo import run as run_demo
 from tests.conftest import BITCOIN, SANDBOX_KEYS, XRP, XRP_ADDRESS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -389,7 +389,7 @@ def test_the_demo_walks_one_swap_to_its_end(tmp_path: Path, capsys: pytest.Captu
 def test_a_demo_that_fails_says_at_which_step_and_stops_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.demo.AMOUNT", "0.00000001")
+    monkeypatch.setattr("swap.tools.demo.AMOUNT", "0.00000001")
     assert run_demo(tmp_path / "demo") == 1
     shown = capsys.readouterr().out
     assert "Ask for a quote" in shown

@@ -16,9 +16,9 @@ from swap.sandbox.wire import iso
 from swap.sandbox.world import World
 from swap.tables import Order, SpentQuote
 from swap.wiring import Service
-from tests.calls import BTC, ETH, ETH_ADDRESS, XRP, Answer, Calls
 from tests.conftest import BTC_ADDRESS, Clock, Shop, new_shop, serve
 from tests.faults import HTML_403, Fault, Faults, answering, cutting, dropping, spoiling
+from tests.signed_client import BTC, ETH, ETH_ADDRESS, XRP, Answer, Calls
 
 XMR = {"currency": "XMR", "network": "XMR"}
 
@@ -130,7 +130,7 @@ def test_limits_in_a_good_answer_are_kept_to_as_well(calls: Calls, faults: Fault
 
 
 def test_a_rate_in_another_mode_is_no_quote(service: Service, calls: Calls) -> None:
-    """The upstream answers FLOATING where it has no fixed rate (UPSTREAM.md T12)."""
+    """The upstream answers FLOATING where it has no fixed rate (docs/upstream.md T12)."""
     answer = quote(calls, to=XMR, rate_mode="FIXED")
     assert (answer.status, answer.codes) == (422, {"rate_mode": ["RATE_MODE_UNAVAILABLE"]})
     order = calls.order(

@@ -17,7 +17,7 @@ import pytest
 
 from swap.wiring import Service
 from tests.conftest import Shop
-from tests.made import make_order, move, read_order
+from tests.factories import make_order, move, read_order
 from tests.streams import PATIENCE, Running
 
 STREAM = Path(__file__).resolve().parents[1] / "docs" / "stream.md"

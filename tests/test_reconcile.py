@@ -20,14 +20,14 @@ from structlog.testing import capture_logs
 from swap.cli import main
 from swap.sandbox import answers
 from swap.sandbox.world import World
-from swap.store import orders as rows
+from swap.store import orders as order_rows
 from swap.tables import Order, Reconciliation, TransferRow
 from swap.wiring import Service
-from tests.calls import ETH_ADDRESS
 from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, XRP_ADDRESS, Clock, Shop, look
-from tests.made import NOON, make_client, make_order, read_order
+from tests.factories import NOON, make_client, make_order, read_order
+from tests.polling import ADDRESSES, all_of, place, view
 from tests.scripted_upstream import reply, serving
-from tests.watching import ADDRESSES, all_of, place, view
+from tests.signed_client import ETH_ADDRESS
 from workers.schedule import Scheduler
 
 KEY = SANDBOX_KEYS[0]
@@ -59,7 +59,7 @@ def change(service: Service, order_id: str, **values: Any) -> None:
 
 def own(service: Service, order_id: str, *refs: str) -> None:
     with service.database.write() as session:
-        assert rows.own_refs(session, order_id, refs) == set()
+        assert order_rows.claim_refs(session, order_id, refs) == set()
 
 
 def foreign(sandbox_url: str, destination: str = XRP_ADDRESS) -> str:
@@ -130,7 +130,7 @@ def test_an_order_attempted_just_now_is_fresh_however_old_it_is(shop: Shop, serv
     order_id = settled(shop, service, clock)
     change(service, order_id, amount=Decimal(9))
     with service.database.write() as session:
-        rows.start_attempt(session, order_id, KEY, clock())
+        order_rows.start_attempt(session, order_id, KEY, clock())
     assert run(service)["counts"] == {"fresh": 1}
     clock.advance(SETTLED)
     assert run(service)["counts"] == {"amount": 1}
@@ -341,7 +341,7 @@ def test_a_listed_order_that_is_nobodys_becomes_an_orphan_and_is_watched(
     report = run(service)
     assert (report["outcome"], report["counts"]) == ("clean", {"orphans": 1}), "known by now"
     clock.advance(400)
-    service.orphans.watch_due()
+    service.unowned.watch_due()
     assert service.support.orphans()[0]["deposit_seen_at"] is not None
 
 
@@ -389,8 +389,8 @@ def test_an_orphan_tells_which_failed_order_may_have_made_it(
 def test_one_run_makes_a_bounded_number_of_orphans_the_newest_first(
     service: Service, sandbox_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.reconcile.ORPHANS", 2)
-    monkeypatch.setattr("swap.comparison.KEPT", 1)
+    monkeypatch.setattr("swap.watching.reconcile.ORPHANS", 2)
+    monkeypatch.setattr("swap.watching.comparison.KEPT", 1)
     numbers = []
     for _ in range(3):
         numbers.append(foreign(sandbox_url))
@@ -434,7 +434,7 @@ def test_many_orders_older_than_all_that_is_listed_show_that_the_list_is_cut_off
 def test_orders_are_read_page_by_page(
     shop: Shop, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.reconcile._PAGE", 2)
+    monkeypatch.setattr("swap.watching.reconcile._PAGE", 2)
     for number in range(5):
         place(shop, "expires", client_order_id=f"order-{number}")
     clock.advance(SETTLED)

@@ -1,4 +1,4 @@
-"""The sandbox over real HTTP, judged by UPSTREAM.md."""
+"""The sandbox over real HTTP, judged by docs/upstream.md."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
 from swap.store import clients
-from swap.store import orders as rows
+from swap.store import orders as order_rows
 from swap.tables import Order, OrderEvent, UpstreamCall, UsedSignature, WebhookDelivery
-from swap.watch import BATCH, LEASE
+from swap.watching.due import BATCH, LEASE
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
-from tests.made import make_client, make_order, make_orders, read_order
+from tests.factories import make_client, make_order, make_orders, read_order
 from tests.receivers import Receiver, receiving
 from workers.schedule import Scheduler
 
@@ -74,7 +74,7 @@ def test_a_tick_rings_for_looks_in_batches_and_for_the_push(
 ) -> None:
     ids = make_orders(service.database, BATCH + 5)
     made = service.keys.create("shop")  # the client of these orders
-    service.webhooks.add(made.key, "https://hooks.example")
+    service.endpoints.add(made.key, "https://hooks.example")
     scheduler = scheduler_of(service)
     scheduler.tick()
     looks = rung(redis, "watch")
@@ -144,7 +144,7 @@ def test_without_redis_the_scheduler_looks_publishes_and_delivers_itself(
     clock: Clock,
 ) -> None:
     alone = other_service(redis_url=UNREACHED)
-    service.webhooks.add(shop.key, receiver.url)
+    service.endpoints.add(shop.key, receiver.url)
     order_id = shop.place()["id"]
     clock.advance(190)
     scheduler = scheduler_of(alone)
@@ -173,7 +173,7 @@ def test_an_outage_of_redis_with_a_backlog_of_looks_does_not_stop_the_push(
     alone = other_service(redis_url=UNREACHED)
     make_orders(service.database, 3 * BATCH, make_client(service.database))
     made = service.keys.create("shop")
-    service.webhooks.add(made.key, receiver.url)
+    service.endpoints.add(made.key, receiver.url)
     looked: list[list[str]] = []
     over = False
 
@@ -181,7 +181,7 @@ def test_an_outage_of_redis_with_a_backlog_of_looks_does_not_stop_the_push(
         looked.append(order_ids)
         until(lambda: over)
 
-    monkeypatch.setattr(alone.watch, "check_all", slow)
+    monkeypatch.setattr(alone.due, "run_all", slow)
     scheduler = scheduler_of(alone)
 
     def all_arrived() -> bool:
@@ -203,7 +203,7 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
 ) -> None:
     alone = other_service(redis_url=UNREACHED, fallback_threads=1)
     make_order(service.database, next_check_at=service.clock() + timedelta(hours=1))
-    service.webhooks.add(service.keys.create("shop").key, "https://hooks.example")
+    service.endpoints.add(service.keys.create("shop").key, "https://hooks.example")
     service.feed.publish()
     hanging, looked, over = threading.Event(), threading.Event(), threading.Event()
 
@@ -215,8 +215,8 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
         with service.database.read() as session:
             return session.scalar(select(func.count()).where(OrderEvent.position.is_(None))) == 0
 
-    monkeypatch.setattr(alone.webhooks, "deliver_due", hang)
-    monkeypatch.setattr(alone.watch, "check_all", lambda _ids: looked.set())
+    monkeypatch.setattr(alone.deliverer, "deliver_due", hang)
+    monkeypatch.setattr(alone.due, "run_all", lambda _ids: looked.set())
     scheduler = scheduler_of(alone)
     try:
         scheduler.tick()
@@ -231,14 +231,14 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
 def test_a_full_queue_leaves_the_rest_for_later_and_does_nothing_itself(
     service: Service, redis: Redis, scheduler_of: MakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.watch, "check_all", lambda _ids: pytest.fail("that is the workers' work"))
+    monkeypatch.setattr(service.due, "run_all", lambda _ids: pytest.fail("that is the workers' work"))
     for _ in range(200):
-        service.bell.ring("look", [])
+        service.queue.enqueue("look", [])
     (order_id,) = due(service, 1)
     scheduler_of(service).tick()
     assert all(batch == [] for _, batch in rung(redis, "watch"))
     with service.database.read() as session:
-        assert rows.has_due(session, service.clock())
+        assert order_rows.has_due(session, service.clock())
     assert read_order(service.database, order_id).failures == 0
 
 
@@ -296,7 +296,7 @@ def test_the_clock_of_the_service_decides_what_is_due(
     service: Service, redis: Redis, scheduler_of: MakeScheduler, clock: Clock
 ) -> None:
     order = make_order(service.database)
-    service.webhooks.add(service.keys.create("shop").key, "https://hooks.example")
+    service.endpoints.add(service.keys.create("shop").key, "https://hooks.example")
     service.feed.publish()
     with service.database.write() as session:
         session.execute(update(WebhookDelivery).values(next_attempt_at=clock() + timedelta(hours=1)))

@@ -15,7 +15,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swap import signing
+from swap.domain import signing
 from swap.sdk import SwapApiError, SwapClient, sign
 from tests.conftest import BITCOIN, XRP, XRP_ADDRESS, Shop, look
 

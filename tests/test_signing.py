@@ -1,4 +1,4 @@
-"""Vectors V1 to V5e of UPSTREAM.md section 2, and our own scheme against values computed with openssl:
+"""Vectors V1 to V5e of docs/upstream.md section 2, and our own scheme against values computed with openssl:
 
 printf '%s' STRING | openssl dgst -sha256 -hmac SECRET -hex
 """
@@ -11,7 +11,15 @@ from decimal import Decimal
 
 import pytest
 
-from swap.signing import WINDOW_MS, canonical_path, compact_json, sign_request, sign_v2, verify_request, within_window
+from swap.domain.signing import (
+    WINDOW_MS,
+    canonical_path,
+    compact_json,
+    sign_request,
+    sign_v2,
+    verify_request,
+    within_window,
+)
 
 PUBLIC = "pk_test_4f0c2b7e9a"
 SECRET = "sk_test_0d5e81c3a6f24b79"

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from swap.lifecycle import TRANSITIONS, Facts, Status, Transfer, UpstreamEvent
-from swap.store import clients, webhooks
-from swap.store import orders as rows
+from swap.domain.lifecycle import TRANSITIONS, Facts, Status, Transfer, UpstreamEvent
+from swap.store import clients, deliveries, endpoints
+from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order, OrderEvent, TransferRow, UpstreamRef, WebhookDelivery
-from tests.made import NOON, make_client, make_order, make_orders, move, order_row, read_order
+from tests.factories import NOON, make_client, make_order, make_orders, move, order_row, read_order
 
 LEASE = timedelta(seconds=150)
 
@@ -80,7 +80,7 @@ def test_of_sixteen_who_move_an_order_at_once_exactly_one_wins(database: Databas
 def test_the_event_is_written_with_the_move_or_not_at_all(database: Database) -> None:
     order = make_order(database)
     with pytest.raises(RuntimeError), database.write() as session:
-        assert rows.move(session, order, {"status": Status.CONFIRMING}, at=NOON, source="test") is not None
+        assert order_rows.move(session, order, {"status": Status.CONFIRMING}, at=NOON, source="test") is not None
         session.flush()
         raise RuntimeError("we die before the commit")
     assert read_order(database, order.id).status == "awaiting_deposit"
@@ -187,7 +187,7 @@ def test_the_type_says_the_status_where_that_changed_and_else_what_it_was_told(d
     with database.write() as session:
         changes = [({"user_id": "u1"}, None), ({"user_id": "u2"}, "order.late_deposit"), ({"status": "expired"}, "x")]
         for change, type_ in changes:
-            moved = rows.move(session, order, change, at=NOON, source="test", type=type_)
+            moved = order_rows.move(session, order, change, at=NOON, source="test", type=type_)
             assert moved is not None
             order = moved
     assert [type_ for _, type_ in public(database, order.id)] == [
@@ -205,8 +205,8 @@ def test_the_transfers_follow_the_facts(database: Database) -> None:
     assert move(database, first, facts=Facts(transfers=(paid, settled, out)).to_json()) is not None
     with database.read() as session:
         found = session.scalars(select(TransferRow).order_by(TransferRow.position)).all()
-        by_tx = rows.page(session, order.client_id, {"tx_id": "tx-out"}, None, 10)
-        by_none = rows.page(session, order.client_id, {"tx_id": "tx"}, None, 10)
+        by_tx = order_rows.page(session, order.client_id, {"tx_id": "tx-out"}, None, 10)
+        by_none = order_rows.page(session, order.client_id, {"tx_id": "tx"}, None, 10)
     assert [(t.direction, t.amount, t.tx_id, t.confirmations) for t in found] == [
         ("deposit", Decimal("0.000000000000000001"), "tx-in", 2),
         ("withdrawal", Decimal("12345678.123456789012345678"), "tx-out", None),
@@ -234,12 +234,12 @@ def test_one_client_order_id_makes_one_order_however_many_ask_at_once(database: 
 
     def work(number: int) -> bool:
         with (database, twin)[number % 2].write() as session:
-            return rows.insert(session, order_row(client, client_order_id="checkout-17"))
+            return order_rows.insert(session, order_row(client, client_order_id="checkout-17"))
 
     assert sorted(race(8, work)) == [False] * 7 + [True]
     with database.read() as session:
         (order,) = session.scalars(select(Order)).all()
-        assert rows.by_client_order_id(session, client, "checkout-17") is not None
+        assert order_rows.by_client_order_id(session, client, "checkout-17") is not None
     assert public(database, order.id) == [(1, "order.created")]
 
 
@@ -251,8 +251,8 @@ def test_another_client_may_use_the_same_client_order_id(database: Database) -> 
 def test_an_order_of_somebody_else_is_not_found(database: Database) -> None:
     order = make_order(database)
     with database.read() as session:
-        assert rows.get(session, order.id, order.client_id) is not None
-        assert rows.get(session, order.id, make_client(database, "other")) is None
+        assert order_rows.get(session, order.id, order.client_id) is not None
+        assert order_rows.get(session, order.id, make_client(database, "other")) is None
 
 
 def test_orders_made_in_the_same_millisecond_are_paged_without_loss(database: Database) -> None:
@@ -261,7 +261,7 @@ def test_orders_made_in_the_same_millisecond_are_paged_without_loss(database: Da
     after = None
     while True:
         with database.read() as session:
-            page = rows.page(session, make_client(database), {}, after, 3)
+            page = order_rows.page(session, make_client(database), {}, after, 3)
         if not page:
             break
         seen += [order.id for order in page]
@@ -275,13 +275,13 @@ def test_a_quote_makes_one_order(database: Database) -> None:
     spent = race(6, lambda n: _spend(database, (one, other)[n % 2].id))
     assert sorted(spent) == [False] * 3 + [True] * 3, "the one it belongs to may ask again"
     with database.write() as session:
-        rows.forget_quotes(session, NOON + timedelta(seconds=1))
+        order_rows.forget_quotes(session, NOON + timedelta(seconds=1))
     assert _spend(database, other.id)
 
 
 def _spend(database: Database, order_id: str) -> bool:
     with database.write() as session:
-        return rows.spend_quote(session, "quote-1", order_id, NOON)
+        return order_rows.spend_quote(session, "quote-1", order_id, NOON)
 
 
 def test_a_signature_is_spent_once_however_many_bring_it_at_once(database: Database, twin: Database) -> None:
@@ -300,11 +300,13 @@ def test_a_signature_is_spent_once_however_many_bring_it_at_once(database: Datab
 def test_attempts_are_counted_and_answered_whatever_became_of_the_order(database: Database) -> None:
     order = make_order(database, status="creating")
     with database.write() as session:
-        numbers = [rows.start_attempt(session, order.id, "pk", NOON) for _ in range(3)]
-        rows.finish_attempt(session, order.id, 2, outcome="unknown", refs=["1", "b"], finished_at=NOON, answer="{}")
+        numbers = [order_rows.start_attempt(session, order.id, "pk", NOON) for _ in range(3)]
+        order_rows.finish_attempt(
+            session, order.id, 2, outcome="unknown", refs=["1", "b"], finished_at=NOON, answer="{}"
+        )
     assert numbers == [1, 2, 3]
     with database.read() as session:
-        found = rows.attempts_of(session, order.id)
+        found = order_rows.attempts_of(session, order.id)
     assert [(a.number, a.outcome, a.refs) for a in found] == [(1, None, []), (2, "unknown", ["1", "b"]), (3, None, [])]
 
 
@@ -314,14 +316,14 @@ def test_attempts_are_counted_and_answered_whatever_became_of_the_order(database
 def test_an_id_of_the_upstream_belongs_to_one_order(database: Database) -> None:
     one, other = make_order(database), make_order(database)
     with database.write() as session:
-        assert rows.own_refs(session, one.id, ["90210", "guid-1"]) == set()
-        assert rows.own_refs(session, one.id, ["90210"]) == set(), "once more is no clash"
-        assert rows.own_refs(session, other.id, ["guid-2", "90210"]) == {"90210"}
-        assert rows.owner_of(session, "90210") == one.id
-        assert rows.owner_of(session, "unheard of") is None
+        assert order_rows.claim_refs(session, one.id, ["90210", "guid-1"]) == set()
+        assert order_rows.claim_refs(session, one.id, ["90210"]) == set(), "once more is no clash"
+        assert order_rows.claim_refs(session, other.id, ["guid-2", "90210"]) == {"90210"}
+        assert order_rows.owner_of(session, "90210") == one.id
+        assert order_rows.owner_of(session, "unheard of") is None
     with database.read() as session:
-        assert sorted(rows.refs_of(session, one.id)) == ["90210", "guid-1"]
-        assert rows.refs_of(session, other.id) == []
+        assert sorted(order_rows.refs_of(session, one.id)) == ["90210", "guid-1"]
+        assert order_rows.refs_of(session, other.id) == []
 
 
 def test_two_orders_that_claim_one_id_at_once_do_not_both_get_it(database: Database, twin: Database) -> None:
@@ -329,7 +331,7 @@ def test_two_orders_that_claim_one_id_at_once_do_not_both_get_it(database: Datab
 
     def work(number: int) -> set[str]:
         with (database, twin)[number % 2].write() as session:
-            return rows.own_refs(session, ids[number], ["90210"])
+            return order_rows.claim_refs(session, ids[number], ["90210"])
 
     taken = race(6, work)
     assert sorted(len(t) for t in taken) == [0, 1, 1, 1, 1, 1]
@@ -342,7 +344,7 @@ def test_two_orders_that_claim_one_id_at_once_do_not_both_get_it(database: Datab
 
 def claim(database: Database, now: Any, limit: int) -> list[str]:
     with database.write() as session:
-        return list(rows.claim_due(session, now, LEASE, limit, by_lane=False))
+        return list(order_rows.claim_due(session, now, LEASE, limit, by_rank=False))
 
 
 def test_eight_threads_that_claim_two_hundred_due_orders_get_each_once(database: Database, twin: Database) -> None:
@@ -374,8 +376,8 @@ def test_what_is_not_due_or_no_longer_watched_is_not_claimed(database: Database)
     make_order(database, next_check_at=None)
     make_order(database, next_check_at=NOON + timedelta(milliseconds=1))
     with database.read() as session:
-        assert not rows.has_due(session, NOON)
-        assert rows.has_due(session, NOON + timedelta(milliseconds=1))
+        assert not order_rows.has_due(session, NOON)
+        assert order_rows.has_due(session, NOON + timedelta(milliseconds=1))
     assert claim(database, NOON, 9) == []
 
 
@@ -383,11 +385,11 @@ def test_a_back_off_made_for_an_order_that_moved_meanwhile_is_dropped(database: 
     stale = make_order(database)
     assert move(database, stale, status="confirming", next_check_at=NOON) is not None
     with database.write() as session:
-        rows.back_off(session, stale, NOON + timedelta(hours=1), failures=3)
+        order_rows.back_off(session, stale, NOON + timedelta(hours=1), failures=3)
     now = read_order(database, stale.id)
     assert (now.next_check_at, now.failures) == (NOON, 0)
     with database.write() as session:
-        rows.back_off(session, now, NOON + timedelta(hours=1), failures=1)
+        order_rows.back_off(session, now, NOON + timedelta(hours=1), failures=1)
     assert read_order(database, stale.id).next_check_at == NOON + timedelta(hours=1)
 
 
@@ -396,19 +398,19 @@ def test_eight_threads_that_claim_two_hundred_deliveries_get_each_once(database:
     make_orders(database, 100, client)
     with database.write() as session:
         for name in ("a", "b"):
-            endpoint = webhooks.add_endpoint(
+            endpoint = endpoints.add_endpoint(
                 session, client_id=client, url=f"https://{name}", secret_sealed="", types=[], now=NOON
             )
             session.flush()
             told = [(endpoint, event) for event in session.scalars(select(OrderEvent))]
-            webhooks.add_deliveries(session, told, NOON)
+            deliveries.add_deliveries(session, told, NOON)
 
     def work(number: int) -> list[str]:
         mine: list[str] = []
         while True:
             with (database, twin)[number % 2].write() as session:
                 free = random.randint(1, 9)
-                found = webhooks.claim_due(session, NOON, LEASE, free, at_once=200, probe_from=20)
+                found = deliveries.claim_due(session, NOON, LEASE, free, at_once=200, probe_from=20)
             if not found:
                 return mine
             mine += found

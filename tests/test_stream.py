@@ -15,7 +15,7 @@ from swap.settings import Settings
 from swap.stream.protocol import Limits
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, new_shop
-from tests.made import make_order, move
+from tests.factories import make_order, move
 from tests.streams import Peer, Running, credentials, entered, streaming
 
 SITE = "https://shop.example"
@@ -429,7 +429,7 @@ def test_one_read_of_a_rate_goes_to_everybody_who_follows_the_pair(
     ask = type(hurried.upstream).rate
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        asked.append(options["lane"])
+        asked.append(options["priority"])
         return ask(*arguments, **options)
 
     monkeypatch.setattr(type(hurried.upstream), "rate", counted)

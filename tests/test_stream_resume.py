@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from swap.processes.supervise import Supervisor, start_redis
 from swap.stream.protocol import Limits
-from swap.supervise import Supervisor, start_redis
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
-from tests.made import make_order, make_orders, move, read_order
+from tests.factories import make_order, make_orders, move, read_order
 from tests.streams import PATIENCE, Running, entered, streaming
 
 

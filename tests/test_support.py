@@ -5,31 +5,25 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from decimal import Decimal
-from random import Random
 from typing import Any
 
 import pytest
 
-from swap.errors import NotFoundHere
-from swap.feed import Feed
-from swap.keys import Keys
+from swap.access.keys import Keys
+from swap.domain.times import Timing
+from swap.errors import NotFound
+from swap.infra.vault import Vault
+from swap.ops.support import Support
+from swap.push.delivering import Deliverer
+from swap.push.endpoints import Endpoints
+from swap.push.feed import Feed
 from swap.store import events
-from swap.store import orders as rows
+from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.support import Support
-from swap.vault import Vault
-from swap.webhooks import Webhooks
 from tests.conftest import Clock
-from tests.made import NOON, make_order, move, read_order
+from tests.factories import NOON, make_order, move, read_order
+from tests.product import NoQueue
 from tests.receivers import receiving
-
-
-class Bell:
-    def ring(self, _job: str, *_arguments: object) -> bool:
-        return False
-
-    def tell(self, *_: object) -> None:
-        pass
 
 
 def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(database: Database, clock: Clock) -> None:
@@ -38,8 +32,8 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
     made = keys.create("shop")
     caller = keys.caller(made.key)
     assert caller is not None
-    bell: Any = Bell()
-    webhooks = Webhooks(database, vault, bell, clock, Random(1), allow_private=True, scale=Decimal(1), timeout=5)
+    queue: Any = NoQueue()
+    endpoints = Endpoints(database, vault, queue, clock, allow_private=True)
     order = make_order(
         database,
         caller.client_id,
@@ -51,11 +45,11 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
         created_at=NOON,
     )
     with database.write() as session:
-        number = rows.start_attempt(session, order.id, "pk_1", NOON)
-        rows.finish_attempt(
+        number = order_rows.start_attempt(session, order.id, "pk_1", NOON)
+        order_rows.finish_attempt(
             session, order.id, number, outcome="done", refs=["90210"], finished_at=NOON, http_status=201, answer="{}"
         )
-        rows.own_refs(session, order.id, ["90210", "guid"])
+        order_rows.claim_refs(session, order.id, ["90210", "guid"])
     move(database, order, status="in_doubt")
     accepted = {"status": "awaiting_deposit", "deposit_kind": "address", "deposit_address": "bc1qx", "payable": True}
     move(database, read_order(database, order.id), **accepted)
@@ -64,10 +58,10 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
         events.add_event(session, order, "journal.refused", at=at, detail={"source": "look", "refused": "expired"})
 
     with receiving() as receiver:
-        webhooks.add(made.key, f"{receiver.url}/hook")
+        endpoints.add(made.key, f"{receiver.url}/hook")
         receiver.answers["/hook"] = 500
-        Feed(database, bell, clock).publish()
-        webhooks.deliver_due()
+        Feed(database, queue, clock).publish()
+        Deliverer(database, vault, Timing(now=clock), allow_private=True, timeout=5).deliver_due()
 
     record = Support(database).record(order.id)
     assert list(record) == ["order", "attempts", "events", "deliveries"]
@@ -100,7 +94,7 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
 
 
 def test_an_order_that_does_not_exist_is_not_found(database: Database) -> None:
-    with pytest.raises(NotFoundHere) as caught:
+    with pytest.raises(NotFound) as caught:
         Support(database).record("ord_" + "x" * 500)
     assert caught.value.code == "ORDER_NOT_FOUND"
     assert len(caught.value.message) < 120

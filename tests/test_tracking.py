@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import requests
 
-from swap.errors import NotAuthenticated, NotFoundHere
+from swap.access.tracking import LIFETIME, Tracking
+from swap.errors import NotAuthenticated, NotFound
+from swap.infra.vault import Vault
 from swap.settings import Settings
-from swap.tracking import LIFETIME, Tracking
-from swap.vault import Vault
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look, new_shop
 from tests.receivers import receiving
-from tests.wire import raw
+from tests.webhook_client import raw
 
 SHOP_SITE = "https://shop.example"
 PRIVATE = {"client_order_id", "user_id", "session_id", "account_id", "metadata", "upstream_order_id", "tracking"}
@@ -64,10 +64,10 @@ def test_the_owner_gets_the_token_with_the_create_and_the_order_and_nowhere_else
     assert shop.api.order(order["id"])["tracking"] == order["tracking"]
     assert shop.place(user_id="user-7", session_id="s-9", account_id="a-1", metadata={"cart": "private"})["tracking"]
     with receiving() as receiver:
-        service.webhooks.add(shop.key, f"{receiver.url}/hook")
+        service.endpoints.add(shop.key, f"{receiver.url}/hook")
         look(service, order["id"])
         service.feed.publish()
-        service.webhooks.deliver_due()
+        service.deliverer.deliver_due()
         others = [
             list(shop.api.orders()),
             shop.api.order_events(order["id"]),
@@ -149,9 +149,9 @@ def test_revoking_ends_every_token_of_that_order_alone(
 ) -> None:
     other = shop.place("order-2")
     stranger = new_shop(service, api_url, clock, "stranger")
-    with pytest.raises(NotFoundHere):
+    with pytest.raises(NotFound):
         service.tracking.revoke(stranger.client_id, order["id"])
-    with pytest.raises(NotFoundHere):
+    with pytest.raises(NotFound):
         service.tracking.revoke(shop.client_id, "ord_\x00")
     assert shop.api.revoke_tracking(order["id"]) == {"order_id": order["id"], "revoked": True}
     answer = follow(api_url, order["id"], order["tracking"]["token"])

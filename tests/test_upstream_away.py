@@ -36,7 +36,7 @@ def test_a_list_that_hangs_stops_neither_creates_nor_looks(
     for _ in range(6):
         with pytest.raises(TimedOut):
             impatient.upstream.orders(deadline=0.1)
-    assert impatient.breaker.state == "ok"
+    assert impatient.upstream_access.state == "ok"
     assert impatient.quotes.rate(*_route(impatient), Decimal("0.0125"), "FLOATING", 10)
     holding.let_go()
 
@@ -57,7 +57,7 @@ def test_an_upstream_that_is_away_is_not_asked_again_by_everybody(
     for _ in range(2):
         with pytest.raises(SwapApiError):
             shop.api.quote(BITCOIN, XRP, "0.0125")
-    assert service.breaker.state == "away"
+    assert service.upstream_access.state == "away"
 
     with pytest.raises(SwapApiError) as refused:
         shop.place(quote_id=quote["quote_id"])

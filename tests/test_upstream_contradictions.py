@@ -1,4 +1,4 @@
-"""One test for each contradiction of UPSTREAM.md section 7, and for the traps of section 6 that are the client's."""
+"""One test for each contradiction of docs/upstream.md section 7, and for the traps of section 6 that are the client's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from swap.errors import (
     AuthFailed,
     Blocked,
     Malformed,
-    NotFound,
     OutcomeUnknown,
     PairRefused,
     RateModeRefused,
+    UpstreamNotFound,
 )
 from swap.upstream import decode
 from swap.upstream.replies import AddressVerdict, CreateRequest
@@ -180,7 +180,7 @@ def test_c10_the_form_with_an_id_only_is_tried_when_configured() -> None:
         assert client.order("90210", "rExampleDestination").order_id == "90210"
         assert (server.last.path, server.last.query) == ("/api/v2/orders/info", {"orderId": "90210"})
     with asking(reply(404)) as (client, server, _):
-        with pytest.raises(NotFound):
+        with pytest.raises(UpstreamNotFound):
             client.order("90210", "rExampleDestination")
         assert len(server.seen) == 1
 

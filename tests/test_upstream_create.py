@@ -28,8 +28,8 @@ from swap.errors import (
     RateLimited,
     RateModeRefused,
     RequestRefused,
-    Unavailable,
     Unreachable,
+    UpstreamUnavailable,
 )
 from swap.upstream import decode
 from swap.upstream.refusals import REFUSALS
@@ -434,7 +434,7 @@ def test_a_proxy_that_refuses_is_not_sent() -> None:
 
 
 def test_a_spent_budget_is_not_sent_and_says_when_to_come_back() -> None:
-    def spent(lane: str, max_wait: float) -> None:
+    def spent(priority: str, max_wait: float) -> None:
         raise RateLimited("spent", retry_after=3.5)
 
     error, world, seen = outcome(reply(201, ORDER), take=spent)
@@ -444,7 +444,7 @@ def test_a_spent_budget_is_not_sent_and_says_when_to_come_back() -> None:
 
 
 def test_a_broken_budget_is_not_sent_either() -> None:
-    def broken(lane: str, max_wait: float) -> None:
+    def broken(priority: str, max_wait: float) -> None:
         raise OSError("the bucket is gone")
 
     error, _, seen = outcome(reply(201, ORDER), take=broken)
@@ -520,7 +520,7 @@ def test_hanging_up_ends_an_open_create_without_an_answer_and_sends_no_more() ->
         assert [type(error) for error in ended] == [OutcomeUnknown]
         with pytest.raises(NotSent):
             client.create_order(CREATE)
-        with pytest.raises(Unavailable):
+        with pytest.raises(UpstreamUnavailable):
             client.instruments()
         over.set()
         assert len(server.seen) == 1

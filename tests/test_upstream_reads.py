@@ -22,16 +22,16 @@ from swap.errors import (
     ConfigurationError,
     Malformed,
     MemoRefused,
-    NotFound,
     OrderExpired,
     PairRefused,
     RateLimited,
     RateModeRefused,
     RequestRefused,
     TimedOut,
-    Unavailable,
     Unreachable,
     UpstreamError,
+    UpstreamNotFound,
+    UpstreamUnavailable,
 )
 from swap.upstream import decode
 from swap.upstream.client import UpstreamClient
@@ -61,14 +61,14 @@ from tests.scripted_upstream import (
 @pytest.mark.parametrize("step", [reply(500), reply(502, "<html>"), reply(503), reply(504), reply(424), reset, hang_up])
 def test_a_read_is_tried_three_times_with_growing_pauses(step: Any) -> None:
     with asking(step, step, step) as (client, server, world):
-        with pytest.raises(Unavailable):
+        with pytest.raises(UpstreamUnavailable):
             client.orders()
         assert len(server.seen) == 3
         assert len(world.slept) == 2
         assert 0 <= world.slept[0] <= 0.5 and 0 <= world.slept[1] <= 1.0
         assert [call.attempt for call in world.calls] == [1, 2, 3]
         assert {call.outcome for call in world.calls} == {"UPSTREAM_UNAVAILABLE"}
-        assert [lane for lane, _ in world.taken] == ["read"] * 3
+        assert [priority for priority, _ in world.taken] == ["read"] * 3
 
 
 def test_a_read_that_recovers_answers() -> None:
@@ -116,7 +116,7 @@ def test_retry_after_may_be_a_date_measured_on_the_upstreams_own_clock() -> None
 
 
 def test_a_spent_budget_of_ours_ends_a_read_at_once() -> None:
-    def spent(lane: str, max_wait: float) -> None:
+    def spent(priority: str, max_wait: float) -> None:
         raise RateLimited("spent", retry_after=0.1)
 
     with asking(take=spent) as (client, server, world):
@@ -344,12 +344,12 @@ def error_for(status: int, body: JSON | str, endpoint: str = "rate") -> Upstream
         (422, {"message": "rateMode not available"}, RateModeRefused),
         (422, {"message": "pair not supported"}, PairRefused),
         (404, {"message": "Unknown instrument"}, PairRefused),
-        (404, {"message": "Cannot GET"}, NotFound),
-        (404, "<html>pair</html>", NotFound),
+        (404, {"message": "Cannot GET"}, UpstreamNotFound),
+        (404, "<html>pair</html>", UpstreamNotFound),
         (410, "", OrderExpired),
-        (500, {"message": "address service is down"}, Unavailable),
+        (500, {"message": "address service is down"}, UpstreamUnavailable),
         (503, {"status": "ERR_CLAIMED_DEPOSIT_AMOUNT_TOO_SMALL"}, AmountRefused),
-        (424, {"message": "network"}, Unavailable),
+        (424, {"message": "network"}, UpstreamUnavailable),
         (301, "", Malformed),
         (400, {"message": "stage is wrong"}, RequestRefused),
         (402, {}, RequestRefused),
@@ -411,7 +411,7 @@ def test_an_address_verdict_has_many_forms(step: Any, verdict: AddressVerdict) -
 
 
 def test_a_broken_validation_is_no_verdict() -> None:
-    with asking(*[reply(500, {"data": {"address": "bad"}})] * 3) as (client, _, _), pytest.raises(Unavailable):
+    with asking(*[reply(500, {"data": {"address": "bad"}})] * 3) as (client, _, _), pytest.raises(UpstreamUnavailable):
         client.validate_address("BTC", "BTC", "bc1q")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swap.errors import SwapError
-from swap.vault import Vault
+from swap.infra.vault import Vault
 
 OLD = "the old text, of at least 32 characters"
 NEW = "the new text, of at least 32 characters"

@@ -16,15 +16,15 @@ import flask
 import pytest
 import requests
 
-from swap.keys import SCOPES
+from swap.access.keys import SCOPES
+from swap.domain.signing import sign_request
 from swap.sdk import SwapApiError
-from swap.signing import sign_request
 from swap.web import create_app
 from swap.web.auth import OPEN
 from swap.web.auth import SCOPES as BLUEPRINT_SCOPES
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, new_shop
-from tests.wire import ORDER, QUOTE, Caller, raw, served, served_app
+from tests.webhook_client import ORDER, QUOTE, Caller, raw, served, served_app
 
 NOBODY_REDIS = "redis://127.0.0.1:1"
 

@@ -16,12 +16,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from swap.infra.vault import Vault
 from swap.tables import ApiKey, UsedSignature
-from swap.vault import Vault
 from swap.web import MAX_BODY_BYTES
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
-from tests.wire import ORDER, POSTS, QUOTE, Answer, Caller, raw, served
+from tests.webhook_client import ORDER, POSTS, QUOTE, Answer, Caller, raw, served
 
 NOBODY_POSTGRES = "postgresql+psycopg://nobody:pg-password-1@127.0.0.1:1/none"
 

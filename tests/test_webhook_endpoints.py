@@ -11,14 +11,16 @@ import pytest
 from sqlalchemy import select, update
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from swap.domain.times import iso
+from swap.push.delivering import KEPT
+from swap.push.endpoints import MAX_ENDPOINTS
 from swap.sdk import SwapApiError
-from swap.tables import WebhookDelivery, WebhookEndpoint, iso
-from swap.webhooks import KEPT, MAX_ENDPOINTS
+from swap.tables import WebhookDelivery, WebhookEndpoint
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, new_shop
-from tests.made import make_orders, move, read_order
+from tests.factories import make_orders, move, read_order
 from tests.receivers import Receiver, receiving
-from tests.wire import Caller
+from tests.webhook_client import Caller
 from workers.schedule import Scheduler
 
 
@@ -41,7 +43,7 @@ def code_of(work: Callable[[], Any]) -> tuple[int, str]:
 
 def deliver(service: Service) -> int:
     service.feed.publish()
-    return service.webhooks.deliver_due()
+    return service.deliverer.deliver_due()
 
 
 # --- endpoints -------------------------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ def test_a_result_that_comes_after_the_endpoint_was_disabled_is_kept_if_it_is_a_
         made = shop.api.add_webhook_endpoint(f"{receiver.url}/{status}")
 
         def answer(status: int = status, endpoint_id: str = made["id"]) -> int:
-            service.webhooks.change(shop.client_id, endpoint_id, {"enabled": False})
+            service.endpoints.change(shop.client_id, endpoint_id, {"enabled": False})
             return status
 
         receiver.answers[f"/{status}"] = answer
@@ -367,7 +369,7 @@ def test_all_that_failed_since_a_time_is_sent_again_in_order(
         session.execute(update(WebhookDelivery).values(status="failed", next_attempt_at=None))
     receiver.answers.clear()
     receiver.got.clear()
-    monkeypatch.setattr("swap.webhooks.SENT_AGAIN_AT_ONCE", 4)
+    monkeypatch.setattr("swap.push.endpoints.SENT_AGAIN_AT_ONCE", 4)
     assert shop.api.redeliver_all(made["id"], since) == 6, "four, and then two"
     assert deliver(service) == 6
     for order_id in ids:

@@ -18,17 +18,19 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 from standardwebhooks.webhooks import Webhook
 
-from swap.cadence import JITTER, WEBHOOK_RETRIES
-from swap.errors import InvalidRequest, NotFoundHere
-from swap.lifecycle import PUBLIC
-from swap.messages import TYPES
-from swap.store import webhooks as rows
+from swap.domain.lifecycle import PUBLIC
+from swap.domain.schedules import JITTER, WEBHOOK_RETRIES
+from swap.domain.times import iso
+from swap.errors import InvalidRequest, NotFound
+from swap.push.delivering import TIMEOUT_SECONDS
+from swap.push.endpoints import Endpoints
+from swap.push.payload import TYPES
+from swap.store import deliveries as delivery_rows
 from swap.store.database import Database
-from swap.tables import OrderEvent, WebhookDelivery, WebhookEndpoint, iso
-from swap.webhooks import TIMEOUT_SECONDS
+from swap.tables import OrderEvent, WebhookDelivery, WebhookEndpoint
 from tests.conftest import Clock
-from tests.made import make_client, make_order, make_orders, move, read_order
-from tests.product import Product, bodies
+from tests.factories import make_client, make_order, make_orders, move, read_order
+from tests.product import NoQueue, Product, bodies
 from tests.receivers import Receiver, receiving, speaking
 
 
@@ -193,7 +195,7 @@ def test_endpoints_that_hang_leave_room_for_the_others(database: Database, clock
                 .where(WebhookDelivery.endpoint_id.in_(bad))
                 .values(next_attempt_at=clock() - timedelta(minutes=1))
             )
-        thread = threading.Thread(target=product.webhooks.deliver_due)
+        thread = threading.Thread(target=product.deliverer.deliver_due)
         thread.start()
         until(lambda: len(receiver.got) == 8)
         until(lambda: {d.status for d in product.deliveries(endpoint_id=good)} == {"delivered"})
@@ -213,9 +215,9 @@ def test_what_is_published_while_an_endpoint_hangs_goes_out_at_once(
         bad = product.add(hanging)["id"]
         product.order()
         product.feed.publish()
-        product.webhooks.change(product.client_id, bad, {"types": ["order.expired"]})
+        product.endpoints.change(product.client_id, bad, {"types": ["order.expired"]})
         product.add(receiver.url)
-        thread = threading.Thread(target=product.webhooks.deliver_due, args=(product.feed.publish,))
+        thread = threading.Thread(target=product.deliverer.deliver_due, args=(product.feed.publish,))
         thread.start()
         until(lambda: any(d.leased_until for d in product.deliveries()))
         product.order("confirming", "completed")
@@ -246,12 +248,14 @@ def test_no_more_than_ten_are_under_way_for_one_endpoint_in_all_processes(
         return 204
 
     receiver.answers["/"] = answer
-    threads = [threading.Thread(target=each.deliver_due) for each in (product.webhooks, product.parts(twin))]
+    threads = [
+        threading.Thread(target=each.deliver_due) for each in (product.deliverer, product.another_deliverer(twin))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    product.webhooks.deliver_due()
+    product.deliverer.deliver_due()
     assert most == [10]
     assert {d.status for d in product.deliveries()} == {"delivered"}
 
@@ -265,16 +269,16 @@ def test_after_twenty_failures_in_a_row_one_probe_at_a_time_finds_out_when_it_is
 
     def claimed() -> int:
         with product.database.write() as session:
-            found = rows.claim_due(session, clock(), timedelta(seconds=60), 32, at_once=10, probe_from=20)
+            found = delivery_rows.claim_due(session, clock(), timedelta(seconds=60), 32, at_once=10, probe_from=20)
         return len(found)
 
     receiver.answers["/"] = 500
-    product.webhooks.deliver_due()
+    product.deliverer.deliver_due()
     assert product.endpoint(made["id"]).failures == 15
     clock.advance(10)
     assert claimed() == 10, "they are more than fifteen in all, so this is not for want of deliveries"
     clock.advance(61)
-    product.webhooks.deliver_due()
+    product.deliverer.deliver_due()
     assert product.endpoint(made["id"]).failures == 30
     clock.advance(timedelta(minutes=7))
     assert (claimed(), claimed()) == (1, 0)
@@ -293,7 +297,7 @@ def test_after_twenty_failures_in_a_row_one_probe_at_a_time_finds_out_when_it_is
         return 204
 
     receiver.answers["/"] = answer
-    assert product.webhooks.deliver_due() == 15
+    assert product.deliverer.deliver_due() == 15
     assert seen[0] == 1
     assert (product.endpoint(made["id"]).failures, product.endpoint(made["id"]).failing_since) == (0, None)
 
@@ -333,7 +337,7 @@ def test_whatever_fails_every_order_is_told_by_sequence(
     for order_id in ids:
         sequence = read_order(product.database, order_id).sequence
         assert accepted[order_id] == list(range(1, sequence + 1))
-    product.webhooks.delete(product.client_id, made["id"])
+    product.endpoints.delete(product.client_id, made["id"])
 
 
 # --- failing ---------------------------------------------------------------------------------------------------------
@@ -394,7 +398,7 @@ def test_an_endpoint_that_drips_holds_no_thread_longer_than_the_limit(database: 
         product.order()
         product.feed.publish()
         began = time.monotonic()
-        product.webhooks.deliver_due()
+        product.deliverer.deliver_due()
         assert time.monotonic() - began < 2
     (found,) = product.deliveries()
     assert (found.status, found.attempts, found.error) == ("pending", 1, "TimedOut")
@@ -477,7 +481,7 @@ def test_events_that_wait_behind_one_that_failed_are_not_found_due(
 def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others_are_told(
     product: Product, receiver: Receiver, clock: Clock
 ) -> None:
-    bad = product.webhooks.create(product.client_id, f"{receiver.url}/bad", description="the old shop")
+    bad = product.endpoints.create(product.client_id, f"{receiver.url}/bad", description="the old shop")
     product.add(f"{receiver.url}/other")
     product.add(f"{receiver.url}/picky", ["order.completed"])
     product.add(f"{receiver.url}/listening", ["endpoint.disabled"])
@@ -495,7 +499,7 @@ def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others
         for _ in range(8):
             clock.advance(timedelta(hours=13))
             product.deliver()
-    found = product.webhooks.endpoint(product.client_id, bad["id"])
+    found = product.endpoints.endpoint(product.client_id, bad["id"])
     assert (found["enabled"], found["disabled_reason"]) == (False, "no_success")
     assert found["disabled_at"] > found["failing_since"] == iso(failing_since)
     assert [e["log_level"] for e in logs if e["event"] == "webhooks.endpoint_disabled"] == ["error"]
@@ -520,9 +524,9 @@ def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others
 def test_a_quiet_endpoint_is_not_disabled_by_a_failure_here_and_there(
     product: Product, receiver: Receiver, clock: Clock
 ) -> None:
-    endpoint = product.webhooks.create(product.client_id, f"{receiver.url}/shop")
+    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/shop")
     receiver.answers["/shop"] = 500
-    product.webhooks.test(product.client_id, endpoint["id"])
+    product.endpoints.test(product.client_id, endpoint["id"])
     product.deliver()
     assert product.endpoint(endpoint["id"]).failing_since is None, "a test is no success, but no failure either"
     product.order()
@@ -570,8 +574,8 @@ def test_two_workers_with_one_delivery_send_it_twice_at_most_and_record_it_once(
 
     receiver.answers["/"] = both
     threads = [
-        threading.Thread(target=webhooks.deliver, args=(delivery.id,))
-        for webhooks in (product.webhooks, product.parts(twin))
+        threading.Thread(target=deliverer.deliver, args=(delivery.id,))
+        for deliverer in (product.deliverer, product.another_deliverer(twin))
     ]
     for thread in threads:
         thread.start()
@@ -580,7 +584,7 @@ def test_two_workers_with_one_delivery_send_it_twice_at_most_and_record_it_once(
     assert len({request.headers["webhook-id"] for request in receiver.got}) == 1
     (found,) = product.deliveries()
     assert (found.status, found.attempts) == ("delivered", 1)
-    product.webhooks.deliver(delivery.id)
+    product.deliverer.deliver(delivery.id)
     assert len(receiver.got) == 2, "what was delivered is not sent again"
 
 
@@ -590,8 +594,8 @@ def test_a_result_that_comes_after_anothers_is_not_written(product: Product, rec
     product.feed.publish()
     (stale,) = product.deliveries()
     with product.database.write() as session:
-        assert rows.record(session, stale, status="delivered", next_attempt_at=None)
-        assert not rows.record(session, stale, status="failed", next_attempt_at=None)
+        assert delivery_rows.record(session, stale, status="delivered", next_attempt_at=None)
+        assert not delivery_rows.record(session, stale, status="failed", next_attempt_at=None)
     assert product.deliveries()[0].status == "delivered"
 
 
@@ -601,13 +605,13 @@ def test_workers_at_the_same_queue_keep_the_order_of_each_order(
     product.add(receiver.url)
     ids = [product.order("confirming", "exchanging", "completed") for _ in range(6)]
     product.feed.publish()
-    work: list[Callable[[], int]] = [product.webhooks.deliver_due, product.parts(twin).deliver_due]
+    work: list[Callable[[], int]] = [product.deliverer.deliver_due, product.another_deliverer(twin).deliver_due]
     threads = [threading.Thread(target=each) for each in work]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    product.webhooks.deliver_due()
+    product.deliverer.deliver_due()
     got = bodies(receiver)
     assert len(got) == 24
     for order_id in ids:
@@ -621,10 +625,10 @@ def test_a_worker_that_dies_in_a_delivery_leaves_it_to_be_sent_again(
     product.order()
     product.feed.publish()
     with product.database.write() as session:
-        assert len(rows.claim_due(session, clock(), timedelta(seconds=60), 10, at_once=10, probe_from=20)) == 1
-    assert product.webhooks.deliver_due() == 0
+        assert len(delivery_rows.claim_due(session, clock(), timedelta(seconds=60), 10, at_once=10, probe_from=20)) == 1
+    assert product.deliverer.deliver_due() == 0
     clock.advance(61)
-    assert product.webhooks.deliver_due() == 1
+    assert product.deliverer.deliver_due() == 1
 
 
 def test_publishing_again_makes_no_second_delivery(product: Product, receiver: Receiver) -> None:
@@ -644,7 +648,7 @@ def test_a_job_goes_on_only_so_long(database: Database, clock: Clock, receiver: 
     product.order("confirming", "exchanging")
     assert product.deliver() == 1, "the scheduler rings again for the rest"
     until(lambda: product.deliveries()[0].status == "delivered")
-    assert product.webhooks.deliver_due() == 2
+    assert product.deliverer.deliver_due() == 2
 
 
 # --- registering -----------------------------------------------------------------------------------------------------
@@ -658,8 +662,8 @@ def test_an_endpoint_belongs_to_the_client_of_the_key(product: Product) -> None:
         endpoint = session.scalars(select(WebhookEndpoint)).one()
     assert (endpoint.client_id, endpoint.enabled, endpoint.types) == (product.client_id, True, [])
     assert iso(endpoint.created_at)
-    with pytest.raises(NotFoundHere, match="not known"):
-        product.webhooks.add("swk_nobody", "https://hooks.example")
+    with pytest.raises(NotFound, match="not known"):
+        product.endpoints.add("swk_nobody", "https://hooks.example")
 
 
 @pytest.mark.parametrize(
@@ -684,7 +688,7 @@ def test_an_endpoint_belongs_to_the_client_of_the_key(product: Product) -> None:
     ],
 )
 def test_a_target_that_is_no_public_https_url_is_refused(product: Product, url: str) -> None:
-    strict = product.parts(product.database, allow_private=False)
+    strict = Endpoints(product.database, product.vault, NoQueue(), product.clock, allow_private=False)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest) as caught:
         strict.add(product.key, url)
     assert [p["code"] for p in caught.value.fields["url"]] == ["URL_NOT_ALLOWED"]
@@ -692,7 +696,7 @@ def test_a_target_that_is_no_public_https_url_is_refused(product: Product, url: 
 
 def test_a_type_that_no_event_has_is_refused_with_every_other_problem(product: Product) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        product.webhooks.add(product.key, "ftp://x", ["order.complete", "order.completed"])
+        product.endpoints.add(product.key, "ftp://x", ["order.complete", "order.completed"])
     assert sorted(caught.value.fields) == ["types", "url"]
     assert "order.complete." in caught.value.fields["types"][0]["message"]
 

@@ -18,11 +18,11 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from swap.processes.supervise import Supervisor, start_redis
 from swap.settings import Settings
-from swap.supervise import Supervisor, start_redis
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
-from tests.made import read_order
+from tests.factories import read_order
 from tests.receivers import Receiver, receiving, speaking
 from workers import jobs
 
@@ -111,13 +111,13 @@ def test_a_worker_looks_publishes_and_delivers_when_rung_for(
     service: Service, shop: Shop, clock: Clock, start: Start
 ) -> None:
     with receiving() as receiver:
-        service.webhooks.add(shop.key, receiver.url)
+        service.endpoints.add(shop.key, receiver.url)
         order_id = shop.place()["id"]  # this rings for the publisher
         worker = start()
         worker.until(lambda: _heard(receiver) == ["order.created", "order.awaiting_deposit"])
         # The world of the sandbox goes by the test's clock, the worker by its own: a refund is news for both.
         clock.advance(190)
-        service.bell.ring("look", [order_id])
+        service.queue.enqueue("look", [order_id])
         worker.until(lambda: read_order(service.database, order_id).status == "exchanging")
         worker.until(lambda: _heard(receiver)[2:] == ["order.exchanging"])
         assert worker.terminate() == 0
@@ -138,13 +138,13 @@ def test_what_is_no_job_does_not_end_a_worker(service: Service, redis: Redis, st
     redis.rpush("rq:queue:push", "garbage", b"\xff\x00", "another")
     redis.hset("rq:job:another", mapping={"data": b"no zlib", "created_at": "never"})
     redis.rpush("rq:queue:watch", "garbage")
-    service.bell.ring("publish")
+    service.queue.enqueue("publish")
     order_before = service.feed.publish()
     assert order_before == 0
     worker.until(lambda: redis.llen("rq:queue:push") == 0 and redis.llen("rq:queue:watch") == 0)
     made = service.keys.create("later")
     assert made.key
-    service.bell.ring("deliver")
+    service.queue.enqueue("deliver")
     worker.until(lambda: redis.llen("rq:queue:push") == 0 and idle(redis))
     assert worker.terminate() == 0
 
@@ -152,9 +152,9 @@ def test_what_is_no_job_does_not_end_a_worker(service: Service, redis: Redis, st
 def test_a_worker_whose_jobs_were_flushed_goes_on_with_the_next(service: Service, redis: Redis, start: Start) -> None:
     worker = start()
     worker.until(lambda: idle(redis))
-    service.bell.ring("publish")
+    service.queue.enqueue("publish")
     redis.flushall()
-    service.bell.ring("publish")
+    service.queue.enqueue("publish")
     worker.until(lambda: redis.llen("rq:queue:push") == 0)
     assert worker.terminate() == 0
 
@@ -170,7 +170,7 @@ def test_a_worker_in_the_middle_of_a_job_stops_in_its_time_and_loses_nothing(
 ) -> None:
     """The receiver hangs for longer than the worker may still run; the lease brings the delivery back."""
     with receiving() as receiver:
-        service.webhooks.add(shop.key, receiver.url)
+        service.endpoints.add(shop.key, receiver.url)
         order = shop.place()
         worker = start()
         receiver.answers["/"] = lambda: time.sleep(DRAIN_SECONDS + 3) or 204
@@ -180,7 +180,7 @@ def test_a_worker_in_the_middle_of_a_job_stops_in_its_time_and_loses_nothing(
         assert time.monotonic() - began < DRAIN_SECONDS + 2
         receiver.answers.clear()
         clock.advance(timedelta(seconds=70))
-        service.webhooks.deliver_due()
+        service.deliverer.deliver_due()
         numbers = [json.loads(r.body)["data"]["sequence"] for r in receiver.got]
     assert numbers == [1, 1, 2], f"of {order['id']}"
 
@@ -240,7 +240,7 @@ def test_every_line_of_a_worker_is_json_also_when_redis_is_killed_under_it(start
 def test_the_jobs_do_what_their_names_say(service: Service, shop: Shop, clock: Clock) -> None:
     jobs.serve_with(service)
     with receiving() as receiver:
-        service.webhooks.add(shop.key, receiver.url)
+        service.endpoints.add(shop.key, receiver.url)
         order_id = shop.place()["id"]
         clock.advance(190)
         for _ in range(2):  # safe to run twice

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import pytest
 
+from swap.domain.signing import sign_request
+from swap.processes.supervise import free_port
 from swap.settings import SECRETS
-from swap.signing import sign_request
-from swap.supervise import free_port
 from swap.web import MAX_BODY_BYTES
 from swap.wiring import Service
 from tests.conftest import Clock
@@ -164,7 +164,7 @@ def test_app_py_serves_behind_any_wsgi_server_and_gives_no_secret_away(
     assert seen["process"]["PROBE_OPEN"] == "seen by all"
     if child.server == "granian":
         assert "seen by all" in seen["environ"]["PROBE_OPEN"], (
-            "granian no longer copies the environment; say so in DESIGN"
+            "granian no longer copies the environment; say so in docs/architecture.md"
         )
     for name in SECRETS:
         assert name not in seen["environ"]

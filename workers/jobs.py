@@ -1,8 +1,9 @@
-"""The jobs by which workers are rung; named by string in `swap.bell`. Ids in, nothing out, safe to run twice or never."""
+"""The jobs by which workers are rung; named by string in `swap.infra.queue`. Ids in, nothing out, safe to run twice or
+never."""
 
 from __future__ import annotations
 
-from swap.webhooks import JOB_SECONDS
+from swap.push.delivering import JOB_SECONDS
 from swap.wiring import Service
 
 _service: Service | None = None
@@ -21,11 +22,11 @@ def service() -> Service:
 
 
 def resolve(order_ids: list[str]) -> None:
-    service().watch.check_all(order_ids)
+    service().due.run_all(order_ids)
 
 
 def look(order_ids: list[str]) -> None:
-    service().watch.check_all(order_ids)
+    service().due.run_all(order_ids)
 
 
 def publish() -> None:
@@ -33,4 +34,4 @@ def publish() -> None:
 
 
 def deliver() -> None:
-    service().webhooks.deliver_due(service().feed.publish, _deliver_seconds)
+    service().deliverer.deliver_due(service().feed.publish, _deliver_seconds)

@@ -19,8 +19,8 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 
-from swap.bell import PUSH, URGENT, WATCH
-from swap.webhooks import JOB_SECONDS, SHARED_JOB_SECONDS
+from swap.infra.queue import PUSH, URGENT, WATCH
+from swap.push.delivering import JOB_SECONDS, SHARED_JOB_SECONDS
 from swap.wiring import Service
 from workers import jobs
 

@@ -16,11 +16,11 @@ from functools import partial
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from swap.bell import JOBS
-from swap.store import calls, clients, events, reconciliations, webhooks
-from swap.store import orders as rows
-from swap.watch import BATCH, QUEUED_SECONDS
-from swap.webhooks import KEPT as WEBHOOKS_KEPT
+from swap.infra.queue import JOBS
+from swap.push.delivering import KEPT as WEBHOOKS_KEPT
+from swap.store import calls, clients, deliveries, endpoints, events, reconciliations
+from swap.store import orders as order_rows
+from swap.watching.due import BATCH, QUEUED_SECONDS
 from swap.wiring import Service
 from workers.run import exit_after
 
@@ -40,9 +40,9 @@ class Scheduler:
         # One thread each for what may hang on the upstream, so that it holds up nothing that need not ask it.
         self._chores: dict[str, Callable[[], object]] = {
             "refresh": service.catalog.refresh_due,
-            "orphans": service.orphans.watch_due,
-            "pace": service.pacer.set_due,
-            "list": service.doorbell.ring_due,
+            "orphans": service.unowned.watch_due,
+            "pace": service.throttle.set_due,
+            "list": service.list_signal.poll_due,
             "reconcile": service.reconcile.run_due,
         }
         self._chore_pool = ThreadPoolExecutor(len(self._chores), thread_name_prefix="chore")
@@ -94,37 +94,37 @@ class Scheduler:
         self._ring_for_looks()
         with service.database.read() as session:
             unpublished = events.has_unpublished(session)
-            deliveries = webhooks.has_due(session, service.clock())
+            undelivered = deliveries.has_due(session, service.clock())
         if unpublished:
             # Publishing is short and everybody waits for it; the workers may be held up by a slow endpoint.
             self._background("publish", service.feed.publish)
-        if deliveries and not service.bell.ring("deliver"):
-            self._background("deliver", service.webhooks.deliver_due, self._deliverer)
+        if undelivered and not service.queue.enqueue("deliver"):
+            self._background("deliver", service.deliverer.deliver_due, self._deliverer)
 
     def _ring_for_looks(self) -> None:
         service = self._service
-        waiting, urgent = service.bell.waiting("look"), service.bell.waiting("resolve")
+        waiting, urgent = service.queue.depth("look"), service.queue.depth("resolve")
         if waiting is None or urgent is None:
             self._background("look", self._own_looks)
             return
-        for batch in service.watch.claim_urgent((JOBS["resolve"][1] - urgent) * BATCH):
+        for batch in service.due.claim_urgent((JOBS["resolve"][1] - urgent) * BATCH):
             self._ring_or_look("resolve", batch)
         # As many as may be asked for while their leases hold, at the rate that the upstream allows now.
-        askable = max(2, int(service.pacer.rate() * QUEUED_SECONDS / BATCH))
+        askable = max(2, int(service.throttle.rate() * QUEUED_SECONDS / BATCH))
         room = min(askable, JOBS["look"][1]) - waiting
         if room <= 0:
             return
-        for batch in service.watch.claim_due(min(_CLAIM, room * BATCH)):
+        for batch in service.due.claim_due(min(_CLAIM, room * BATCH)):
             self._ring_or_look("look", batch)
 
     def _ring_or_look(self, job: str, batch: list[str]) -> None:
-        if not self._service.bell.ring(job, batch):
+        if not self._service.queue.enqueue(job, batch):
             # Redis went away this moment. One batch is looked at here, the others are due again after their lease.
-            self._background("look", partial(self._service.watch.check_all, batch))
+            self._background("look", partial(self._service.due.run_all, batch))
 
     def _own_looks(self) -> None:
-        for batch in self._service.watch.claim_due(BATCH):
-            self._service.watch.check_all(batch)
+        for batch in self._service.due.claim_due(BATCH):
+            self._service.due.run_all(batch)
 
     def _background(self, name: str, work: Callable[[], object], pool: ThreadPoolExecutor | None = None) -> None:
         """Run on a thread of our own, one of each kind at a time."""
@@ -149,8 +149,9 @@ class Scheduler:
         moment = self._service.clock()
         with self._service.database.write() as session:
             clients.forget_signatures(session, moment)
-            rows.forget_quotes(session, moment)
+            order_rows.forget_quotes(session, moment)
             calls.forget_calls(session, moment - _CALLS_KEPT)
             reconciliations.forget(session, moment - _REPORTS_KEPT)
-            webhooks.forget(session, moment, WEBHOOKS_KEPT)
+            endpoints.forget_old_secrets(session, moment)
+            deliveries.forget(session, moment, WEBHOOKS_KEPT)
         self._service.feed.forget_old()

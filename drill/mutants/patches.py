@@ -46,7 +46,7 @@ def _event_is_skipped(module: ModuleType) -> None:
 
 
 def _budget_is_ignored(module: ModuleType) -> None:
-    _replace(module.UpstreamBudget, "take", lambda self, *args, **kwargs: None)
+    _replace(module.RateBudget, "take", lambda self, *args, **kwargs: None)
 
 
 def _create_is_repeated(module: ModuleType) -> None:
@@ -73,7 +73,7 @@ def _address_is_enough(module: ModuleType) -> None:
         ref = candidate if isinstance(candidate, str) else candidate.refs[0]
         reply = upstream.order(ref, order.destination_address, order_ref=order.id, deadline=5)
         with self._database.read() as session:
-            taken = module.rows.owned(session, reply.refs, but_by=order.id)
+            taken = module.order_rows.owned_refs(session, reply.refs, excluding=order.id)
         return ("another's", None) if taken else ("ours", reply)
 
     _replace(module.Resolver, "_candidates", candidates)
@@ -82,10 +82,10 @@ def _address_is_enough(module: ModuleType) -> None:
 
 
 PATCHES: dict[str, dict[str, Patch]] = {
-    "call-unknown-failed": {"swap.creates": _unknown_is_failed},
-    "adopt-by-address": {"swap.resolver": _address_is_enough},
-    "drop-memo": {"swap.creates": _memo_is_dropped},
+    "call-unknown-failed": {"swap.orders.create": _unknown_is_failed},
+    "adopt-by-address": {"swap.orders.resolve": _address_is_enough},
+    "drop-memo": {"swap.orders.create": _memo_is_dropped},
     "skip-event": {"swap.store.orders": _event_is_skipped},
-    "ignore-budget": {"swap.budget": _budget_is_ignored},
+    "ignore-budget": {"swap.upstream.rate_budget": _budget_is_ignored},
     "retry-blindly": {"swap.upstream.client": _create_is_repeated},
 }

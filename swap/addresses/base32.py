@@ -7,7 +7,7 @@ must be zero, or one byte string would have several spellings.
 
 from __future__ import annotations
 
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 # Python reads this order itself, in C, so every alphabet is translated into it.
 _PYTHON_DIGITS = b"0123456789abcdefghijklmnopqrstuv"
@@ -31,7 +31,7 @@ class Alphabet:
         """One byte of value 0..31 per character."""
         words = text.encode("ascii", "replace").translate(self._words)
         if b"\xff" in words:
-            raise Refused("bad_characters")
+            raise InvalidAddress("bad_characters")
         return words
 
     def number(self, text: str) -> int:
@@ -40,7 +40,7 @@ class Alphabet:
             return 0
         digits = text.encode("ascii", "replace").translate(self._digits)
         if b"?" in digits:
-            raise Refused("bad_characters")
+            raise InvalidAddress("bad_characters")
         return int(digits, 32)
 
     def decode(self, text: str) -> bytes:
@@ -48,10 +48,10 @@ class Alphabet:
         bits = 5 * len(text)
         spare = bits % 8
         if spare >= 5:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         number = self.number(text)
         if number & ((1 << spare) - 1):
-            raise Refused("bad_checksum")
+            raise InvalidAddress("bad_checksum")
         return (number >> spare).to_bytes(bits // 8, "big")
 
     def encode(self, data: bytes) -> str:

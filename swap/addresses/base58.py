@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swap.addresses.digests import sha256d
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _NO_DIGIT = 255
 
@@ -36,7 +36,7 @@ def decode(text: str, digits: Digits = BITCOIN) -> bytes:
     """The bytes behind a Base58 string. The caller limits the length: the work grows with its square."""
     values = text.encode("ascii", "replace").translate(digits.values)
     if b"\xff" in values:
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     number = 0
     for value in values:
         number = number * 58 + value
@@ -60,9 +60,9 @@ def decode_check(text: str, digits: Digits = BITCOIN, double_hash: Callable[[byt
     data = decode(text, digits)
     payload, checksum = data[:-4], data[-4:]
     if len(checksum) < 4:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if double_hash(payload)[:4] != checksum:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return payload
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from swap.addresses.base32 import BECH32 as ALPHABET
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 BECH32 = 1
 BECH32M = 0x2BC830A3
@@ -53,19 +53,19 @@ def decode(text: str, limit: int = 90) -> tuple[str, str, int]:
     Refuses mixed case, characters outside the alphabet, and a checksum that ends in neither constant.
     """
     if len(text) > limit:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     lower = text.lower()
     if text not in (lower, text.upper()):
-        raise Refused("mixed_case")
+        raise InvalidAddress("mixed_case")
     hrp, separator, data = lower.rpartition("1")
     if not separator or not hrp or len(data) < 6:
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     words = ALPHABET.words(data)
     if min(hrp) < "!" or not hrp.isascii() or len(hrp) > 83:
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     constant = _polymod(_after_hrp(hrp), words)
     if constant not in (BECH32, BECH32M):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return hrp, data[:-6], constant
 
 
@@ -79,9 +79,9 @@ def decode_bytes(text: str, hrp: str, constant: int, limit: int = 90) -> bytes:
     """The bytes of a string with this human-readable part and this constant."""
     found, data, found_constant = decode(text, limit)
     if found != hrp:
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     if found_constant != constant:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return ALPHABET.decode(data)
 
 
@@ -94,15 +94,15 @@ def decode_segwit(text: str, hrp: str) -> tuple[int, bytes]:
     """(witness version, program) by BIP-350: version 0 is Bech32 with 20 or 32 bytes, every later one Bech32m."""
     found, data, constant = decode(text)
     if found != hrp:
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     if not data:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     version = ALPHABET.characters.index(data[0])
     if constant != (BECH32 if version == 0 else BECH32M):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     program = ALPHABET.decode(data[1:])
     if version > 16 or not 2 <= len(program) <= 40 or (version == 0 and len(program) not in (20, 32)):
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     return version, program
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from swap.addresses import bech32
 from swap.addresses.payable import Payable, Rule
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 
 def account(hrp: str, size: int = 20, constant: int = bech32.BECH32, warnings: tuple[str, ...] = ()) -> Rule:
@@ -20,14 +20,14 @@ def account(hrp: str, size: int = 20, constant: int = bech32.BECH32, warnings: t
 
     def rule(address: str) -> Payable:
         if not address.startswith(hrp + "1"):
-            raise Refused(_other_beginning(address, hrp))
+            raise InvalidAddress(_other_beginning(address, hrp))
         data = bech32.decode_bytes(address, hrp, constant)
         if len(data) != size:
             if size == 20 and len(data) == 32:
-                raise Refused("not_payable", "This is a contract, not a wallet.")
-            raise Refused("wrong_length")
+                raise InvalidAddress("not_payable", "This is a contract, not a wallet.")
+            raise InvalidAddress("wrong_length")
         if not any(data):
-            raise Refused("burn_address")
+            raise InvalidAddress("burn_address")
         return Payable(address, warnings)
 
     return rule
@@ -48,7 +48,7 @@ def chain_prefixed(chain: str, hrp: str) -> Rule:
 
     def rule(address: str) -> Payable:
         if not address.startswith(head):
-            raise Refused("wrong_prefix")
+            raise InvalidAddress("wrong_prefix")
         inner(address[len(head) :])
         return Payable(address)
 
@@ -62,12 +62,12 @@ _CKB_DEFAULT_LOCK = bytes.fromhex("9bd7e06f3ecf4be0f2fcd2188b23f1b9fcc88e5d4b65a
 def nervos(address: str) -> Payable:
     """CKB's full format (RFC 21): 0x00, code hash, hash type, arguments, Bech32m. The older formats are deprecated."""
     if not address.startswith("ckb1"):
-        raise Refused(_other_beginning(address, "ckb"))
+        raise InvalidAddress(_other_beginning(address, "ckb"))
     if not address.islower():
-        raise Refused("mixed_case")
+        raise InvalidAddress("mixed_case")
     data = bech32.decode_bytes(address, "ckb", bech32.BECH32M, limit=512)
     if len(data) < 34 or data[0] != 0 or data[33] not in (0, 1, 2, 4):
-        raise Refused("not_payable")
+        raise InvalidAddress("not_payable")
     if data[1:33] == _CKB_DEFAULT_LOCK and data[33] == 1 and len(data) != 54:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     return Payable(address)

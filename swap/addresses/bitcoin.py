@@ -12,7 +12,7 @@ from collections.abc import Callable
 from swap.addresses import base58, bech32
 from swap.addresses.digests import sha256d
 from swap.addresses.payable import Payable, Rule
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _HASH = 20
 # A hash of zeros has no known preimage. The named ones are the well-known sinks whose text was chosen, not derived.
@@ -30,7 +30,7 @@ _SINKS = frozenset(
 def account(
     *versions: bytes,
     sizes: range = range(26, 36),
-    elsewhere: dict[bytes, Callable[[bytes], Refused]] | None = None,
+    elsewhere: dict[bytes, Callable[[bytes], InvalidAddress]] | None = None,
     contracts: frozenset[str] = frozenset(),
     double_hash: Callable[[bytes], bytes] = sha256d,
 ) -> Rule:
@@ -44,23 +44,23 @@ def account(
 
     def rule(address: str) -> Payable:
         if len(address) not in sizes:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         data = base58.decode(address)
         payload = data[:-4]
         version, body = payload[:width], payload[width:]
         # Version first: hashing is the dear part, and what another network owns is for the hint to find out.
         if version not in versions and version not in refused:
-            raise Refused("wrong_prefix")
+            raise InvalidAddress("wrong_prefix")
         if len(body) != _HASH:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         if double_hash(payload)[:4] != data[-4:]:
-            raise Refused("bad_checksum")
+            raise InvalidAddress("bad_checksum")
         if version in refused:
             raise refused[version](body)
         if body == _NOBODY or address in _SINKS:
-            raise Refused("burn_address")
+            raise InvalidAddress("burn_address")
         if address in contracts:
-            raise Refused("token_contract")
+            raise InvalidAddress("token_contract")
         return Payable(address)
 
     return rule
@@ -79,20 +79,20 @@ def with_segwit(legacy: Rule, hrp: str, *, taproot: bool = False) -> Rule:
             return legacy(address)
         version, program = bech32.decode_segwit(address, hrp)
         if version > 1 or (version == 1 and not (taproot and len(program) == 32)):
-            raise Refused("unsupported_form", "This witness version is not in use on the network yet.")
+            raise InvalidAddress("unsupported_form", "This witness version is not in use on the network yet.")
         if program in (_NOBODY, bytes(32)):
-            raise Refused("burn_address")
+            raise InvalidAddress("burn_address")
         return Payable(address.lower())
 
     return rule
 
 
-def same_as_bitcoin_script(version: bytes, name: str) -> dict[bytes, Callable[[bytes], Refused]]:
+def same_as_bitcoin_script(version: bytes, name: str) -> dict[bytes, Callable[[bytes], InvalidAddress]]:
     """Refuses the old `3...` form (version 5) and shows the modern spelling of the same hash."""
 
-    def refuse(body: bytes) -> Refused:
+    def refuse(body: bytes) -> InvalidAddress:
         modern = base58.encode_check(version + body)
-        return Refused(
+        return InvalidAddress(
             "legacy_form",
             f"The same text is a Bitcoin address. If it is really yours on {name}, its modern form is {modern}.",
         )
@@ -100,10 +100,10 @@ def same_as_bitcoin_script(version: bytes, name: str) -> dict[bytes, Callable[[b
     return {b"\x05": refuse}
 
 
-def no_pay_to_script() -> dict[bytes, Callable[[bytes], Refused]]:
+def no_pay_to_script() -> dict[bytes, Callable[[bytes], InvalidAddress]]:
     """Bitcoin SV removed pay-to-script-hash in 2020: what is sent to `3...` cannot be spent."""
     return {
-        b"\x05": lambda _body: Refused(
+        b"\x05": lambda _body: InvalidAddress(
             "not_payable", "Bitcoin SV has no addresses that start with 3; this may be a Bitcoin address."
         )
     }
@@ -112,7 +112,7 @@ def no_pay_to_script() -> dict[bytes, Callable[[bytes], Refused]]:
 def tezos(address: str) -> Payable:
     """`tz1` ed25519, `tz2` secp256k1, `tz3` P-256, `tz4` BLS accounts; `KT1` contracts are refused (policy)."""
     if len(address) != 36:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     return _TEZOS(address)
 
 
@@ -122,7 +122,7 @@ _TEZOS = account(
     b"\x06\xa1\xa4",
     b"\x06\xa1\xa6",
     sizes=range(36, 37),
-    elsewhere={b"\x02\x5a\x79": lambda _body: Refused("unsupported_form", "This is a contract, not a wallet.")},
+    elsewhere={b"\x02\x5a\x79": lambda _body: InvalidAddress("unsupported_form", "This is a contract, not a wallet.")},
 )
 
 
@@ -135,7 +135,9 @@ def zcash(address: str) -> Payable:
         if address.startswith(start) and len(address) <= 1000:
             hrp, _, found = bech32.decode(address, 1000)
             if hrp + "1" == start and found == constant:
-                raise Refused("unsupported_form", "Use the transparent address of the same wallet; it starts with t1.")
+                raise InvalidAddress(
+                    "unsupported_form", "Use the transparent address of the same wallet; it starts with t1."
+                )
     return _TRANSPARENT(address)
 
 

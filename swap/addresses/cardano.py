@@ -12,7 +12,7 @@ from zlib import crc32
 
 from swap.addresses import base58, bech32
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _MAINNET = 1
 _HASH = 28
@@ -24,32 +24,32 @@ def cardano(address: str) -> Payable:
     if address.startswith("addr1"):
         return _shelley(address)
     if address.lower().startswith("addr1"):
-        raise Refused("wrong_case" if address.isupper() else "mixed_case")
+        raise InvalidAddress("wrong_case" if address.isupper() else "mixed_case")
     if address.startswith("stake1"):
-        raise Refused("not_payable", "This is a stake address; use the one that starts with addr1.")
+        raise InvalidAddress("not_payable", "This is a stake address; use the one that starts with addr1.")
     if address.startswith(("addr_test1", "stake_test1")):
-        raise Refused("testnet")
+        raise InvalidAddress("testnet")
     return _byron(address)
 
 
 def _shelley(address: str) -> Payable:
     if len(address) > 160:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     data = bech32.decode_bytes(address, "addr", bech32.BECH32, limit=160)
     if not data:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     kind, network = data[0] >> 4, data[0] & 15
     if network != _MAINNET:
-        raise Refused("testnet")
+        raise InvalidAddress("testnet")
     if kind > 7:
-        raise Refused("not_payable")
+        raise InvalidAddress("not_payable")
     rest = len(data) - 1 - _HASH
     if kind in (4, 5):
         if rest < 3:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         _pointer(data[1 + _HASH :])
     elif rest != (_HASH if kind < 4 else 0):
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     return Payable(address, ("script_account",) if kind & 1 else ())
 
 
@@ -58,16 +58,16 @@ def _pointer(data: bytes) -> None:
     numbers, place = 0, 0
     while place < len(data) and numbers < 3:
         if data[place] == 0x80:
-            raise Refused("wrong_form")
+            raise InvalidAddress("wrong_form")
         start = place
         while place < len(data) and data[place] & 0x80:
             place += 1
         if place - start > 9:
-            raise Refused("wrong_form")
+            raise InvalidAddress("wrong_form")
         place += 1
         numbers += 1
     if numbers != 3 or place != len(data):
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
 
 
 class _Reader:
@@ -81,13 +81,13 @@ class _Reader:
         first = self._take(1)[0]
         size = first & 31
         if first >> 5 != major or size > 27:
-            raise Refused("wrong_form")
+            raise InvalidAddress("wrong_form")
         if size < 24:
             return size
         width: int = 1 << (size - 24)
         number = int.from_bytes(self._take(width), "big")
         if number < (24 if width == 1 else 1 << 4 * width):
-            raise Refused("wrong_form")
+            raise InvalidAddress("wrong_form")
         return number
 
     def chunk(self) -> bytes:
@@ -95,12 +95,12 @@ class _Reader:
 
     def end(self) -> None:
         if self._place != len(self._data):
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
 
     def _take(self, count: int) -> bytes:
         piece = self._data[self._place : self._place + count]
         if len(piece) != count:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         self._place += count
         return piece
 
@@ -110,26 +110,26 @@ _ARRAY, _MAP, _TAG = 4, 5, 6
 
 def _byron(address: str) -> Payable:
     if not 50 <= len(address) <= 200:
-        raise Refused("wrong_length" if address.startswith(("Ae2", "Ddz")) else "wrong_prefix")
+        raise InvalidAddress("wrong_length" if address.startswith(("Ae2", "Ddz")) else "wrong_prefix")
     outer = _Reader(base58.decode(address))
     if outer.head(_ARRAY) != 2 or outer.head(_TAG) != 24:
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     payload = outer.chunk()
     checksum = outer.head(0)
     outer.end()
     if crc32(payload) != checksum:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     inner = _Reader(payload)
     if inner.head(_ARRAY) != 3 or len(inner.chunk()) != _HASH:
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     for _ in range(inner.head(_MAP)):
         attribute = inner.head(0)
         if attribute == 2:
-            raise Refused("testnet")
+            raise InvalidAddress("testnet")
         if attribute != 1:
-            raise Refused("not_payable")
+            raise InvalidAddress("not_payable")
         inner.chunk()
     if inner.head(0) not in _BYRON_KEY_TYPES:
-        raise Refused("not_payable")
+        raise InvalidAddress("not_payable")
     inner.end()
     return Payable(address)

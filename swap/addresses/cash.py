@@ -9,7 +9,7 @@ from __future__ import annotations
 from swap.addresses import base58, cashaddr
 from swap.addresses.base32 import CONFLUX
 from swap.addresses.payable import Payable, Rule
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 
 def bitcoin_cash(prefix: str, name: str) -> Rule:
@@ -22,7 +22,7 @@ def bitcoin_cash(prefix: str, name: str) -> Rule:
 
     def rule(address: str) -> Payable:
         if len(address) > len(head) + 112:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         lower = address.lower()
         if ":" not in lower:
             if address[0] in "13" and len(address) < 36:
@@ -31,31 +31,31 @@ def bitcoin_cash(prefix: str, name: str) -> Rule:
         elif lower.startswith(head):
             payload = lower[len(head) :]
         else:
-            raise Refused("wrong_prefix")
+            raise InvalidAddress("wrong_prefix")
         if address not in (lower, address.upper()):
-            raise Refused("mixed_case")
+            raise InvalidAddress("mixed_case")
         data = cashaddr.decode(prefix, payload)
         version, body = data[0], data[1:]
         if version in (0x0B, 0x10, 0x13, 0x18, 0x1B) and len(body) in (20, 32):
-            raise Refused("unsupported_form", "Token-aware addresses and long script hashes are not paid to.")
+            raise InvalidAddress("unsupported_form", "Token-aware addresses and long script hashes are not paid to.")
         if version not in (0x00, 0x08):
-            raise Refused("not_payable")
+            raise InvalidAddress("not_payable")
         if len(body) != 20:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         return Payable(head + payload)
 
     return rule
 
 
-def _legacy(address: str, prefix: str, name: str) -> Refused:
+def _legacy(address: str, prefix: str, name: str) -> InvalidAddress:
     try:
         payload = base58.decode_check(address)
-    except Refused as refusal:
+    except InvalidAddress as refusal:
         return refusal
     if len(payload) != 21 or payload[0] not in (0, 5):
-        return Refused("wrong_prefix")
+        return InvalidAddress("wrong_prefix")
     modern = cashaddr.encode(prefix, bytes([8 if payload[0] else 0]) + payload[1:])
-    return Refused(
+    return InvalidAddress(
         "legacy_form",
         f"The same text is a Bitcoin address. If it is really yours on {name}, its modern form is {modern}.",
     )
@@ -68,18 +68,18 @@ _KASPA_SIZES = {0: 32, 1: 33, 8: 32}
 def kaspa(address: str) -> Payable:
     """`kaspa:` and a public key or script hash, small letters; nodes demand the prefix."""
     if len(address) > 80:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     prefix, colon, payload = address.partition(":")
     if not colon or prefix != "kaspa":
-        raise Refused("wrong_case" if prefix.lower() == "kaspa" else "wrong_prefix")
+        raise InvalidAddress("wrong_case" if prefix.lower() == "kaspa" else "wrong_prefix")
     if not payload.islower():
-        raise Refused("mixed_case")
+        raise InvalidAddress("mixed_case")
     data = cashaddr.decode("kaspa", payload)
     size = _KASPA_SIZES.get(data[0])
     if size is None:
-        raise Refused("not_payable")
+        raise InvalidAddress("not_payable")
     if len(data) != 1 + size:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     return Payable(address)
 
 
@@ -89,15 +89,15 @@ def conflux(address: str) -> Payable:
     Contracts and built-in accounts are not wallets; the long `CFX:TYPE.USER:` form is refused (policy).
     """
     if not address.startswith("cfx:"):
-        raise Refused("wrong_case" if address.lower().startswith("cfx:") else "wrong_prefix")
+        raise InvalidAddress("wrong_case" if address.lower().startswith("cfx:") else "wrong_prefix")
     if address.count(":") > 1:
-        raise Refused("unsupported_form", "Use the short form, without the type in the middle.")
+        raise InvalidAddress("unsupported_form", "Use the short form, without the type in the middle.")
     payload = address[4:]
     if len(payload) != 42:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     data = cashaddr.decode("cfx", payload, CONFLUX)
     if data[0] != 0 or len(data) != 21:
-        raise Refused("not_payable")
+        raise InvalidAddress("not_payable")
     if data[1] >> 4 != 1:
-        raise Refused("not_payable", "This is a contract account; use the address of a wallet.")
+        raise InvalidAddress("not_payable", "This is a contract account; use the address of a wallet.")
     return Payable(address)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from swap.addresses.base32 import BECH32, Alphabet
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _GENERATOR = (0x98F2BC8E61, 0x79B76D99E2, 0xF33E5FB3C4, 0xAE2EABE2A8, 0x1E4F43E470)
 
@@ -45,9 +45,9 @@ def decode(prefix: str, payload: str, alphabet: Alphabet = BECH32) -> bytes:
     """Version byte and hash behind the payload of this prefix, both in small letters."""
     words = alphabet.words(payload)
     if len(words) <= 8:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if _polymod(_after_prefix(prefix), words) != 1:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return alphabet.decode(payload[:-8])
 
 

@@ -11,7 +11,7 @@ import re
 
 from swap.addresses.digests import keccak256
 from swap.addresses.payable import Payable, Rule
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _HEX = re.compile(r"[0-9a-fA-F]{40}", re.ASCII)
 # Below this lie the null account and the precompiled contracts of every chain; no key leads there.
@@ -58,14 +58,14 @@ def checksummed(digits: str, chain: int | None = None) -> str:
 def _read(digits: str) -> str:
     """40 hex digits, refused when they are no account; in small letters."""
     if len(digits) != 40:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if not _HEX.fullmatch(digits):
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     lower = digits.lower()
     if lower in _SINKS or int(lower, 16) < _RESERVED:
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     if lower in _CONTRACTS:
-        raise Refused("token_contract")
+        raise InvalidAddress("token_contract")
     return lower
 
 
@@ -76,7 +76,7 @@ def _one_case(digits: str, lower: str) -> bool:
 def ethereum(address: str) -> Payable:
     """`0x` and 40 hex digits; mixed case must follow EIP-55. `0X`, a missing `0x` and every prefix are refused."""
     if not address.startswith("0x"):
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     digits = address[2:]
     lower = _read(digits)
     right = checksummed(lower)
@@ -84,7 +84,7 @@ def ethereum(address: str) -> Payable:
         # An account without letters, or one that EIP-55 leaves in one case, is still right by chance only.
         return Payable("0x" + right, ("no_checksum",) if _one_case(digits, lower) else ())
     if not _one_case(digits, lower):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return Payable("0x" + right, ("no_checksum",))
 
 
@@ -96,7 +96,7 @@ def rootstock(chain: int) -> Rule:
 
     def rule(address: str) -> Payable:
         if not address.startswith("0x"):
-            raise Refused("wrong_form")
+            raise InvalidAddress("wrong_form")
         digits = address[2:]
         lower = _read(digits)
         right = checksummed(lower, chain)
@@ -106,7 +106,7 @@ def rootstock(chain: int) -> Rule:
             return Payable("0x" + right, ("no_checksum",))
         if digits == checksummed(lower):
             return Payable("0x" + right, ("foreign_checksum",))
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
 
     return rule
 

@@ -14,7 +14,7 @@ from zlib import crc32
 from swap.addresses.digests import blake2b_256
 from swap.addresses.ed25519 import on_curve
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 from swap.addresses.secp256k1 import compressed
 
 _HEX = re.compile(r"[0-9a-fA-F]*", re.ASCII)
@@ -26,38 +26,38 @@ _RESERVED = 0x10000
 
 def _lower(digits: str, length: int) -> None:
     if len(digits) != length:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if not _HEX.fullmatch(digits):
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     if not _LOWER_HEX.fullmatch(digits):
-        raise Refused("wrong_case")
+        raise InvalidAddress("wrong_case")
 
 
 def move(address: str) -> Payable:
     """`0x` and 64 hex digits (Aptos, Sui). Short forms such as `0x1` and 20-byte Ethereum accounts are refused."""
     if not address.startswith("0x"):
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     digits = address[2:]
     if len(digits) != 64:
         if len(digits) < 40 and digits and _HEX.fullmatch(digits):
-            raise Refused("unsupported_form", "Use the full address: 0x and 64 digits.")
-        raise Refused("wrong_length")
+            raise InvalidAddress("unsupported_form", "Use the full address: 0x and 64 digits.")
+        raise InvalidAddress("wrong_length")
     if not _HEX.fullmatch(digits):
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     if int(digits, 16) < _RESERVED:
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address.lower(), ("no_checksum",))
 
 
 def icon(address: str) -> Payable:
     """`hx` and 40 small hex digits; `cx` contracts are refused (policy)."""
     if address.startswith("cx"):
-        raise Refused("unsupported_form", "This is a contract, not a wallet.")
+        raise InvalidAddress("unsupported_form", "This is a contract, not a wallet.")
     if not address.startswith("hx"):
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     _lower(address[2:], 40)
     if not int(address[2:], 16):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address, ("no_checksum",))
 
 
@@ -67,11 +67,11 @@ _PRINCIPAL = re.compile(r"([a-z2-7]{5}-){1,12}[a-z2-7]{1,5}", re.ASCII)
 def internet_computer(address: str) -> Payable:
     """Account identifier: 64 hex digits, the first four bytes a CRC32. Principals are refused (policy)."""
     if _PRINCIPAL.fullmatch(address):
-        raise Refused("unsupported_form", "This is a principal; use the account identifier, 64 digits.")
+        raise InvalidAddress("unsupported_form", "This is a principal; use the account identifier, 64 digits.")
     _lower(address, 64)
     data = bytes.fromhex(address)
     if crc32(data[4:]) != int.from_bytes(data[:4], "big"):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return Payable(address)
 
 
@@ -84,20 +84,20 @@ def casper(address: str) -> Payable:
     """
     kind, digits = address[:2], address[2:]
     if kind not in ("01", "02"):
-        raise Refused("unsupported_form" if address.startswith("account-hash-") else "wrong_prefix")
+        raise InvalidAddress("unsupported_form" if address.startswith("account-hash-") else "wrong_prefix")
     if len(digits) != (64 if kind == "01" else 66):
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if not _HEX.fullmatch(digits):
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     key = bytes.fromhex(digits)
     if not any(key):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     if not (on_curve(key) if kind == "01" else compressed(key)):
-        raise Refused("not_payable", "The key inside this address is not a valid key.")
+        raise InvalidAddress("not_payable", "The key inside this address is not a valid key.")
     right = casper_checksummed(digits)
     one_case = digits in (digits.lower(), digits.upper())
     if digits != right and not one_case:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return Payable(kind + right, ("no_checksum",) if one_case else ())
 
 
@@ -120,9 +120,9 @@ def siacoin(address: str) -> Payable:
     _lower(address, 76)
     data = bytes.fromhex(address)
     if blake2b(data[:32], digest_size=32).digest()[:6] != data[32:]:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if not any(data[:32]):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address)
 
 
@@ -133,11 +133,11 @@ _FULL_BYTES = frozenset("AEIMQUYcgkosw048")
 def arweave(address: str) -> Payable:
     """43 characters of base64url without padding, which is 32 bytes with nothing left over."""
     if len(address) != 43:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if not _BASE64URL.fullmatch(address):
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     if address[-1] not in _FULL_BYTES:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if not address.strip("A"):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address, ("no_checksum",))

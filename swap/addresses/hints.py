@@ -15,7 +15,7 @@ from types import MappingProxyType
 from swap.addresses import base58, bech32
 from swap.addresses.digests import sha256d
 from swap.addresses.networks import NETWORKS, Network
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _PLACEHOLDERS = frozenset(
     {
@@ -103,7 +103,7 @@ _LONGEST = 2048
 _NEARLY_RIGHT = frozenset({"bad_checksum", "mixed_case"})
 
 
-def explain(code: str, address: str, refusal: Refused) -> Refused:
+def explain(code: str, address: str, refusal: InvalidAddress) -> InvalidAddress:
     """A better reason than the rule's own "not of this network", or that one."""
     if len(address) > _LONGEST:
         return _pasted_twice(address) or refusal
@@ -114,41 +114,43 @@ def explain(code: str, address: str, refusal: Refused) -> Refused:
     if other is not None:
         return other
     if _is_test(address):
-        return Refused("testnet", "This is an address of a test network.")
+        return InvalidAddress("testnet", "This is an address of a test network.")
     if _is_not_payable(address):
-        return Refused("not_payable")
+        return InvalidAddress("not_payable")
     twice = _pasted_twice(address)
     if twice is not None:
         return twice
     if refusal.reason in _NEARLY_RIGHT:
         return refusal
     if _HEX_KEY.fullmatch(address):
-        return Refused("wrong_form", "64 digits are a transaction id or a secret key; never share the latter.")
+        return InvalidAddress("wrong_form", "64 digits are a transaction id or a secret key; never share the latter.")
     found = None if NETWORKS[code].form in _NAMES else _wrapped(address, NETWORKS[code].starts)
     if found is None and _has_solana_form(code, address):
-        return Refused(refusal.reason, "It has the form of a Solana address.")
+        return InvalidAddress(refusal.reason, "It has the form of a Solana address.")
     return found or refusal
 
 
-def _pasted_twice(address: str) -> Refused | None:
+def _pasted_twice(address: str) -> InvalidAddress | None:
     half = len(address) // 2
-    return Refused("pasted_twice") if half > 8 and address[:half] * 2 == address and len(set(address)) > 4 else None
+    return (
+        InvalidAddress("pasted_twice") if half > 8 and address[:half] * 2 == address and len(set(address)) > 4 else None
+    )
 
 
-def _wrapped(address: str, own_starts: tuple[str, ...]) -> Refused | None:
+def _wrapped(address: str, own_starts: tuple[str, ...]) -> InvalidAddress | None:
     lower = address.lower()
     if lower in _PLACEHOLDERS:
-        return Refused("placeholder")
+        return InvalidAddress("placeholder")
     if _DIGITS.fullmatch(address):
-        return Refused("wrong_form", "This looks like a memo or tag; it belongs into its own field.")
+        return InvalidAddress("wrong_form", "This looks like a memo or tag; it belongs into its own field.")
     if _TAGGED.fullmatch(address):
-        return Refused("payment_link", "Put the memo into its own field.")
+        return InvalidAddress("payment_link", "Put the memo into its own field.")
     if lower.startswith("address:") or address.strip(_AROUND) != address:
-        return Refused("payment_link", "Remove what is around the address.")
+        return InvalidAddress("payment_link", "Remove what is around the address.")
     if "?" in address or "://" in address or (_SCHEME.match(address) and not address.startswith(own_starts)):
-        return Refused("payment_link")
+        return InvalidAddress("payment_link")
     if address[0] in "$@" or "*" in address or "@" in address or lower.endswith(_NAME_ENDINGS):
-        return Refused("name_not_address")
+        return InvalidAddress("name_not_address")
     return None
 
 
@@ -174,18 +176,18 @@ def explain_unclean(address: str) -> str:
     return "One letter only looks like the right one; copy the address from its source."
 
 
-def _secret(address: str) -> Refused | None:
+def _secret(address: str) -> InvalidAddress | None:
     if _SECRET_FORM.fullmatch(address):
-        return Refused("secret_key")
+        return InvalidAddress("secret_key")
     if len(address) not in (51, 52, 87, 88):
         return None
     try:
         data = base58.decode(address)
-    except Refused:
+    except InvalidAddress:
         return None
     if len(data) == 64:
-        return Refused("secret_key", "Or, on Solana, the id of a transaction; neither can be paid to.")
-    return Refused("secret_key") if len(data) in (37, 38) and data[0] in _WIF_VERSIONS else None
+        return InvalidAddress("secret_key", "Or, on Solana, the id of a transaction; neither can be paid to.")
+    return InvalidAddress("secret_key") if len(data) in (37, 38) and data[0] in _WIF_VERSIONS else None
 
 
 def _candidates(address: str) -> Iterator[Network]:
@@ -202,12 +204,12 @@ def _candidates(address: str) -> Iterator[Network]:
 def _accepts(network: Network, address: str) -> bool:
     try:
         network.rule(address)
-    except Refused as refusal:
+    except InvalidAddress as refusal:
         return refusal.reason in ("burn_address", "token_contract")
     return True
 
 
-def _other_network(code: str, address: str) -> Refused | None:
+def _other_network(code: str, address: str) -> InvalidAddress | None:
     """The networks that would take the address; those with one rule for many are named by what they share."""
     tried = {NETWORKS[code].rule}
     found = []
@@ -219,12 +221,12 @@ def _other_network(code: str, address: str) -> Refused | None:
     if not found:
         return None
     if found[0].form == NETWORKS["ERC20"].form:
-        return Refused("other_network", "This is an address of Ethereum or a network of its kind.")
+        return InvalidAddress("other_network", "This is an address of Ethereum or a network of its kind.")
     names = " or ".join(network.name for network in found)
-    return Refused("other_network", f"This is {'an' if names[0] in 'AEIOaeioX' else 'a'} {names} address.")
+    return InvalidAddress("other_network", f"This is {'an' if names[0] in 'AEIOaeioX' else 'a'} {names} address.")
 
 
-def certainly_elsewhere(code: str, address: str) -> Refused | None:
+def certainly_elsewhere(code: str, address: str) -> InvalidAddress | None:
     """Another network that takes the address by its checksum, for text that `code` took without one.
 
     Some Bech32 strings happen to be 43 characters of base64url, or base58 of 32 bytes; a checksum that holds is no
@@ -235,7 +237,7 @@ def certainly_elsewhere(code: str, address: str) -> Refused | None:
         if network.rule is not own:
             try:
                 payable = network.rule(address)
-            except Refused:
+            except InvalidAddress:
                 continue
             if "no_checksum" not in payable.warnings:
                 return _other_network(code, address)
@@ -256,7 +258,7 @@ def _is_test(address: str) -> bool:
         return False
     try:
         data = base58.decode(address)
-    except Refused:
+    except InvalidAddress:
         return False
     size = _TEST_VERSIONS.get(data[:1]) or _TEST_VERSIONS.get(data[:2])
     return size == len(data) and sha256d(data[:-4])[:4] == data[-4:]
@@ -268,7 +270,7 @@ def _is_not_payable(address: str) -> bool:
         return False
     try:
         bech32.decode(address, _LONGEST)
-    except Refused:
+    except InvalidAddress:
         return False
     return True
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from swap.addresses import bech32
 from swap.addresses.base32 import BECH32
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 from swap.addresses.secp256k1 import ORDER, on_curve
 
 _LIMIT = 7089  # what the largest QR code holds; real invoices stay under 1,000
@@ -44,21 +44,23 @@ def lightning(address: str) -> Payable:
 
 
 def decode(text: str) -> Invoice:
-    """The invoice's amount and times. Raises Refused when it is no well-formed main network invoice."""
+    """The invoice's amount and times. Raises InvalidAddress when it is no well-formed main network invoice."""
     if len(text) > _LIMIT:
-        raise Refused("too_long")
+        raise InvalidAddress("too_long")
     lower = text.lower()
     if lower.startswith(("lnurl1", "lno1", "lni1", "lnr1")):
-        raise Refused("unsupported_form", "Only BOLT-11 invoices (they start with lnbc) can be paid.")
+        raise InvalidAddress("unsupported_form", "Only BOLT-11 invoices (they start with lnbc) can be paid.")
     hrp, data, constant = bech32.decode(text, _LIMIT)
     match = _MAIN.fullmatch(hrp)
     if match is None:
-        raise Refused("testnet" if _TEST.fullmatch(hrp) else "wrong_form" if hrp.startswith("lnbc") else "wrong_prefix")
+        raise InvalidAddress(
+            "testnet" if _TEST.fullmatch(hrp) else "wrong_form" if hrp.startswith("lnbc") else "wrong_prefix"
+        )
     if constant != bech32.BECH32:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     words = BECH32.words(data)
     if len(words) < _TIMESTAMP + _SIGNATURE:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     created = _number(words[:_TIMESTAMP])
     expiry, names_node = _fields(words[_TIMESTAMP:-_SIGNATURE])
     _check_signature(words[-_SIGNATURE:], low_only=names_node)
@@ -71,7 +73,7 @@ def _amount(match: re.Match[str]) -> int | None:
         return None
     pico = int(digits) * _PICO[multiplier]
     if pico % 10:
-        raise Refused("wrong_form", "The amount of this invoice is finer than Lightning can pay.")
+        raise InvalidAddress("wrong_form", "The amount of this invoice is finer than Lightning can pay.")
     return pico // 10
 
 
@@ -93,11 +95,11 @@ def _fields(words: bytes) -> tuple[int, bool]:
     place = 0
     while place < len(words):
         if place + 3 > len(words):
-            raise Refused("wrong_form")
+            raise InvalidAddress("wrong_form")
         tag, length = words[place], words[place + 1] << 5 | words[place + 2]
         value = words[place + 3 : place + 3 + length]
         if len(value) != length:
-            raise Refused("wrong_form")
+            raise InvalidAddress("wrong_form")
         place += 3 + length
         if length != (_KEY if tag == _NODE else _HASH) and tag in (_PAYMENT_HASH, _SECRET, _DESCRIPTION_HASH, _NODE):
             continue
@@ -108,14 +110,14 @@ def _fields(words: bytes) -> tuple[int, bool]:
             _check_features(_number(value))
     descriptions = seen.get(_DESCRIPTION, 0) + seen.get(_DESCRIPTION_HASH, 0)
     if seen.get(_PAYMENT_HASH) != 1 or seen.get(_SECRET) != 1 or descriptions != 1:
-        raise Refused("not_payable", "The invoice lacks a field that a payment needs, or has one twice.")
+        raise InvalidAddress("not_payable", "The invoice lacks a field that a payment needs, or has one twice.")
     return _ONE_HOUR if expiry is None else expiry, _NODE in seen
 
 
 def _check_features(bits: int) -> None:
     for bit in range(0, bits.bit_length(), 2):
         if bits >> bit & 1 and bit not in _KNOWN_FEATURES:
-            raise Refused("unsupported_form", "This invoice demands a feature that is not known.")
+            raise InvalidAddress("unsupported_form", "This invoice demands a feature that is not known.")
 
 
 def _check_signature(words: bytes, *, low_only: bool) -> None:
@@ -128,6 +130,6 @@ def _check_signature(words: bytes, *, low_only: bool) -> None:
     recovery, s, r = number & 0xFF, number >> 8 & (1 << 256) - 1, number >> 264
     x = r + (ORDER if recovery & 2 else 0)
     if low_only and s > ORDER // 2:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if recovery > 3 or not 0 < r < ORDER or not 0 < s < ORDER or not on_curve(x):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")

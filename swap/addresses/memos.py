@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 # none: a memo is refused. optional: rarely asked for. required-by-instrument: exchanges usually need one there; ask for
 # it whenever the instrument says so.
@@ -96,11 +96,11 @@ MEMOS = MappingProxyType(
 
 
 def check(code: str, rule: MemoRule, memo: str) -> tuple[str, ...]:
-    """Warnings about an acceptable memo. Raises Refused for one that the network would not carry as it is."""
+    """Warnings about an acceptable memo. Raises InvalidAddress for one that the network would not carry as it is."""
     if not memo:
-        raise Refused("memo_empty")
+        raise InvalidAddress("memo_empty")
     if rule.type == "none":
-        raise Refused("memo_not_supported")
+        raise InvalidAddress("memo_not_supported")
     if rule.type in _LIMITS:
         _check_number(memo, _LIMITS[rule.type])
         return ()
@@ -123,29 +123,29 @@ def _check_number(memo: str, limit: int) -> None:
     # Not str.isdigit() or int(): both take digits of other scripts, and int() signs, spaces and underscores as well.
     # The first 21 characters decide, however long the rest is.
     if not _DIGITS.fullmatch(memo[:21]):
-        raise Refused("memo_not_numeric")
+        raise InvalidAddress("memo_not_numeric")
     if memo[0] == "0" and len(memo) > 1:
-        raise Refused("memo_leading_zero")
+        raise InvalidAddress("memo_leading_zero")
     if len(memo) > 20 or int(memo) >= limit:
-        raise Refused("memo_out_of_range")
+        raise InvalidAddress("memo_out_of_range")
 
 
 def _check_text(memo: str, limit: int | None) -> int:
     if limit is not None and len(memo) > limit:
-        raise Refused("memo_too_long")
+        raise InvalidAddress("memo_too_long")
     if not (memo.isascii() and memo.isprintable()):
         try:
             size = len(memo.encode("utf-8"))
         except UnicodeEncodeError:
-            raise Refused("memo_not_text") from None
+            raise InvalidAddress("memo_not_text") from None
         if limit is not None and size > limit:
-            raise Refused("memo_too_long")
+            raise InvalidAddress("memo_too_long")
     else:
         size = len(memo)
     if memo != memo.strip():
-        raise Refused("memo_spaces")
+        raise InvalidAddress("memo_spaces")
     if not memo.isascii() or not memo.isprintable():
         for character in memo:
             if character in _BLANK or unicodedata.category(character) in _UNSEEN:
-                raise Refused("memo_invisible")
+                raise InvalidAddress("memo_invisible")
     return size

@@ -14,7 +14,7 @@ from swap.addresses import base58
 from swap.addresses.digests import keccak256
 from swap.addresses.ed25519 import on_curve
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _STANDARD, _INTEGRATED, _SUBADDRESS = 18, 19, 42
 _TEST = frozenset({53, 54, 63, 24, 25, 36})
@@ -29,7 +29,7 @@ def decode(text: str) -> bytes:
     blocks = []
     values = text.encode("ascii", "replace").translate(base58.BITCOIN.values)
     if b"\xff" in values:
-        raise Refused("bad_characters")
+        raise InvalidAddress("bad_characters")
     for place in range(0, len(values), _BLOCK_CHARACTERS):
         block = values[place : place + _BLOCK_CHARACTERS]
         size = _BYTES_IN.get(len(block))
@@ -37,7 +37,7 @@ def decode(text: str) -> bytes:
         for value in block:
             number = number * 58 + value
         if size is None or number >> 8 * size:
-            raise Refused("bad_checksum")
+            raise InvalidAddress("bad_checksum")
         blocks.append(number.to_bytes(size, "big"))
     return b"".join(blocks)
 
@@ -55,17 +55,17 @@ def encode(data: bytes) -> str:
 def monero(address: str) -> Payable:
     """`4` (95 characters, or 106 integrated) and `8` (95)."""
     if len(address) not in (95, 106):
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     data = decode(address)
     if keccak256(data[:-4])[:4] != data[-4:]:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     network = data[0]
     if network in _TEST:
-        raise Refused("testnet")
+        raise InvalidAddress("testnet")
     if network not in ((_INTEGRATED,) if len(address) == 106 else (_STANDARD, _SUBADDRESS)):
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     if not on_curve(data[1:33]) or not on_curve(data[33:65]):
-        raise Refused("not_payable", "The keys inside this address are not valid keys.")
+        raise InvalidAddress("not_payable", "The keys inside this address are not valid keys.")
     if network == _INTEGRATED:
         return Payable(address, ("payment_id_inside",), embedded_memo=data[65:73].hex(), separate_memo="refused")
     return Payable(address)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _EOSIO = re.compile(r"[a-z1-5.]{0,11}[a-z1-5]", re.ASCII)
 _HIVE_LABEL = re.compile(r"[a-z][a-z0-9-]+[a-z0-9]", re.ASCII)
@@ -22,18 +22,18 @@ _HEDERA = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(?:-([a-
 def eosio(address: str) -> Payable:
     """1 to 12 of a-z, 1-5 and dots, not ending in a dot. Names shorter than 12 exist (they are auctioned)."""
     if len(address) > 12:
-        raise Refused("not_payable" if address.startswith(("EOS", "PUB_")) else "wrong_length")
+        raise InvalidAddress("not_payable" if address.startswith(("EOS", "PUB_")) else "wrong_length")
     if not _EOSIO.fullmatch(address):
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     return Payable(address, ("no_checksum",))
 
 
 def hive(address: str) -> Payable:
     """3 to 16 characters; labels of at least three between dots, a letter first, no dash at the end."""
     if not 3 <= len(address) <= 16:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if not all(_HIVE_LABEL.fullmatch(label) for label in address.split(".")):
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     return Payable(address, ("no_checksum",))
 
 
@@ -44,21 +44,21 @@ def near(address: str) -> Payable:
     """
     if _NEAR_KEY.fullmatch(address):
         if not address.strip("0"):
-            raise Refused("burn_address")
+            raise InvalidAddress("burn_address")
         return Payable(address, ("no_checksum",))
     if not 2 <= len(address) <= 64:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if not _NEAR_NAME.fullmatch(address):
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     if address.endswith(".testnet"):
-        raise Refused("testnet")
+        raise InvalidAddress("testnet")
     if _EVM.fullmatch(address):
-        raise Refused("unsupported_form", "Ethereum-type accounts are not paid to on NEAR.")
+        raise InvalidAddress("unsupported_form", "Ethereum-type accounts are not paid to on NEAR.")
     if not address.endswith(".near"):
-        raise Refused("unsupported_form", "Use an account that ends in .near, or its 64-digit form.")
+        raise InvalidAddress("unsupported_form", "Use an account that ends in .near, or its 64-digit form.")
     half = address[: len(address) // 2]
     if half * 2 == address and half.endswith(".near"):
-        raise Refused("pasted_twice")
+        raise InvalidAddress("pasted_twice")
     return Payable(address, ("no_checksum",))
 
 
@@ -84,18 +84,18 @@ def hip15(address: str, ledger: bytes = b"\x00") -> str:
 def hedera(address: str) -> Payable:
     """`0.0.number`, optionally with the letters of HIP-15, which differ per ledger and are compared here."""
     if len(address) > 40:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     match = _HEDERA.fullmatch(address)
     if match is None:
         if _EVM.fullmatch(address.lower()):
-            raise Refused("unsupported_form", "Use the account number, such as 0.0.12345.")
-        raise Refused("wrong_form")
+            raise InvalidAddress("unsupported_form", "Use the account number, such as 0.0.12345.")
+        raise InvalidAddress("wrong_form")
     shard, realm, number, letters = match.groups()
     if shard != "0" or realm != "0" or not 0 < int(number) < 1 << 63:
-        raise Refused("not_payable")
+        raise InvalidAddress("not_payable")
     plain = f"0.0.{number}"
     if letters is None:
         return Payable(plain, ("no_checksum",))
     if letters != hip15(plain):
-        raise Refused("testnet" if letters in (hip15(plain, b"\x01"), hip15(plain, b"\x02")) else "bad_checksum")
+        raise InvalidAddress("testnet" if letters in (hip15(plain, b"\x01"), hip15(plain, b"\x02")) else "bad_checksum")
     return Payable(plain)

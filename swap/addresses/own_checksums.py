@@ -13,13 +13,13 @@ from swap.addresses import base58
 from swap.addresses.base32 import CROCKFORD, NANO, RFC4648, RFC4648_LOWER
 from swap.addresses.digests import blake2b_256, keccak256, sha256d, sha512_256
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 from swap.addresses.secp256k1 import compressed
 
 
 def _characters(address: str, length: int) -> None:
     if len(address) != length:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
 
 
 def algorand(address: str) -> Payable:
@@ -30,24 +30,26 @@ def algorand(address: str) -> Payable:
     _characters(address, 58)
     data = RFC4648.decode(address)
     if sha512_256(data[:32])[-4:] != data[32:]:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if not any(data[:32]):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address)
 
 
 def nem(address: str) -> Payable:
     """`N` and 39 characters: network 0x68, 20 bytes, four of Keccak-256. The dashed form is refused (policy)."""
     if "-" in address:
-        raise Refused("unsupported_form" if len(address) in (46, 47) else "wrong_length", "Leave out the dashes.")
+        raise InvalidAddress(
+            "unsupported_form" if len(address) in (46, 47) else "wrong_length", "Leave out the dashes."
+        )
     _characters(address, 40)
     if not address.isupper() and address.upper().startswith("N"):
-        raise Refused("wrong_case")
+        raise InvalidAddress("wrong_case")
     data = RFC4648.decode(address)
     if keccak256(data[:21])[:4] != data[21:]:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if data[0] != 0x68:
-        raise Refused("testnet" if data[0] in (0x98, 0x60) else "wrong_prefix")
+        raise InvalidAddress("testnet" if data[0] in (0x98, 0x60) else "wrong_prefix")
     return Payable(address)
 
 
@@ -64,16 +66,16 @@ def nano(address: str) -> Payable:
             body = address[len(prefix) :]
             break
     else:
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     _characters(body, 60)
     number = NANO.number(body[:52])
     if number >> 256:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     key = number.to_bytes(32, "big")
     if blake2b(key, digest_size=5).digest()[::-1] != NANO.decode(body[52:]):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if not any(key):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable("nano_" + body)
 
 
@@ -96,20 +98,20 @@ def stacks(address: str) -> Payable:
     compared.
     """
     if "." in address:
-        raise Refused("unsupported_form", "This is a contract or a name; use the wallet's address.")
+        raise InvalidAddress("unsupported_form", "This is a contract or a name; use the wallet's address.")
     if address[0] != "S" or not 28 <= len(address) <= 41:
-        raise Refused("wrong_prefix" if address[0] != "S" else "wrong_length")
+        raise InvalidAddress("wrong_prefix" if address[0] != "S" else "wrong_length")
     version = _STACKS_VERSIONS.get(address[1])
     if version is None:
-        raise Refused("testnet" if address[1] in _STACKS_TEST else "wrong_prefix")
+        raise InvalidAddress("testnet" if address[1] in _STACKS_TEST else "wrong_prefix")
     body = address[2:]
     zeros = len(body) - len(body.lstrip("0"))
     number = CROCKFORD.number(body)
     data = bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
     if len(data) != 24 or stacks_encode(version, data[:20]) != address:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if not any(data[:20]):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address)
 
 
@@ -135,27 +137,27 @@ def filecoin(address: str) -> Payable:
     """`f1`, `f2`, `f3` and `f410f` (Ethereum-type). `f0` ids, `t` test addresses and `0x` are refused (policy)."""
     if address[0] != "f":
         if address[0] == "t" and address[1:2] in tuple("01234"):
-            raise Refused("testnet")
-        raise Refused("wrong_prefix")
+            raise InvalidAddress("testnet")
+        raise InvalidAddress("wrong_prefix")
     if address.startswith("f410f"):
         protocol, body, size, head = "4", address[5:], 20, _FILECOIN_ETHEREUM
     else:
         protocol, body = address[1:2], address[2:]
         if protocol == "0":
-            raise Refused("unsupported_form", "This is an actor id; use the wallet's f1 address.")
+            raise InvalidAddress("unsupported_form", "This is an actor id; use the wallet's f1 address.")
         if protocol not in _FILECOIN_SIZES:
-            raise Refused("not_payable")
+            raise InvalidAddress("not_payable")
         size, head = _FILECOIN_SIZES[protocol], bytes([int(protocol)])
     if len(body) != -(-8 * (size + 4) // 5):
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     data = RFC4648_LOWER.decode(body)
     payload = data[:-4]
     if _filecoin_checksum(head + payload) != data[-4:]:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if protocol == "4" and payload[:12] == b"\xff" + bytes(11):
-        raise Refused("not_payable")  # an actor id in disguise
+        raise InvalidAddress("not_payable")  # an actor id in disguise
     if not any(payload) or payload == _FILECOIN_NO_KEY:
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address)
 
 
@@ -174,11 +176,11 @@ def waves(address: str) -> Payable:
     _characters(address, 35)
     data = base58.decode(address)
     if len(data) != 26 or data[0] != 1:
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     if data[1] != ord("W"):
-        raise Refused("testnet" if chr(data[1]) in "TS" else "wrong_prefix")
+        raise InvalidAddress("testnet" if chr(data[1]) in "TS" else "wrong_prefix")
     if _waves_hash(data[:-4])[:4] != data[-4:]:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     return Payable(address)
 
 
@@ -191,29 +193,29 @@ def ergo_encode(key: bytes) -> str:
 def ergo(address: str) -> Payable:
     """Pay-to-public-key (header 0x01, begins with `9`); the two script forms are refused (policy)."""
     if not 30 <= len(address) <= 64:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     data = base58.decode(address)
     if blake2b_256(data[:-4])[:4] != data[-4:]:
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if data[0] >> 4:
-        raise Refused("testnet")
+        raise InvalidAddress("testnet")
     if data[0] in (2, 3):
-        raise Refused("unsupported_form", "This is a script, not a wallet; wallets begin with 9.")
+        raise InvalidAddress("unsupported_form", "This is a script, not a wallet; wallets begin with 9.")
     if data[0] != 1 or len(data) != 38:
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     if not compressed(data[1:34]):
-        raise Refused("not_payable", "The key inside this address is not a valid key.")
+        raise InvalidAddress("not_payable", "The key inside this address is not a valid key.")
     return Payable(address)
 
 
 def aeternity(address: str) -> Payable:
     """`ak_` and the Base58Check of 32 bytes."""
     if not address.startswith("ak_"):
-        raise Refused("not_payable" if address[:3] in ("ok_", "ct_", "nm_", "cb_") else "wrong_prefix")
+        raise InvalidAddress("not_payable" if address[:3] in ("ok_", "ct_", "nm_", "cb_") else "wrong_prefix")
     if not 40 <= len(address) <= 56:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if len(base58.decode_check(address[3:])) != 32:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     return Payable(address)
 
 
@@ -227,7 +229,7 @@ def mina(address: str) -> Payable:
     _characters(address, 55)
     data = base58.decode_check(address)
     if data[:3] != _MINA_HEAD:
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     if len(data) != 36 or data[35] > 1 or int.from_bytes(data[3:35], "little") >= _PALLAS:
-        raise Refused("wrong_form")
+        raise InvalidAddress("wrong_form")
     return Payable(address)

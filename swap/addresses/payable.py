@@ -27,4 +27,4 @@ class Payable(NamedTuple):
 
 
 Rule = Callable[[str], Payable]
-"""Takes non-empty ASCII text without whitespace, answers Payable or raises Refused; nothing else."""
+"""Takes non-empty ASCII text without whitespace, answers Payable or raises InvalidAddress; nothing else."""

@@ -52,7 +52,7 @@ MESSAGES = MappingProxyType(
 REFINABLE = frozenset({"wrong_form", "bad_characters", "wrong_length", "bad_checksum", "wrong_prefix", "mixed_case"})
 
 
-class Refused(ValueError):
+class InvalidAddress(ValueError):
     """The text is not acceptable. `reason` is a key of MESSAGES; `hint` says what to do when the rule knows it."""
 
     def __init__(self, reason: str, hint: str | None = None) -> None:

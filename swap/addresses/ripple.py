@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from swap.addresses import base58
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _PACKED = b"\x05\x44"
 _PACKED_TEST = b"\x04\x93"
@@ -34,7 +34,7 @@ def ripple(address: str) -> Payable:
         return _classic(address)
     if address[0] in "XT":
         return _packed(address)
-    raise Refused("wrong_prefix")
+    raise InvalidAddress("wrong_prefix")
 
 
 def pack(account: bytes, tag: int | None) -> str:
@@ -45,31 +45,31 @@ def pack(account: bytes, tag: int | None) -> str:
 
 def _classic(address: str) -> Payable:
     if not 25 <= len(address) <= 35:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     payload = base58.decode_check(address, base58.RIPPLE)
     if len(payload) != 21:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if payload[0] != 0:
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     if address in _BLACK_HOLES:
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address)
 
 
 def _packed(address: str) -> Payable:
     if len(address) != 47:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     payload = base58.decode_check(address, base58.RIPPLE)
     if len(payload) != 31:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if payload[:2] == _PACKED_TEST:
-        raise Refused("testnet")
+        raise InvalidAddress("testnet")
     if payload[:2] != _PACKED:
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     account, flag, tag = payload[2:22], payload[22], int.from_bytes(payload[23:], "little")
     classic = _classic(base58.encode_check(b"\x00" + account, base58.RIPPLE)).normalised
     if flag == 0 and tag == 0:
         return Payable(classic, ("converted",), send_as=classic, separate_memo="refused")
     if flag != 1 or tag > 0xFFFFFFFF:
-        raise Refused("not_payable", "The part of the address that holds the tag is not one a ledger knows.")
+        raise InvalidAddress("not_payable", "The part of the address that holds the tag is not one a ledger knows.")
     return Payable(classic, ("converted",), embedded_memo=str(tag), send_as=classic, separate_memo="same")

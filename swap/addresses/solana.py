@@ -10,7 +10,7 @@ from __future__ import annotations
 from swap.addresses import base58
 from swap.addresses.ed25519 import on_curve
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _PROGRAMS = frozenset(
     {
@@ -39,12 +39,12 @@ _MINTS = frozenset(
 def solana(address: str) -> Payable:
     """32 to 44 characters; programs, well-known mints and the incinerator are refused (policy)."""
     if not 32 <= len(address) <= 44:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     key = base58.decode(address)
     if len(key) != 32:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     if address in _MINTS:
-        raise Refused("token_contract")
+        raise InvalidAddress("token_contract")
     if not any(key) or address in _PROGRAMS or address.startswith(("Sysvar", "1nc1nerator")):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address, ("no_checksum",) if on_curve(key) else ("no_checksum", "off_curve"))

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 from swap.addresses import base58
 from swap.addresses.payable import Payable, Rule
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 
 def _checksum(data: bytes) -> bytes:
@@ -29,16 +29,16 @@ def substrate(prefix: int) -> Rule:
 
     def rule(address: str) -> Payable:
         if not 36 <= len(address) <= 48:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         data = base58.decode(address)
         if len(data) != 35:
-            raise Refused("wrong_length")
+            raise InvalidAddress("wrong_length")
         if _checksum(data[:-2]) != data[-2:]:
-            raise Refused("bad_checksum")
+            raise InvalidAddress("bad_checksum")
         if data[0] != prefix:
-            raise Refused("wrong_prefix", "The address belongs to another network of the Polkadot family.")
+            raise InvalidAddress("wrong_prefix", "The address belongs to another network of the Polkadot family.")
         if not any(data[1:-2]):
-            raise Refused("burn_address")
+            raise InvalidAddress("burn_address")
         return Payable(address)
 
     return rule

@@ -13,29 +13,29 @@ from binascii import crc_hqx
 
 from swap.addresses.base32 import RFC4648
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 _ACCOUNT = 6 << 3
 _MUXED = 12 << 3
 _NOT_PAYABLE = {
-    18 << 3: Refused("secret_key"),
-    19 << 3: Refused("not_payable", "This is the hash of a prepared transaction."),
-    23 << 3: Refused("not_payable", "This is the hash of a signing condition."),
-    15 << 3: Refused("not_payable", "This is a signed payload."),
-    1 << 3: Refused("not_payable", "This is a claimable balance."),
-    11 << 3: Refused("not_payable", "This is a liquidity pool."),
-    2 << 3: Refused("unsupported_form", "This is a contract; use a wallet that starts with G."),
+    18 << 3: InvalidAddress("secret_key"),
+    19 << 3: InvalidAddress("not_payable", "This is the hash of a prepared transaction."),
+    23 << 3: InvalidAddress("not_payable", "This is the hash of a signing condition."),
+    15 << 3: InvalidAddress("not_payable", "This is a signed payload."),
+    1 << 3: InvalidAddress("not_payable", "This is a claimable balance."),
+    11 << 3: InvalidAddress("not_payable", "This is a liquidity pool."),
+    2 << 3: InvalidAddress("unsupported_form", "This is a contract; use a wallet that starts with G."),
 }
 
 
 def stellar(address: str) -> Payable:
     """`G` (56 characters) or `M` (69). Seeds, hashes, pools and contracts are refused, names (`*`) too."""
     if len(address) not in (56, 58, 69) and not 100 <= len(address) <= 165:
-        raise Refused("wrong_length")
+        raise InvalidAddress("wrong_length")
     data = RFC4648.decode(address)
     version, payload = data[0], data[1:-2]
     if crc_hqx(data[:-2], 0) != int.from_bytes(data[-2:], "little"):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     if version == _ACCOUNT and len(payload) == 32:
         return _account(address, payload)
     if version == _MUXED and len(payload) == 40:
@@ -44,8 +44,8 @@ def stellar(address: str) -> Payable:
         return Payable(account, ("converted",), embedded_memo=memo, send_as=account, separate_memo="refused")
     if version in _NOT_PAYABLE:
         refusal = _NOT_PAYABLE[version]
-        raise Refused(refusal.reason, refusal.hint)
-    raise Refused("wrong_prefix")
+        raise InvalidAddress(refusal.reason, refusal.hint)
+    raise InvalidAddress("wrong_prefix")
 
 
 def encode(key: bytes, muxed_id: int | None = None) -> str:
@@ -58,5 +58,5 @@ def encode(key: bytes, muxed_id: int | None = None) -> str:
 
 def _account(address: str, key: bytes) -> Payable:
     if not any(key):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     return Payable(address)

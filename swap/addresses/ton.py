@@ -12,7 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import crc_hqx
 
 from swap.addresses.payable import Payable
-from swap.addresses.refusals import Refused
+from swap.addresses.refusals import InvalidAddress
 
 # Never both alphabets in one string, and no padding: the decoder of the standard library would skip what it dislikes.
 _FORM = re.compile(r"[A-Za-z0-9+/]{48}|[A-Za-z0-9_-]{48}", re.ASCII)
@@ -31,20 +31,22 @@ def ton(address: str) -> Payable:
     """`EQ`/`UQ`, or `Ef`/`Uf` on the masterchain. The bounce flag does not make another account."""
     if not _FORM.fullmatch(address):
         if _RAW.fullmatch(address):
-            raise Refused("unsupported_form", "The raw form has no checksum; use the one that starts with UQ or EQ.")
-        raise Refused("wrong_length" if len(address) != 48 else "bad_characters")
+            raise InvalidAddress(
+                "unsupported_form", "The raw form has no checksum; use the one that starts with UQ or EQ."
+            )
+        raise InvalidAddress("wrong_length" if len(address) != 48 else "bad_characters")
     data = urlsafe_b64decode(address.replace("+", "-").replace("/", "_"))
     if crc_hqx(data[:-2], 0) != int.from_bytes(data[-2:], "big"):
-        raise Refused("bad_checksum")
+        raise InvalidAddress("bad_checksum")
     tag, workchain, account = data[0], int.from_bytes(data[1:2], "big", signed=True), data[2:34]
     if tag in (0x91, 0xD1):
-        raise Refused("testnet")
+        raise InvalidAddress("testnet")
     if tag not in (0x11, 0x51):
-        raise Refused("wrong_prefix")
+        raise InvalidAddress("wrong_prefix")
     if workchain not in (0, -1):
-        raise Refused("not_payable", "The workchain of this address is not in use.")
+        raise InvalidAddress("not_payable", "The workchain of this address is not in use.")
     if not any(account):
-        raise Refused("burn_address")
+        raise InvalidAddress("burn_address")
     if account.hex() in _TOKEN_CONTRACTS:
-        raise Refused("token_contract")
+        raise InvalidAddress("token_contract")
     return Payable(encode(workchain, account), ("masterchain",) if workchain else ())

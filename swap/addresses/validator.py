@@ -7,7 +7,7 @@ from swap.addresses.aliases import resolve, shares_form_with_usual
 from swap.addresses.hints import certainly_elsewhere, explain, explain_unclean, explain_whitespace
 from swap.addresses.memos import MEMOS, NO_MEMO, UNKNOWN_MEMO, MemoRule
 from swap.addresses.networks import NETWORKS
-from swap.addresses.refusals import MESSAGES, REFINABLE, Refused
+from swap.addresses.refusals import MESSAGES, REFINABLE, InvalidAddress
 from swap.addresses.verdict import Verdict
 
 # Above any address, below any work worth noticing; the longest real text is a Lightning invoice.
@@ -35,9 +35,9 @@ def validate(currency: str, network: str, address: str, memo: str | None = None)
     code, unresolved = resolve(currency, network) if _is_text(currency) and _is_text(network) else (None, None)
     if code is None:
         if not _is_text(address):
-            return _invalid("address", Refused("not_text"), None, UNKNOWN_MEMO)
+            return _invalid("address", InvalidAddress("not_text"), None, UNKNOWN_MEMO)
         if memo is not None and not _is_text(memo):
-            return _invalid("memo", Refused("memo_not_text"), None, UNKNOWN_MEMO)
+            return _invalid("memo", InvalidAddress("memo_not_text"), None, UNKNOWN_MEMO)
         reason = unresolved or "network_unknown"
         return Verdict("unchecked", reason, MESSAGES[reason], send_address=address, send_memo=memo)
     rule = MEMOS.get(code, NO_MEMO)
@@ -48,7 +48,7 @@ def validate(currency: str, network: str, address: str, memo: str | None = None)
             elsewhere = certainly_elsewhere(code, address)
             if elsewhere is not None:
                 raise elsewhere
-    except Refused as refusal:
+    except InvalidAddress as refusal:
         return _invalid(
             "address", explain(code, address, refusal) if refusal.reason in REFINABLE else refusal, code, rule
         )
@@ -56,15 +56,15 @@ def validate(currency: str, network: str, address: str, memo: str | None = None)
     if memo is not None:
         try:
             if not _is_text(memo):
-                raise Refused("memo_not_text")
+                raise InvalidAddress("memo_not_text")
             if not memo:
-                raise Refused("memo_empty")
+                raise InvalidAddress("memo_empty")
             if payable.separate_memo == "refused":
-                raise Refused("memo_conflict")
+                raise InvalidAddress("memo_conflict")
             warnings += memos.check(code, rule, memo)
             if payable.separate_memo == "same" and memo != payable.embedded_memo:
-                raise Refused("memo_conflict")
-        except Refused as refusal:
+                raise InvalidAddress("memo_conflict")
+        except InvalidAddress as refusal:
             return _invalid("memo", refusal, code, rule)
     if shares_form_with_usual(currency, code):
         warnings += ("same_form_elsewhere",)
@@ -87,19 +87,19 @@ def _is_text(value: object) -> bool:
 def _check_text(address: object) -> None:
     """Everything that no address of any network is. ASCII early: it ends the whole matter of look-alikes at once."""
     if not isinstance(address, str):
-        raise Refused("not_text")
+        raise InvalidAddress("not_text")
     if not address:
-        raise Refused("empty")
+        raise InvalidAddress("empty")
     # Length before everything that looks at each character.
     if len(address) > _LONGEST:
-        raise Refused("too_long")
+        raise InvalidAddress("too_long")
     if not address.isascii():
-        raise Refused("non_ascii", explain_unclean(address))
+        raise InvalidAddress("non_ascii", explain_unclean(address))
     if " " in address or not address.isprintable():
-        raise Refused(*explain_whitespace(address))
+        raise InvalidAddress(*explain_whitespace(address))
 
 
-def _invalid(field: str, refusal: Refused, code: str | None, rule: MemoRule) -> Verdict:
+def _invalid(field: str, refusal: InvalidAddress, code: str | None, rule: MemoRule) -> Verdict:
     return Verdict(
         "invalid",
         refusal.reason,

@@ -1,4 +1,4 @@
-"""Instruments, pairs and orders as the upstream writes them in JSON (UPSTREAM.md section 3).
+"""Instruments, pairs and orders as the upstream writes them in JSON (docs/upstream.md section 3).
 
 The strict models of the vendor's SDK (1.0.11) accept these answers; where SDK and documentation name a field
 differently, both names are given.
@@ -217,7 +217,7 @@ def _claimed_rate(order: Order) -> dict[str, object]:
 
 
 def _state(seen: Snapshot) -> str:
-    """Only `created` is attested (UPSTREAM.md section 5); the final words are guesses in the same style."""
+    """Only `created` is attested (docs/upstream.md section 5); the final words are guesses in the same style."""
     if seen.is_completed:
         return "completed"
     if scenarios.REFUNDED in seen.kinds:

@@ -1,4 +1,4 @@
-"""The routes of the v2 upstream (UPSTREAM.md section 3, E1 to E8) over one `World`.
+"""The routes of the v2 upstream (docs/upstream.md section 3, E1 to E8) over one `World`.
 
 Only the routes are here: which endpoints are signed, what they need, which refusal is answered.
 E9 to E11 have no known shape and are left out, so they answer 404.
@@ -212,7 +212,7 @@ def _event_bends(world: World, turn: Turn, seen: Snapshot) -> set[str]:
 
 def _require_signature(world: World, *, query: Literal["signed", "either"] = "either") -> None:
     """`query` says whether the query string of a GET must be part of the signed text; whether it has to be is settled
-    for the list only (UPSTREAM.md section 2), elsewhere both forms pass."""
+    for the list only (docs/upstream.md section 2), elsewhere both forms pass."""
     if request.method == "POST":
         texts = signature.body_texts(request.get_data())
     else:

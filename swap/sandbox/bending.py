@@ -13,7 +13,7 @@ from swap.sandbox.chaos import OrderRecord
 from swap.sandbox.timeline import Order, Snapshot
 from swap.sandbox.wire import iso, json_number
 
-# Invented, and none of them holds a word that is known to mean something (UPSTREAM.md section 5): whoever guesses by
+# Invented, and none of them holds a word that is known to mean something (docs/upstream.md section 5): whoever guesses by
 # parts of words should not be able to guess these.
 UNKNOWN_KINDS = ("LIQUIDITY_ROUTE_SELECTED", "ORACLE_SNAPSHOT_TAKEN", "LEDGER_ENTRY_POSTED", "QUORUM_NODE_SWITCHED")
 _STALE_DEPTH = 3

@@ -1,6 +1,6 @@
 """The instruments and directed pairs that the sandbox trades.
 
-Titles, precisions and memo flags follow UPSTREAM.md section 8. Where it gives a documented precision, that one is used
+Titles, precisions and memo flags follow docs/upstream.md section 8. Where it gives a documented precision, that one is used
 even when it differs from the chain's (BTC 11, USDT on TRC20 12, ADA 11, SOL 4, LTC 3: trap T8). Everything marked "-"
 there is chosen here. HYDRA / Hydragon and BTC over Lightning are left out: no valid deposit address could be given.
 
@@ -163,7 +163,7 @@ class Catalog:
         self._by_direction = {(pair.source.key, pair.target.key): pair for pair in self.pairs}
 
     def instrument(self, currency: str, network: str) -> Instrument | None:
-        """By the catalog's own spelling: the upstream is not known to forgive another (UPSTREAM.md T7)."""
+        """By the catalog's own spelling: the upstream is not known to forgive another (docs/upstream.md T7)."""
         return self._by_key.get((currency, network))
 
     def pair(self, source: Instrument, target: Instrument) -> Pair | None:

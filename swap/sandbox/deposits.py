@@ -30,7 +30,7 @@ def deposit_place(instrument: Instrument, seed: int, number: int) -> DepositPlac
     """The deposit details of order `number`: address and memo are both unique to it.
 
     Real exchanges often share one address and tell customers apart by memo only; what the upstream does is not known.
-    A memo is handed out exactly when the instrument requires one (UPSTREAM.md T13).
+    A memo is handed out exactly when the instrument requires one (docs/upstream.md T13).
     """
     digest = _digest("deposit", seed, number, instrument.currency, instrument.network.title)
     if instrument.is_fiat:

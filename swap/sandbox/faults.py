@@ -145,8 +145,9 @@ class Knobs:
     measured against (timeouts, clocks, budgets) is not either.
 
     `delay_seconds`: real seconds a late answer waits; the default is above the 15 s that clients of the upstream give a
-    create (UPSTREAM.md T6). `list_lag_seconds`: the longest an order stays unlisted, in the world's time. `skew_seconds`:
-    the largest error of a Date header. `retry_after_seconds`: what `rate_limited` asks for, whole seconds.
+    create (docs/upstream.md T6). `list_lag_seconds`: the longest an order stays unlisted, in the world's time.
+    `skew_seconds`: the largest error of a Date header. `retry_after_seconds`: what `rate_limited` asks for, whole
+    seconds.
 
     `limit_per_second`: requests answered in one second of the clock, all endpoints together; the rest gets 429. 0 is no
     limit. `limit_retry_after` adds Retry-After to those, `limit_headers` adds X-RateLimit-Limit, -Remaining and -Reset

@@ -2,7 +2,7 @@
 
 `accepts` is a referee's check, not a wallet's: checksum, length, version and network are judged, so a mistyped, cut or
 foreign address is refused. Address forms that wallets convert before paying (X-addresses, M-addresses, legacy CashAddr)
-are refused as well. Sources of the forms: the chains' own specifications, ADDRESSES.md section 5.
+are refused as well. Sources of the forms: the chains' own specifications, docs/addresses.md.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class Network:
             return f"Address is not valid for {self.title}"
 
     def memo_problem(self, memo: str) -> str | None:
-        """Why a non-empty memo is refused, or None. Rules: ADDRESSES.md section 6."""
+        """Why a non-empty memo is refused, or None. Rules: docs/addresses.md."""
         if self.memo == "none":
             return f"Memo is not supported by {self.title}"
         if self.memo == "tag":
@@ -333,5 +333,6 @@ NETWORKS: dict[str, Network] = {
 
 
 def fiat_network(currency: str) -> Network:
-    """The network of a fiat row. Its title is a guess (the currency's own, as for native coins): UPSTREAM.md section 8."""
+    """The network of a fiat row. Its title is a guess (the currency's own, as for native coins): docs/upstream.md
+    section 8."""
     return Network(currency, BankForm(), Decimal("0.5"), 1, "none", "reference")

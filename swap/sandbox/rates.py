@@ -1,4 +1,4 @@
-"""What a direction costs now: prices, limits, fees, and the answer of E5 (UPSTREAM.md section 3).
+"""What a direction costs now: prices, limits, fees, and the answer of E5 (docs/upstream.md section 3).
 
     gross       = deposit × price                       price = source USD / target USD, less the spread
     calculated  = gross − network fee                   network fee in the target currency
@@ -32,7 +32,7 @@ _MIN_USD, _MAX_USD = Decimal(15), Decimal(200_000)
 
 
 def markup_applied(calculated: Decimal, markup: Decimal) -> Decimal:
-    """`markup` in percent. Documented check: 49549.728053855135 with 0.3 gives 49401.07886969357 (UPSTREAM.md E5)."""
+    """`markup` in percent. Documented check: 49549.728053855135 with 0.3 gives 49401.07886969357 (docs/upstream.md E5)."""
     with localcontext(MONEY):
         return calculated * (1 - markup / 100)
 

@@ -1,4 +1,4 @@
-"""Reads what a request brings, as strictly as the upstream is known to (UPSTREAM.md section 3, E2 to E6).
+"""Reads what a request brings, as strictly as the upstream is known to (docs/upstream.md section 3, E2 to E6).
 
 Refuses with 400 and shape C whatever does not fit. Nothing here knows instruments, prices or orders.
 """
@@ -46,7 +46,7 @@ def text(body: Body, name: str) -> str:
 
 
 def optional_text(body: Body, name: str) -> str | None:
-    """Missing, null and empty are the same. Memos may be JSON integers (UPSTREAM.md C8)."""
+    """Missing, null and empty are the same. Memos may be JSON integers (docs/upstream.md C8)."""
     value = body.get(name)
     if value is None or value == "":
         return None
@@ -58,7 +58,7 @@ def optional_text(body: Body, name: str) -> str | None:
 
 
 def rate_mode(body: Body) -> RateMode:
-    """Any case is read (UPSTREAM.md C17); absent means FLOATING."""
+    """Any case is read (docs/upstream.md C17); absent means FLOATING."""
     text = (optional_text(body, "rateMode") or "FLOATING").upper()
     if text == "FIXED":
         return "FIXED"
@@ -92,7 +92,7 @@ def side_titles(body: Body, side: str) -> tuple[str, str]:
 
 
 def claimed_rate(body: Body) -> dict[str, object] | None:
-    """Checked as far as the protocol says: an object whose `updatedAt` is an ISO string (UPSTREAM.md E6)."""
+    """Checked as far as the protocol says: an object whose `updatedAt` is an ISO string (docs/upstream.md E6)."""
     rate = body.get("claimedPublicRate")
     if rate is None:
         return None

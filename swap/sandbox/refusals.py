@@ -1,4 +1,4 @@
-"""The upstream's ways of saying no, as exceptions that carry the answer (UPSTREAM.md section 4, shapes A, B, C)."""
+"""The upstream's ways of saying no, as exceptions that carry the answer (docs/upstream.md section 4, shapes A, B, C)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def amount_refused(amount: Decimal, bound: Decimal, *, too_small: bool) -> Refus
 
 
 def order_expired() -> Refusal:
-    """Shape A without details (UPSTREAM.md E8)."""
+    """Shape A without details (docs/upstream.md E8)."""
     return Refusal(410, {"status": "ERR_ORDER_EXPIRED", "message": "Order expired", "data": {}})
 
 

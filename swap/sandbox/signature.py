@@ -1,4 +1,4 @@
-"""Checks the signature of a request as the upstream does, as far as that is known (UPSTREAM.md section 2).
+"""Checks the signature of a request as the upstream does, as far as that is known (docs/upstream.md section 2).
 
 string = timestamp + signed text + public key; signature = Base64(HMAC-SHA256(secret as text, string)).
 For a POST the signed text is the body: the bytes received, or their canonical form, which is what JavaScript's
@@ -67,7 +67,7 @@ def problem(
 
 
 def _is_fresh(timestamp: str, clocks: tuple[float, ...]) -> bool:
-    """10 digits are seconds, 13 are milliseconds (UPSTREAM.md C5: both are accepted)."""
+    """10 digits are seconds, 13 are milliseconds (docs/upstream.md C5: both are accepted)."""
     if not re.fullmatch(r"[0-9]{10}|[0-9]{13}", timestamp, re.ASCII):
         return False
     seconds = int(timestamp) / (1000 if len(timestamp) == 13 else 1)

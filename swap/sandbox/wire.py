@@ -14,7 +14,7 @@ _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,24})?", re.ASCII)
 
 
 def plain(amount: Decimal) -> str:
-    """Plain notation without exponent and trailing zeros (UPSTREAM.md T9)."""
+    """Plain notation without exponent and trailing zeros (docs/upstream.md T9)."""
     text = format(amount, "f")
     return text.rstrip("0").rstrip(".") or "0" if "." in text else text
 
@@ -46,7 +46,7 @@ def dump(value: Any) -> bytes:
 
 
 def json_number(memo: str | None) -> int | None:
-    """A memo as a JSON number (UPSTREAM.md C8: the SDK has integers), None where that would lose something: text, and
+    """A memo as a JSON number (docs/upstream.md C8: the SDK has integers), None where that would lose something: text, and
     leading zeros, which belong to a memo."""
     if memo is None or not re.fullmatch(r"0|[1-9][0-9]{0,18}", memo, re.ASCII):
         return None

@@ -24,6 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from swap.errors import ConfigurationError
 from swap.tables import Row
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
@@ -73,13 +74,22 @@ class Database:
     # --- migrations --------------------------------------------------------------------------------------------------
 
     def migrate(self) -> None:
-        """Bring the schema to the newest version. Idempotent, and safe when run twice at once: the second waits."""
+        """Bring the schema to the newest version. Idempotent, and safe when run twice at once: the second waits.
+
+        Raises ConfigurationError for a database whose schema a version of this service made that this one does not know.
+        """
         with self._write_engine.connect() as connection, connection.begin():
             if not self.sqlite:
                 # LOCAL: the connection goes back to the pool with its bounds as they were.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _MIGRATION_LOCK})
+            known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current is not None and current not in known:
+                raise ConfigurationError(
+                    [f"DATABASE_URL names a database at schema {current}, which this version does not know"]
+                )
             command.upgrade(migration_config(connection), "head")
 
     def migrated(self) -> bool:

@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from swap.tables import FeedHead, Order, OrderEvent, WebhookDelivery, iso, new_id
+from swap.domain.times import iso
+from swap.tables import FeedHead, Order, OrderEvent, WebhookDelivery, new_id
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
+class EventFilter:
     """Which events of the feed are wanted; empty: all. `since` inclusive, `until` exclusive, by the time of the change."""
 
     types: tuple[str, ...] = ()
@@ -109,13 +110,13 @@ def head(session: Session) -> FeedHead:
     return session.scalars(select(FeedHead).where(FeedHead.id == 1)).one()
 
 
-def place(session: Session, positions: Mapping[str, int]) -> None:
+def assign_positions(session: Session, positions: Mapping[str, int]) -> None:
     """Give these events their places in the feed, in one batch."""
     session.execute(update(OrderEvent), [{"id": id, "position": position} for id, position in positions.items()])
 
 
 def feed_page(
-    session: Session, client_id: str, after: int, limit: int, only: Only, until: int | None = None
+    session: Session, client_id: str, after: int, limit: int, only: EventFilter, until: int | None = None
 ) -> Sequence[OrderEvent]:
     """The client's events after that position, up to position `until`."""
     query = select(OrderEvent).where(OrderEvent.client_id == client_id, OrderEvent.position > after)
@@ -144,7 +145,7 @@ def position_after(session: Session, client_id: str, after: int, count: int) -> 
     return session.scalar(query)
 
 
-def everybodys(session: Session, after: int, limit: int) -> Sequence[OrderEvent]:
+def all_clients(session: Session, after: int, limit: int) -> Sequence[OrderEvent]:
     """Events of all clients after that position."""
     query = select(OrderEvent).where(OrderEvent.position > after)
     return session.scalars(query.order_by(OrderEvent.position).limit(limit)).all()

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import and_, case, delete, func, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
-from swap import cadence, lifecycle
-from swap.lifecycle import Facts, Status
+from swap.domain import lifecycle, schedules
+from swap.domain.lifecycle import Facts, Status
 from swap.store.database import insert_new
 from swap.store.events import add_event
-from swap.store.views import order_view, same_view
+from swap.store.serializers import order_view, same_view
 from swap.tables import Order, OrderAttempt, SpentQuote, TransferRow, UpstreamRef
 
 _COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
@@ -130,7 +130,7 @@ def attempts_of(session: Session, order_id: str) -> Sequence[OrderAttempt]:
     ).all()
 
 
-def own_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]:
+def claim_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]:
     """Claim the upstream's ids for this order. Returns those that belong to another order already; then it claims none
     of the others, for an answer that is partly about somebody else's order proves nothing about this one."""
     refs = tuple(refs)
@@ -146,17 +146,17 @@ def own_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]:
     return taken
 
 
-def owned(session: Session, refs: Iterable[str], *, but_by: str | None = None) -> set[str]:
-    """Which of these upstream ids belong to orders of ours, those of order `but_by` aside."""
+def owned_refs(session: Session, refs: Iterable[str], *, excluding: str | None = None) -> set[str]:
+    """Which of these upstream ids belong to orders of ours, those of order `excluding` aside."""
     query = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(tuple(refs)))
-    return set(session.scalars(query if but_by is None else query.where(UpstreamRef.order_id != but_by)))
+    return set(session.scalars(query if excluding is None else query.where(UpstreamRef.order_id != excluding)))
 
 
-def deposit_owned(session: Session, address: str | None, memo: str | None, *, but_by: str) -> bool:
+def deposit_owned(session: Session, address: str | None, memo: str | None, *, excluding: str) -> bool:
     """Whether another order of ours is paid at this address with this memo. Without an address: no."""
     if address is None:
         return False
-    query = select(Order.id).where(Order.deposit_address == address, Order.id != but_by)
+    query = select(Order.id).where(Order.deposit_address == address, Order.id != excluding)
     query = query.where(Order.deposit_memo.is_(None) if not memo else Order.deposit_memo == memo)
     return session.scalar(query.limit(1)) is not None
 
@@ -173,7 +173,7 @@ def refs_of(session: Session, order_id: str) -> Sequence[str]:
 # --- due ---------------------------------------------------------------------------------------------------------------
 
 
-_LANE = case({status.value: cadence.lane(status, timedelta()) for status in Status}, value=Order.status)
+_CLAIM_RANK = case({status.value: schedules.claim_rank(status) for status in Status}, value=Order.status)
 
 
 def has_due(session: Session, now: datetime) -> bool:
@@ -181,16 +181,16 @@ def has_due(session: Session, now: datetime) -> bool:
 
 
 def claim_due(
-    session: Session, now: datetime, lease: timedelta, limit: int, *, by_lane: bool = False, urgent: bool = False
+    session: Session, now: datetime, lease: timedelta, limit: int, *, by_rank: bool = False, urgent: bool = False
 ) -> Sequence[str]:
-    """Lease up to `limit` due orders, longest overdue first; `by_lane`: creates and doubts before money on the move,
+    """Lease up to `limit` due orders, longest overdue first; `by_rank`: creates and doubts before money on the move,
     before those that wait, before those that have ended; `urgent`: creates and doubts alone. The lease is the
     pushed-forward `next_check_at`: a worker that dies leaves it to run out."""
     # A CTE, since PostgreSQL may run a plain subquery with LIMIT more than once and lease more than was asked for.
     due = (
         select(Order.id)
         .where(Order.next_check_at <= now, *([Order.status.in_(lifecycle.BEFORE_ADDRESS)] if urgent else []))
-        .order_by(*((_LANE,) if by_lane else ()), Order.next_check_at)
+        .order_by(*((_CLAIM_RANK,) if by_rank else ()), Order.next_check_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("due")

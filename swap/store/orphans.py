@@ -87,7 +87,7 @@ def claim_due(session: Session, now: datetime, lease: timedelta) -> Orphan | Non
     return orphan
 
 
-def looked(
+def record_poll(
     session: Session, ref: str, *, refs: Sequence[str], deposit_seen_at: datetime | None, next_check_at: datetime | None
 ) -> None:
     session.execute(

@@ -33,7 +33,7 @@ _COMPARED = load_only(
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class OurOrder:
     """An order of ours, held against the list. Of `order` only what is compared is loaded; anything else raises.
 
     `refs`: every upstream id it owns. `attempted_at`: when its last create was sent. `paid_out`: the sum of all known
@@ -45,7 +45,7 @@ class Held:
     paid_out: Decimal | None
 
 
-def page(session: Session, upstream_key: str, after: str, limit: int) -> list[Held]:
+def page(session: Session, upstream_key: str, after: str, limit: int) -> list[OurOrder]:
     """The next orders of this key by id, those after the given one; "" is before the first."""
     attempted_at = (
         select(func.max(OrderAttempt.sent_at))
@@ -76,7 +76,7 @@ def page(session: Session, upstream_key: str, after: str, limit: int) -> list[He
     for order_id, amount in session.execute(paid):
         payouts.setdefault(order_id, []).append(amount)
     return [
-        Held(order, tuple(refs.get(order.id, ())), attempted_at, _sum(payouts.get(order.id, [])))
+        OurOrder(order, tuple(refs.get(order.id, ())), attempted_at, _sum(payouts.get(order.id, [])))
         for order, attempted_at in orders
     ]
 

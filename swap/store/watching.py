@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Float, and_, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from swap.cadence import FRESH_FOR, PLANS, Tier, rested, tier
-from swap.lifecycle import BEFORE_ADDRESS, Status
+from swap.domain.lifecycle import BEFORE_ADDRESS, Status
+from swap.domain.schedules import FRESH_FOR, PLANS, Tier, rested, tier
 from swap.tables import Order, UpstreamRef, Watching
 
 _HALVED_AT = 400
@@ -71,13 +71,13 @@ def looked_at(session: Session, refs: Sequence[str]) -> dict[str, tuple[str, dat
     return {ref: (order_id, as_of) for ref, order_id, as_of in found}
 
 
-def ring(session: Session, order_ids: Sequence[str], now: datetime) -> None:
+def signal(session: Session, order_ids: Sequence[str], now: datetime) -> None:
     """Make watched orders due now; those that are due already are noted as announced all the same."""
     sooner = case((Order.next_check_at > now, now), else_=Order.next_check_at)
     session.execute(
         update(Order)
         .where(Order.id.in_(order_ids), Order.next_check_at.is_not(None))
-        .values(next_check_at=sooner, rung_at=now),
+        .values(next_check_at=sooner, signalled_at=now),
         execution_options={"synchronize_session": False},
     )
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from swap.feed import Feed
+from swap.push.feed import Feed
 from swap.store.events import cursor_text
 from swap.stream.protocol import ORDERS, Entry
 
@@ -42,7 +42,7 @@ class Live:
         self._recent: deque[Entry] = deque(maxlen=_KEPT)
         self._before_recent = 0
         self._listeners: dict[str, set[Listener]] = {}
-        self._bell = asyncio.Event()
+        self._queue = asyncio.Event()
 
     # --- listeners ---------------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ class Live:
 
     def ring(self) -> None:
         """There may be something new."""
-        self._bell.set()
+        self._queue.set()
 
     async def start(self) -> None:
         """Stand at the end of the feed. Raises SQLAlchemyError."""
@@ -83,10 +83,10 @@ class Live:
         while True:
             try:
                 async with asyncio.timeout(_POLL_SECONDS):
-                    await self._bell.wait()
+                    await self._queue.wait()
             except TimeoutError:
                 pass
-            self._bell.clear()
+            self._queue.clear()
             try:
                 while await self._follow():
                     pass
@@ -112,7 +112,7 @@ class Live:
         if after is None:
             head = self._feed.head()
             return head.epoch, head.position, []
-        head, found = self._feed.everybodys(after, _AT_ONCE)
+        head, found = self._feed.all_clients(after, _AT_ONCE)
         return head.epoch, head.position, [Entry.of(event, head.epoch) for event in found]
 
     def _take(self, entry: Entry) -> None:

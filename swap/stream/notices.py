@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from swap.bell import FEED
+from swap.infra.queue import FEED
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ import orjson
 
 from swap.errors import ServiceError
 from swap.store.events import event_view
-from swap.store.views import tracked_view
+from swap.store.serializers import tracked_view
 from swap.tables import OrderEvent
 
 PATH = "/v1/stream"
@@ -58,7 +58,7 @@ class Limits:
     stalls: int = 3
 
 
-class Refused(Exception):
+class SocketRefused(Exception):
     """An operation is answered with an error; the socket stays."""
 
     def __init__(self, code: str, message: str, **details: Any) -> None:
@@ -106,38 +106,38 @@ def message(type: str, **content: Any) -> bytes:
 
 
 def read(text: str | bytes) -> dict[str, Any]:
-    """The operation in a message. Raises Refused (BAD_MESSAGE)."""
+    """The operation in a message. Raises SocketRefused (BAD_MESSAGE)."""
     try:
         if isinstance(text, bytes):
             raise ValueError
         content = orjson.loads(text)
     except ValueError:
-        raise Refused("BAD_MESSAGE", "A message is one JSON object, as text.") from None
+        raise SocketRefused("BAD_MESSAGE", "A message is one JSON object, as text.") from None
     if not isinstance(content, dict) or not isinstance(content.get("op"), str):
-        raise Refused("BAD_MESSAGE", 'A message is one JSON object with "op".')
+        raise SocketRefused("BAD_MESSAGE", 'A message is one JSON object with "op".')
     given = content.get("id")
     if given is not None and (not isinstance(given, str) or len(given) > _MAX_ID):
-        raise Refused("BAD_MESSAGE", f'"id" is text of at most {_MAX_ID} characters.')
+        raise SocketRefused("BAD_MESSAGE", f'"id" is text of at most {_MAX_ID} characters.')
     return content
 
 
 def channels_of(content: dict[str, Any]) -> list[str]:
-    """The channels an operation names, once each. Raises Refused (BAD_MESSAGE)."""
+    """The channels an operation names, once each. Raises SocketRefused (BAD_MESSAGE)."""
     names = content.get("channels")
     if not isinstance(names, list) or not 1 <= len(names) <= 100 or not all(_is_name(name) for name in names):
-        raise Refused("BAD_MESSAGE", '"channels" is a list of 1 to 100 names.')
+        raise SocketRefused("BAD_MESSAGE", '"channels" is a list of 1 to 100 names.')
     return list(dict.fromkeys(names))
 
 
 def field_of(content: dict[str, Any], name: str, *, longest: int = 256) -> str:
-    """A text of the operation; missing is empty. Raises Refused (BAD_MESSAGE)."""
+    """A text of the operation; missing is empty. Raises SocketRefused (BAD_MESSAGE)."""
     value = content.get(name, "")
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
-        raise Refused("BAD_MESSAGE", f'"{name}" is printable text of at most {longest} characters.')
+        raise SocketRefused("BAD_MESSAGE", f'"{name}" is printable text of at most {longest} characters.')
     return value
 
 
-def refusal(error: Refused | ServiceError, given: str | None) -> bytes:
+def refusal(error: SocketRefused | ServiceError, given: str | None) -> bytes:
     return message("error", id=given, code=error.code, message=error.message, details=error.details)
 
 

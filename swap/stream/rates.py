@@ -1,7 +1,7 @@
 """Rate channels: one read per subscribed pair and interval for the whole fleet, however many sockets follow it.
 
 The streams take turns over Redis; whoever has it reads, and tells the others. Reads leave the upstream's reserve alone
-(lane "look"), and take a tenth of UPSTREAM_RPS at most: with many pairs each one is read less often.
+(priority "look"), and take a tenth of UPSTREAM_RPS at most: with many pairs each one is read less often.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from swap.catalog import Snapshot, pair_key
+from swap.domain.money import plain
+from swap.domain.times import iso
 from swap.errors import InvalidRequest, ServiceError, SwapError
-from swap.money import plain
+from swap.market.catalog import Snapshot, pair_key
 from swap.store.catalog import PairKey
 from swap.stream.notices import Notices
 from swap.stream.protocol import message
-from swap.tables import InstrumentRow, iso
+from swap.tables import InstrumentRow
 from swap.upstream.replies import Rate
 from swap.wiring import Service
 
@@ -127,7 +128,7 @@ class Rates:
     def _ask(self, followed: _Followed) -> dict[str, Any]:
         try:
             rate = self._service.quotes.rate(
-                followed.source, followed.target, None, "FLOATING", _READ_SECONDS, lane="look"
+                followed.source, followed.target, None, "FLOATING", _READ_SECONDS, priority="look"
             )
         except InvalidRequest as error:
             return {"code": next(iter(error.fields.values()))[0]["code"]}

@@ -24,15 +24,15 @@ from websockets.datastructures import MultipleValuesError
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from swap.buckets import LocalBucket
+from swap.domain.times import iso
 from swap.errors import NotAllowed
+from swap.infra.token_bucket import LocalBucket
 from swap.stream import protocol
 from swap.stream.live import Live
 from swap.stream.notices import Notices
 from swap.stream.protocol import INSTRUMENTS, PATH, Close, Limits, message
 from swap.stream.rates import Pair, Rates
 from swap.stream.sockets import Identity, Socket
-from swap.tables import iso
 from swap.wiring import Service
 
 log = structlog.get_logger()
@@ -227,7 +227,7 @@ class Gateway:
                     del self._count[owner], self._budgets[owner]
 
     async def identify(self, content: dict[str, Any]) -> Identity:
-        """Who says this. Raises Refused, NotAuthenticated."""
+        """Who says this. Raises SocketRefused, NotAuthenticated."""
         token = protocol.field_of(content, "token")
         if token:
             tracked = await self.in_thread(self.service.tracking.open, token)

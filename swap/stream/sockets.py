@@ -14,14 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
 
-from swap.buckets import LocalBucket
+from swap.domain.times import iso
 from swap.errors import ServiceError
-from swap.feed import EVERYTHING
-from swap.store import orders as rows
-from swap.store.events import Only
+from swap.infra.token_bucket import LocalBucket
+from swap.push.feed import EVERYTHING
+from swap.store import orders as order_rows
+from swap.store.events import EventFilter
 from swap.stream import protocol
-from swap.stream.protocol import INSTRUMENTS, ORDERS, Close, Entry, Refused, message
-from swap.tables import iso
+from swap.stream.protocol import INSTRUMENTS, ORDERS, Close, Entry, SocketRefused, message
 
 if TYPE_CHECKING:
     from swap.stream.rates import Pair
@@ -90,9 +90,9 @@ class Socket:
             content = protocol.read(text)
             given = content.get("id")
             if content["op"] != "auth":
-                raise Refused("NOT_AUTHENTICATED", 'The first message must be {"op": "auth", ...}.')
+                raise SocketRefused("NOT_AUTHENTICATED", 'The first message must be {"op": "auth", ...}.')
             identity = await self._gateway.identify(content)
-        except (Refused, ServiceError) as error:
+        except (SocketRefused, ServiceError) as error:
             self.put(protocol.refusal(error, given))
             self.end(Close.NOT_AUTHENTICATED, error.code)
             return False
@@ -100,7 +100,7 @@ class Socket:
             self.end(Close.TRY_LATER, "try again later")
             return False
         if not self._gateway.admit(self, identity):
-            self.put(protocol.refusal(Refused("TOO_MANY_CONNECTIONS", "Close some of the others first."), given))
+            self.put(protocol.refusal(SocketRefused("TOO_MANY_CONNECTIONS", "Close some of the others first."), given))
             self.end(Close.TRY_LATER, "too many connections")
             return False
         self.identity = identity
@@ -121,14 +121,14 @@ class Socket:
                 case "ping":
                     self.put(message("pong", id=given, time=self._gateway.now_ms()))
                 case "auth":
-                    raise Refused("ALREADY_AUTHENTICATED", "Open another connection for another identity.")
+                    raise SocketRefused("ALREADY_AUTHENTICATED", "Open another connection for another identity.")
                 case _:
-                    raise Refused("BAD_MESSAGE", "There are: auth, subscribe, unsubscribe, ping.")
-        except (Refused, ServiceError) as error:
+                    raise SocketRefused("BAD_MESSAGE", "There are: auth, subscribe, unsubscribe, ping.")
+        except (SocketRefused, ServiceError) as error:
             self.put(protocol.refusal(error, given))
         except SQLAlchemyError as error:
             log.error("stream.database_away", error=type(error).__name__)
-            self.put(protocol.refusal(Refused("TEMPORARILY_UNAVAILABLE", "Try again in a moment."), given))
+            self.put(protocol.refusal(SocketRefused("TEMPORARILY_UNAVAILABLE", "Try again in a moment."), given))
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
@@ -136,17 +136,17 @@ class Socket:
         names = protocol.channels_of(content)
         after = content.get("after")
         if after is not None and (not isinstance(after, str) or len(after) > 64):
-            raise Refused("BAD_MESSAGE", '"after" is a cursor.')
+            raise SocketRefused("BAD_MESSAGE", '"after" is a cursor.')
         pairs = await self._check(names)
         feeds = [name for name in names if name == ORDERS or name.startswith("order.")]
         if after is not None and not feeds:
-            raise Refused("BAD_MESSAGE", '"after" is for channels of orders.')
+            raise SocketRefused("BAD_MESSAGE", '"after" is for channels of orders.')
         start = self._gateway.live.position
         if after is not None:
             start = await self._gateway.in_thread(self._gateway.service.feed.position, after)
             if not after.endswith(self._gateway.live.epoch):
                 # The feed has begun anew, and the live one is about to notice: its positions are still of the old life.
-                raise Refused("TEMPORARILY_UNAVAILABLE", "Try again in a moment.")
+                raise SocketRefused("TEMPORARILY_UNAVAILABLE", "Try again in a moment.")
         if self._ended:
             return
         self.put(message("subscribed", id=given, channels=names, cursor=self._cursor(start) if feeds else None))
@@ -169,7 +169,7 @@ class Socket:
                     self.put(first)
 
     async def _check(self, names: list[str]) -> dict[str, Pair]:
-        """The pairs of the channels of rates. Raises Refused with every problem at once."""
+        """The pairs of the channels of rates. Raises SocketRefused with every problem at once."""
         assert self.identity is not None
         found: dict[str, str] = {}
         for name in names:
@@ -192,9 +192,9 @@ class Socket:
                     pairs[name] = pair
         if not found and len(self._live_after) + len(self._others) + len(names) > self._gateway.limits.channels:
             limit = self._gateway.limits.channels
-            raise Refused("TOO_MANY_CHANNELS", f"A connection has at most {limit} channels.", limit=limit)
+            raise SocketRefused("TOO_MANY_CHANNELS", f"A connection has at most {limit} channels.", limit=limit)
         if found:
-            raise Refused("CHANNELS_REFUSED", "Nothing was subscribed to.", channels=found)
+            raise SocketRefused("CHANNELS_REFUSED", "Nothing was subscribed to.", channels=found)
         return pairs
 
     def _problem(self, name: str, identity: Identity) -> str | None:
@@ -209,7 +209,7 @@ class Socket:
 
     def _owned(self, asked: list[str]) -> set[str]:
         with self._gateway.service.database.read() as session:
-            return rows.owned_by(session, self._client_id, asked)
+            return order_rows.owned_by(session, self._client_id, asked)
 
     def _unsubscribe(self, content: dict[str, Any], given: str | None) -> None:
         names = protocol.channels_of(content)
@@ -227,7 +227,7 @@ class Socket:
     async def _replay(self, names: list[str], position: int) -> None:
         """Send what these channels missed since that position, then hand them over to the live feed."""
         live, feed = self._gateway.live, self._gateway.service.feed
-        only = EVERYTHING if ORDERS in names else Only(order_ids=protocol.order_ids(names))
+        only = EVERYTHING if ORDERS in names else EventFilter(order_ids=protocol.order_ids(names))
         while not self._ended:
             entries = live.since(position)
             if entries is None:
@@ -347,6 +347,6 @@ class Socket:
         return self._gateway.live.cursor(position)
 
 
-def _page(feed: Any, client_id: str, position: int, only: Only) -> tuple[list[Entry], int]:
+def _page(feed: Any, client_id: str, position: int, only: EventFilter) -> tuple[list[Entry], int]:
     stretch = feed.read(client_id, position, _PAGE, only)
     return [Entry.of(event, stretch.epoch) for event in stretch.events], stretch.end

@@ -5,7 +5,7 @@ The database is the truth: due times, leases, deliveries and history are rows he
 
 from swap.tables.catalog import CatalogState, InstrumentRow, PairRow
 from swap.tables.clients import ApiKey, Client, UsedSignature
-from swap.tables.columns import Json, Money, Row, Utc, iso, new_id
+from swap.tables.columns import Json, Money, Row, Utc, new_id
 from swap.tables.orders import Order, OrderAttempt, Orphan, SpentQuote, TransferRow, UpstreamRef
 from swap.tables.push import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint
 from swap.tables.upstream import Chore, Disagreement, Reconciliation, UpstreamCall, Watching
@@ -36,6 +36,5 @@ __all__ = [
     "Watching",
     "WebhookDelivery",
     "WebhookEndpoint",
-    "iso",
     "new_id",
 ]

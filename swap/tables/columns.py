@@ -21,7 +21,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from swap.money import plain
+from swap.domain.money import plain
+from swap.domain.times import cut_to_ms, iso
 
 
 class Money(TypeDecorator[Decimal]):
@@ -58,10 +59,7 @@ class Utc(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError("times are aware; this one has no zone")
-        value = value.astimezone(UTC)
-        value = value.replace(microsecond=value.microsecond // 1000 * 1000)
+        value = cut_to_ms(value)
         return value if dialect.name == "postgresql" else iso(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
@@ -69,11 +67,6 @@ class Utc(TypeDecorator[datetime]):
             return None
         moment: datetime = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         return moment.astimezone(UTC)
-
-
-def iso(moment: datetime) -> str:
-    """ISO-8601 in UTC with milliseconds and `Z`, the one form in which times leave the service."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_id(prefix: str) -> str:

@@ -17,7 +17,7 @@ class Order(Row):
 
     `request` is the caller's request as validated (it settles `client_order_id`); `rate` is what was quoted (the claimed
     public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: all the upstream has told about this order so far.
-    `as_of`: when it was last looked at with success; `rung_at`: when the upstream's list last made it due.
+    `as_of`: when it was last looked at with success; `signalled_at`: when the upstream's list last made it due.
     `token_version`: raised to revoke the order's tracking tokens.
     """
 
@@ -75,7 +75,7 @@ class Order(Row):
     token_version: Mapped[int] = mapped_column(default=0, server_default="0")
     failures: Mapped[int]
     as_of: Mapped[datetime | None]
-    rung_at: Mapped[datetime | None]
+    signalled_at: Mapped[datetime | None]
     next_check_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

@@ -38,10 +38,11 @@ class Chore(Row):
 
 
 class Watching(Row):
-    """One row: how the fleet watches. `moving`, `fresh`, `aged`: the pace (`swap.cadence.Pace`); `planned`: looks a
-    second as planned. The rest is the list as a doorbell (`swap.doorbell`): `list_state` learning, trusted or off (then
-    `list_reason`, and `list_until` for how long); `list_began_at`: when the last good read of the list began; of `counted`
-    changes it could have announced, it `announced` so many before a look found them."""
+    """One row: how the fleet watches. `moving`, `fresh`, `aged`: the pace (`swap.domain.schedules.Slowdown`);
+    `planned`: looks a second as planned. The rest is the list as a doorbell (`swap.watching.list_signal`): `list_state`
+    learning, trusted or off (then `list_reason`, and `list_until` for how long); `list_began_at`: when the last good
+    read of the list began; of `counted` changes it could have announced, it `announced` so many before a look found
+    them."""
 
     __tablename__ = "watching"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -61,7 +62,7 @@ class Reconciliation(Row):
     """One comparison of the upstream's list with our rows, per upstream key. `outcome`: clean, differences, not_read.
     `listed`, `compared`: rows of the list, and orders of ours that were held against theirs.
     `findings`: [{"kind", "order_id", "refs", "ours", "theirs"}], capped; `counts`: how many of each kind in all, and of what
-    was left out (`swap.reconcile`)."""
+    was left out (`swap.watching.reconcile`)."""
 
     __tablename__ = "reconciliations"
     id: Mapped[str] = mapped_column(primary_key=True)

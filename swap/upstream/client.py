@@ -1,4 +1,4 @@
-"""The v2 upstream: what can be asked of it, as methods (UPSTREAM.md section 3).
+"""The v2 upstream: what can be asked of it, as methods (docs/upstream.md section 3).
 
 Reads are tried up to three times within their deadline; a create is sent once or not at all, and its outcome is one of
 four: an order, a refusal of the written list, NotSent, OutcomeUnknown (`refusals`). A deadline covers everything a
@@ -16,9 +16,9 @@ from decimal import Decimal
 from typing import Literal
 from urllib.parse import quote, urlencode
 
-from swap.errors import Blocked, ConfigurationError, Malformed, NotFound, RequestRefused
-from swap.money import plain
-from swap.signing import compact_json
+from swap.domain.money import plain
+from swap.domain.signing import compact_json
+from swap.errors import Blocked, ConfigurationError, Malformed, RequestRefused, UpstreamNotFound
 from swap.upstream import decode
 from swap.upstream.exchange import LARGE, Exchange, Question
 from swap.upstream.journal import Call
@@ -56,10 +56,10 @@ class UpstreamClient:
     """Thread-safe; one per key pair. Its repr shows no key.
 
     `on_call` is told of every HTTP attempt and how it ended; what it raises is logged and otherwise ignored, for an
-    answer in hand must not be lost to its journal. `take(lane, max_wait)` is asked for leave before every HTTP attempt,
-    lane "create", "read", or what `order` and `validate_address` were given; what it raises ends the call. `signed_reads`
-    signs the reads that need no signature as well (C1). `validate_variants`, `info_variants`: which forms of E3 and E8 to
-    try, in this order (C3, C10). `clock` gives epoch seconds, `monotonic` any seconds.
+    answer in hand must not be lost to its journal. `take(priority, max_wait)` is asked for leave before every HTTP
+    attempt, priority "create", "read", or what `order` and `validate_address` were given; what it raises ends the call.
+    `signed_reads` signs the reads that need no signature as well (C1). `validate_variants`, `info_variants`: which
+    forms of E3 and E8 to try, in this order (C3, C10). `clock` gives epoch seconds, `monotonic` any seconds.
 
     Raises ConfigurationError for a base URL, user agent or keys that cannot be used.
     """
@@ -157,7 +157,8 @@ class UpstreamClient:
         return self._exchange.ask(question, decode.read_instruments, self._exchange.until(deadline))
 
     def instrument(self, currency: str, network: str, *, deadline: float | None = None) -> Instrument:
-        """E2. Raises NotFound or another Refused for one the upstream does not know; the shape is not settled."""
+        """E2. Raises UpstreamNotFound or another UpstreamRefused for one the upstream does not know; the shape is not
+        settled."""
         body = compact_json({"currencyTitle": currency, "networkTitle": network})
         question = Question("instrument", "POST", "/api/v2/instruments/public/one", body=body, signed=True)
         return self._exchange.ask(question, decode.read_instrument, self._exchange.until(deadline))
@@ -169,10 +170,10 @@ class UpstreamClient:
         address: str,
         memo: str | None = None,
         *,
-        lane: str = "check",
+        priority: str = "check",
         deadline: float | None = None,
     ) -> AddressVerdict:
-        """E3. `lane`: of the budget.
+        """E3. `priority`: of the budget.
 
         Raises Blocked when no configured form of it can be reached: then create has to judge the address.
         """
@@ -181,10 +182,10 @@ class UpstreamClient:
         until = self._exchange.until(deadline)
         for variant in self._validate_variants:
             path, signed = _VALIDATE[variant]
-            question = Question("validate", "POST", path, body=body, signed=signed, lane=lane)
+            question = Question("validate", "POST", path, body=body, signed=signed, priority=priority)
             try:
                 return self._exchange.ask(question, decode.read_verdict, until, verdict_of)
-            except (Blocked, NotFound) as error:
+            except (Blocked, UpstreamNotFound) as error:
                 last = error
         raise Blocked("validate: no form of it can be reached", status=last.status, body=last.body) from last
 
@@ -232,10 +233,10 @@ class UpstreamClient:
         mode: RateMode = "FLOATING",
         markup: Decimal | None = None,
         referrer_id: str | None = None,
-        lane: str = "read",
+        priority: str = "read",
         deadline: float | None = None,
     ) -> Rate:
-        """E5a. `amount` on the deposit side; None asks for limits only. `markup` in percent. `lane`: of the budget.
+        """E5a. `amount` on the deposit side; None asks for limits only. `markup` in percent. `priority`: of the budget.
 
         Raises AmountRefused out of range, PairRefused, RateModeRefused also when another mode came back (T12).
         """
@@ -249,7 +250,7 @@ class UpstreamClient:
         if referrer_id:
             query.append(("referrerId", referrer_id))
         query.append(("exchangeType", "crypto"))
-        question = Question("rate", "GET", "/api/v2/rates/public/one", query=_query(query), lane=lane)
+        question = Question("rate", "GET", "/api/v2/rates/public/one", query=_query(query), priority=priority)
         return self._rate(question, amount, mode, deadline)
 
     def rate_post(
@@ -281,11 +282,13 @@ class UpstreamClient:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def orders(self, *, deadline: float | None = None, max_bytes: int = LARGE, lane: str = "read") -> list[ListedOrder]:
+    def orders(
+        self, *, deadline: float | None = None, max_bytes: int = LARGE, priority: str = "read"
+    ) -> list[ListedOrder]:
         """E7: every order of this public key, in one answer. Never with a query: pagination breaks the signature.
 
         Raises Malformed with cause `too_large` for an answer of more than `max_bytes`."""
-        question = Question("orders", "GET", self._list_path, signed=True, max_bytes=max_bytes, lane=lane)
+        question = Question("orders", "GET", self._list_path, signed=True, max_bytes=max_bytes, priority=priority)
         return self._exchange.ask(question, decode.read_orders, self._exchange.until(deadline))
 
     def order(
@@ -294,12 +297,13 @@ class UpstreamClient:
         destination_address: str,
         *,
         order_ref: str | None = None,
-        lane: str = "look",
+        priority: str = "look",
         deadline: float | None = None,
     ) -> OrderReply:
-        """E8: one order by any of its ids and its destination. `order_ref`: our id, for the journal. `lane`: of the budget.
+        """E8: one order by any of its ids and its destination. `order_ref`: our id, for the journal. `priority`: of the
+        budget.
 
-        Raises NotFound, OrderExpired, and Malformed when the answer is about another order.
+        Raises UpstreamNotFound, OrderExpired, and Malformed when the answer is about another order.
         """
         until = self._exchange.until(deadline)
         for variant in self._info_variants:
@@ -307,14 +311,16 @@ class UpstreamClient:
             if variant == "a":
                 query.append(("destinationAddress", destination_address))  # C10: send both
             path = "/api/v2/orders/public-info" if variant == "a" else "/api/v2/orders/info"
-            question = Question("order", "GET", path, query=_query(query), order_ref=order_ref or order_id, lane=lane)
+            question = Question(
+                "order", "GET", path, query=_query(query), order_ref=order_ref or order_id, priority=priority
+            )
 
             def read(body: object) -> OrderReply:
                 return _about(decode.read_order(body), order_id, destination_address)
 
             try:
                 return self._exchange.ask(question, read, until)
-            except (Blocked, NotFound) as error:
+            except (Blocked, UpstreamNotFound) as error:
                 last = error
         raise last
 
@@ -328,7 +334,7 @@ class UpstreamClient:
     ) -> OrderReply:
         """E6a: sent once, on a connection of its own. `order_ref`, `attempt`: our id and count, for the journal.
 
-        Raises a Refused of the written list; NotSent, when no order can have been made; OutcomeUnknown, when one may
+        Raises a UpstreamRefused of the written list; NotSent, when no order can have been made; OutcomeUnknown, when one may
         have been, with whatever was read of it as `found`. Nothing else.
         """
         try:

@@ -23,7 +23,7 @@ class UpstreamClock:
     """The offset of the upstream's clock, the median of the last answers, in seconds; positive when theirs is ahead.
     Thread-safe.
 
-    Signed timestamps must be near the upstream's time; how near is not known (UPSTREAM.md section 9). Up to a second is
+    Signed timestamps must be near the upstream's time; how near is not known (docs/upstream.md section 9). Up to a second is
     ignored: the header itself has whole seconds. More than 60 s is not applied but raises `alarm`: then it is not clear
     whose clock is wrong, and a person has to look.
     """

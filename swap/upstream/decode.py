@@ -1,6 +1,6 @@
 """Tolerant reading of the v2 upstream's answers: parsed JSON in, `replies` out.
 
-Tolerant means: unknown fields are ignored, both shapes of everything section 7 of UPSTREAM.md lists are accepted, a bad
+Tolerant means: unknown fields are ignored, both shapes of everything section 7 of docs/upstream.md lists are accepted, a bad
 optional field becomes None. It does not mean guessing: an answer that lacks what the protocol promises raises
 Malformed (T11), because an empty catalog or an order without an id would do harm further in.
 
@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from swap.domain.lifecycle import Facts, Transfer, UpstreamEvent
 from swap.errors import Malformed
-from swap.lifecycle import Facts, Transfer, UpstreamEvent
 from swap.upstream.fields import amount, count, fee, flag, link, mode, moment, number, string, text
 from swap.upstream.replies import AddressVerdict, Instrument, ListedOrder, OrderReply, Pair, PairDetail, Rate
 
@@ -196,7 +196,7 @@ def _numeric(*candidates: object) -> str | None:
     return None
 
 
-# Where a fiat order is paid is not known (UPSTREAM.md section 8); these are the likely names.
+# Where a fiat order is paid is not known (docs/upstream.md section 8); these are the likely names.
 _LINKS = ("paymentLink", "paymentUrl")
 
 

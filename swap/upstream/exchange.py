@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
+from swap.domain.signing import sign_v2
 from swap.errors import (
     AuthFailed,
     Malformed,
@@ -19,15 +20,14 @@ from swap.errors import (
     RateLimited,
     RetryableRead,
     SwapError,
-    Unavailable,
     Unreachable,
     UpstreamError,
+    UpstreamUnavailable,
 )
-from swap.signing import sign_v2
 from swap.upstream.clock import UpstreamClock
 from swap.upstream.fields import parse_json, string
 from swap.upstream.journal import Call, excerpt
-from swap.upstream.refusals import Problem, classify, judge_create, read_problem, requests_left, retry_after
+from swap.upstream.refusals import ErrorAnswer, classify, judge_create, read_problem, requests_left, retry_after
 from swap.upstream.replies import OrderReply
 from swap.upstream.transport import Answer, Transport
 
@@ -50,7 +50,7 @@ _REQUEST_ID_HEADERS = ("X-Request-Id", "X-Correlation-Id", "CF-Ray")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One read. `query`: encoded, without "?". `order_ref`: which order it is about, for the journal. `lane`: of
+    """One read. `query`: encoded, without "?". `order_ref`: which order it is about, for the journal. `priority`: of
     the budget."""
 
     endpoint: str
@@ -61,7 +61,7 @@ class Question:
     signed: bool = False
     max_bytes: int = SMALL
     order_ref: str | None = None
-    lane: str = "read"
+    priority: str = "read"
 
 
 class _Record:
@@ -112,7 +112,7 @@ class Exchange:
         question: Question,
         read: Callable[[Any], T],
         until: float,
-        read_problem_as: Callable[[Problem], T | None] | None = None,
+        read_problem_as: Callable[[ErrorAnswer], T | None] | None = None,
     ) -> T:
         """The answer, after at most three attempts and not later than `until`.
 
@@ -134,14 +134,14 @@ class Exchange:
         question: Question,
         read: Callable[[Any], T],
         until: float,
-        read_problem_as: Callable[[Problem], T | None] | None,
+        read_problem_as: Callable[[ErrorAnswer], T | None] | None,
         query_is_signed: bool,
     ) -> T:
         without_leave: list[BaseException] = []  # our own budget has waited already; asking it again is no retry
 
         def once(attempt: int) -> T:
             try:
-                self._leave(question.lane, until - self._monotonic())
+                self._leave(question.priority, until - self._monotonic())
             except RetryableRead as error:
                 without_leave.append(error)
                 raise
@@ -173,7 +173,7 @@ class Exchange:
         question: Question,
         read: Callable[[Any], T],
         until: float,
-        read_problem_as: Callable[[Problem], T | None] | None,
+        read_problem_as: Callable[[ErrorAnswer], T | None] | None,
         query_is_signed: bool,
         attempt: int,
     ) -> T:
@@ -203,7 +203,7 @@ class Exchange:
         question: Question,
         answer: Answer,
         read: Callable[[Any], T],
-        read_problem_as: Callable[[Problem], T | None] | None,
+        read_problem_as: Callable[[ErrorAnswer], T | None] | None,
         record: _Record,
     ) -> T:
         kept = excerpt(answer.body, record.secrets)
@@ -275,11 +275,11 @@ class Exchange:
 
     # --- both --------------------------------------------------------------------------------------------------------
 
-    def _leave(self, lane: str, max_wait: float) -> None:
+    def _leave(self, priority: str, max_wait: float) -> None:
         if self._transport.hung_up:
-            raise Unavailable("this process is about to end", cause="breaker")
+            raise UpstreamUnavailable("this process is about to end", cause="breaker")
         if self._take is not None:
-            self._take(lane, max(0.0, max_wait))
+            self._take(priority, max(0.0, max_wait))
 
     def _signature(self, signed: bytes, record: _Record) -> dict[str, str]:
         headers = sign_v2(self._public_key, self._secret_key, self.clock.timestamp(), signed)

@@ -21,7 +21,6 @@ from swap.errors import (
     Blocked,
     Malformed,
     MemoRefused,
-    NotFound,
     NotSent,
     OrderExpired,
     OutcomeUnknown,
@@ -29,8 +28,9 @@ from swap.errors import (
     RateLimited,
     RateModeRefused,
     RequestRefused,
-    Unavailable,
     UpstreamError,
+    UpstreamNotFound,
+    UpstreamUnavailable,
 )
 from swap.upstream.decode import read_order
 from swap.upstream.fields import amount, number, parse_json, string
@@ -61,7 +61,7 @@ _BOUND_IN_TEXT = re.compile(r"expected[: ]+([0-9]+(?:\.[0-9]+)?)", re.IGNORECASE
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ErrorAnswer:
     """An answer that is no success, read in any of the shapes A to D (section 4) and in C22's.
 
     `code`: the string code, upper case, or None. `message`: what was said, texts joined; empty for HTML, whose words
@@ -88,7 +88,7 @@ class Problem:
         return {}
 
 
-def read_problem(status: int, body: bytes, headers: Mapping[str, str]) -> Problem:
+def read_problem(status: int, body: bytes, headers: Mapping[str, str]) -> ErrorAnswer:
     """Never raises: a body that is no JSON is a problem as well (shape D)."""
     try:
         parsed = parse_json(body)
@@ -105,7 +105,7 @@ def read_problem(status: int, body: bytes, headers: Mapping[str, str]) -> Proble
     texts = [text for each in said for text in (each if isinstance(each, list) else [each]) if isinstance(text, str)]
     if parsed is None and not _looks_like_html(body):
         texts = [body[:500].decode("utf-8", "replace").strip()]
-    return Problem(
+    return ErrorAnswer(
         status, code.strip().upper() if code else None, "; ".join(filter(None, texts)), found, retry_after(headers)
     )
 
@@ -131,7 +131,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None:
     """How many more requests will be answered, and in how many seconds the count begins anew, from X-RateLimit-Remaining
     and -Reset (or without the X-); None when nothing is told. A reset that can only be a Unix time is measured against
-    the answer's own Date. No evidence says that the upstream sends these (UPSTREAM.md section 1)."""
+    the answer's own Date. No evidence says that the upstream sends these (docs/upstream.md section 1)."""
     left = next((number(headers[name]) for name in _LEFT_HEADERS if name in headers), None)
     if left is None:
         return None
@@ -144,12 +144,12 @@ def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None
     return int(min(max(left, Decimal(0)), Decimal(1_000_000))), None if reset is None else max(0.0, float(reset))
 
 
-def classify(problem: Problem, endpoint: str, excerpt: str | None = None) -> UpstreamError:
+def classify(problem: ErrorAnswer, endpoint: str, excerpt: str | None = None) -> UpstreamError:
     """The error for a non-create answer (section 4, "Classifier"), to be raised by the caller.
 
     Differs from the reference in three places, each to the safer side: a 5xx is Unavailable whatever its text says,
     unless its code is known (a broken upstream that mentions an address must not tell a customer that theirs is wrong);
-    HTML is never read for words; a 404 is NotFound before texts are tried, except that a rate or pair that names the
+    HTML is never read for words; a 404 is UpstreamNotFound before texts are tried, except that a rate or pair that names the
     route is PairRefused. `endpoint`: "order" makes a message with "expired" count as an expired order.
     """
     status, code = problem.status, problem.code
@@ -166,17 +166,17 @@ def classify(problem: Problem, endpoint: str, excerpt: str | None = None) -> Ups
     if status == 429:
         return RateLimited(message, retry_after=problem.retry_after, **kw)
     if status >= 500 or status in _UNAVAILABLE:
-        return Unavailable(message, retry_after=problem.retry_after, **kw)
+        return UpstreamUnavailable(message, retry_after=problem.retry_after, **kw)
     if 300 <= status < 400:
         return Malformed(f"{endpoint}: a redirect, which is never followed", **kw)
     if status == 410 or (endpoint == "order" and _EXPIRED.search(problem.message)):
         return OrderExpired(message, **kw)
     if status == 404 and not (endpoint in ("rate", "pair") and _ROUTE.search(problem.message)):
-        return NotFound(message, **kw)
+        return UpstreamNotFound(message, **kw)
     return _by_shape(problem, message, kw) or _by_text(problem, message, kw) or RequestRefused(message, **kw)
 
 
-def _by_shape(problem: Problem, message: str, kw: dict[str, Any]) -> UpstreamError | None:
+def _by_shape(problem: ErrorAnswer, message: str, kw: dict[str, Any]) -> UpstreamError | None:
     """Shape B: the reason stands in `data`, and `message` says nothing."""
     if string(problem.data.get("memo")):
         return MemoRefused(message, **kw)
@@ -185,7 +185,7 @@ def _by_shape(problem: Problem, message: str, kw: dict[str, Any]) -> UpstreamErr
     return None
 
 
-def _by_text(problem: Problem, message: str, kw: dict[str, Any]) -> UpstreamError | None:
+def _by_text(problem: ErrorAnswer, message: str, kw: dict[str, Any]) -> UpstreamError | None:
     words = [] if problem.code is None or problem.code in _SAYING_NOTHING else [problem.code.replace("_", " ")]
     for text in [*words, problem.message]:
         if _MEMO.search(text):
@@ -205,14 +205,14 @@ def _by_text(problem: Problem, message: str, kw: dict[str, Any]) -> UpstreamErro
     return None
 
 
-def _side(problem: Problem) -> Literal["min", "max"] | None:
+def _side(problem: ErrorAnswer) -> Literal["min", "max"] | None:
     value, limit = amount(problem.details.get("value")), bound(problem)
     if value is None or limit is None or value == limit:
         return None
     return "min" if value < limit else "max"
 
 
-def bound(problem: Problem) -> Decimal | None:
+def bound(problem: ErrorAnswer) -> Decimal | None:
     """The limit an amount broke, where the answer named it (C16): expectedGeneral, else expected; looked for in
     data.details, details, data, the root and last in the message. A hint: quote again to confirm."""
     data_details, details = problem.data.get("details"), problem.body.get("details")
@@ -225,7 +225,7 @@ def bound(problem: Problem) -> Decimal | None:
     return amount(match[1]) if match else None
 
 
-def verdict_of(problem: Problem) -> AddressVerdict | None:
+def verdict_of(problem: ErrorAnswer) -> AddressVerdict | None:
     """The verdict in an E3 answer that is no success (shape B, or words about address or memo), or None."""
     for name in _FIELDS:
         reason = string(problem.data.get(name))
@@ -242,16 +242,16 @@ def verdict_of(problem: Problem) -> AddressVerdict | None:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One row of the written list. `statuses`: only with one of these; `evidence`: UPSTREAM.md, and its strength."""
+    """One row of the written list. `statuses`: only with one of these; `evidence`: docs/upstream.md, and its strength."""
 
     name: str
     statuses: frozenset[int]
-    applies: Callable[[Problem], bool]
+    applies: Callable[[ErrorAnswer], bool]
     error: Callable[..., UpstreamError]
     evidence: str
 
 
-def _says(words: str) -> Callable[[Problem], bool]:
+def _says(words: str) -> Callable[[ErrorAnswer], bool]:
     return lambda problem: words.casefold() in problem.message.casefold()
 
 

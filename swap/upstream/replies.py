@@ -1,6 +1,6 @@
 """What the v2 upstream said, in our terms. Frozen; nothing here reads JSON (see `decode`) or opens a connection.
 
-Conventions that hold for every type below (UPSTREAM.md sections 3 and 5):
+Conventions that hold for every type below (docs/upstream.md sections 3 and 5):
 
 * A field the answer did not carry is None. So is one that carries `null`, `""` or, for amounts, a sentinel that is not
   a positive number (T9: `"-1"`, `"0"`). An echo check must therefore treat None as "not told", never as "differs".
@@ -15,9 +15,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+from swap.domain.lifecycle import Facts
+from swap.domain.money import plain
+from swap.domain.times import iso
 from swap.errors import RateModeRefused
-from swap.lifecycle import Facts
-from swap.money import plain
 
 RateMode = Literal["FLOATING", "FIXED"]
 
@@ -108,7 +109,7 @@ class Rate:
         if self.amount_to_get is not None:
             claimed["claimedAmountToReceive"] = plain(self.amount_to_get)
         if self.updated_at is not None:
-            claimed["updatedAt"] = iso_ms(self.updated_at)
+            claimed["updatedAt"] = iso(self.updated_at)
         if self.network_fee is not None:
             claimed["finalNetworkFeeAmount"] = plain(self.network_fee)
         if self.platform_fee is not None:
@@ -248,8 +249,3 @@ class CreateRequest:
         if self.claimed_rate:
             body["claimedPublicRate"] = self.claimed_rate
         return body
-
-
-def iso_ms(moment: datetime) -> str:
-    """ISO-8601 in UTC with milliseconds and Z: `2025-10-09T08:53:20.000Z`. Takes an aware UTC time."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

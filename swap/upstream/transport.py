@@ -37,7 +37,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-from swap.errors import ConfigurationError, Malformed, TimedOut, Unavailable, Unreachable, UpstreamError
+from swap.errors import ConfigurationError, Malformed, TimedOut, Unreachable, UpstreamError, UpstreamUnavailable
 from swap.settings import is_loopback
 
 _CONNECT_SECONDS = 5.0
@@ -270,7 +270,7 @@ class Transport:
         Returns whatever HTTP answer came, redirects included. Raises:
         Unreachable: nothing was sent (cause connect, timeout or tls).
         TimedOut: no complete answer within the limit.
-        Unavailable: the connection broke; cause connect.
+        UpstreamUnavailable: the connection broke; cause connect.
         Malformed: more than `max_bytes`, or an encoding that cannot be undone.
         """
         all_headers = {**self._headers, **headers}
@@ -333,7 +333,7 @@ def _what_happened(error: Exception, flight: _Flight, limit: float) -> UpstreamE
         return TimedOut(f"no complete answer within {limit:.1f} s")
     if any(isinstance(link, requests.exceptions.ContentDecodingError) for link in chain):
         return Malformed("an answer in an encoding that cannot be undone")
-    return Unavailable(f"the connection broke: {_reason(chain[-1])}", cause="connect")
+    return UpstreamUnavailable(f"the connection broke: {_reason(chain[-1])}", cause="connect")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

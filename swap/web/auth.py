@@ -6,12 +6,12 @@ from typing import cast
 
 import flask
 
-from swap.errors import NotAllowed, NotFoundHere
-from swap.keys import Caller
-from swap.tracking import Tracked, Tracking
+from swap.access.keys import Caller
+from swap.access.tracking import Tracked, Tracking
+from swap.errors import NotAllowed, NotFound
 from swap.web.body import raw_body
 from swap.web.limits import KeyLimits
-from swap.web.reply import service
+from swap.web.reply import current_service
 
 OPEN = frozenset({"system", "api-docs"})
 SCOPES = {
@@ -52,14 +52,14 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
         scope = SCOPES[request.blueprint]
         path = request.environ["PATH_INFO"].encode("latin-1")
         if b"\x00" in path:
-            raise NotFoundHere("Nothing here has such a name.")  # and PostgreSQL could not even look for it
-        parts = service()
+            raise NotFound("Nothing here has such a name.")  # and PostgreSQL could not even look for it
+        service = current_service()
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if request.endpoint == _TRACKED and request.method == "GET" and kind.lower() == "bearer":
-            flask.g.tracked = _follow(parts.tracking, token.strip(), limits)
+            flask.g.tracked = _follow(service.tracking, token.strip(), limits)
             return
         signature = request.headers.get("X-Signature", "")
-        who = parts.keys.authenticate(
+        who = service.keys.authenticate(
             key=request.headers.get("X-API-Key", ""),
             timestamp=request.headers.get("X-Timestamp", ""),
             signature=signature,
@@ -72,7 +72,7 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
         if scope not in who.scopes:
             raise NotAllowed(f"This key lacks the scope {scope!r}.", scope=scope)
         if request.method not in ("GET", "HEAD", "OPTIONS") and request.endpoint not in _REPEATABLE:
-            parts.keys.spend(who, signature)
+            service.keys.spend(who, signature)
         flask.g.caller = who
 
 

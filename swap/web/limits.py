@@ -6,15 +6,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from swap.buckets import LocalBucket, SharedBucket
+from swap.access.keys import Caller
 from swap.errors import TooManyRequests
-from swap.keys import Caller
+from swap.infra.token_bucket import LocalBucket, SharedBucket
 
 _LEASE = 50
 
 
 @dataclass
-class _Purse:
+class _TokenLease:
     alone: LocalBucket
     tokens: float = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -23,7 +23,7 @@ class _Purse:
 class KeyLimits:
     def __init__(self, shared: SharedBucket) -> None:
         self._shared = shared
-        self._purses: dict[tuple[str, int], _Purse] = {}
+        self._purses: dict[tuple[str, int], _TokenLease] = {}
         self._lock = threading.Lock()
 
     def spend(self, caller: Caller) -> None:
@@ -50,11 +50,11 @@ class KeyLimits:
                 purse.tokens += lease
             purse.tokens -= 1
 
-    def _purse(self, caller: Caller, rate: float) -> _Purse:
+    def _purse(self, caller: Caller, rate: float) -> _TokenLease:
         name = (caller.key, caller.weight_per_minute)
         with self._lock:
             if name not in self._purses:
                 if len(self._purses) >= 10_000:
                     self._purses.clear()
-                self._purses[name] = _Purse(LocalBucket(rate / 4, max(1.0, rate)))
+                self._purses[name] = _TokenLease(LocalBucket(rate / 4, max(1.0, rate)))
             return self._purses[name]

@@ -16,11 +16,11 @@ from swap.errors import (
     InvalidRequest,
     NotAllowed,
     NotAuthenticated,
-    NotFoundHere,
+    NotFound,
+    OrderRefused,
     ServiceError,
-    TemporarilyUnavailable,
     TooManyRequests,
-    UpstreamRefusal,
+    TryAgainLater,
 )
 from swap.web.reply import failed
 
@@ -28,10 +28,10 @@ log = structlog.get_logger()
 
 STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
     (InvalidRequest, 422),
-    (NotFoundHere, 404),
+    (NotFound, 404),
     (Conflict, 409),
-    (UpstreamRefusal, 422),
-    (TemporarilyUnavailable, 503),
+    (OrderRefused, 422),
+    (TryAgainLater, 503),
     (NotAuthenticated, 401),
     (NotAllowed, 403),
     (TooManyRequests, 429),
@@ -73,7 +73,7 @@ def _problem(message: str) -> dict[str, Any]:
 def _service_error(error: ServiceError) -> flask.Response:
     status = CODE_STATUSES.get(error.code) or next((s for t, s in STATUSES if isinstance(error, t)), 400)
     headers = {}
-    if isinstance(error, TemporarilyUnavailable | TooManyRequests):
+    if isinstance(error, TryAgainLater | TooManyRequests):
         headers["Retry-After"] = str(error.retry_after)
     return failed(status, error.code, error.message, error.details, headers)
 

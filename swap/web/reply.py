@@ -14,7 +14,7 @@ import structlog
 from swap.wiring import Service
 
 
-def service() -> Service:
+def current_service() -> Service:
     return cast(Service, flask.current_app.extensions["swap"])
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from swap import money
-from swap.lifecycle import PUBLIC
-from swap.messages import TYPES
-from swap.webhooks import LONGEST_OVERLAP, OVERLAP, REDELIVERABLE
+from swap.domain import money
+from swap.domain.lifecycle import PUBLIC
+from swap.push.endpoints import LONGEST_OVERLAP, OVERLAP, REDELIVERABLE
+from swap.push.payload import TYPES
 
 MAX_METADATA_BYTES = 4096
 # Above it a JSON number is no longer the same number everywhere; PostgreSQL hands 1e20 back as an integer, for one.

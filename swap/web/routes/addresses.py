@@ -8,7 +8,7 @@ from flask_smorest import Blueprint
 from swap.errors import InvalidRequest
 from swap.web.auth import caller
 from swap.web.body import body
-from swap.web.reply import ok, service
+from swap.web.reply import current_service, ok
 from swap.web.schemas import AddressAnswer, ValidateAddress
 
 blp = Blueprint("addresses", __name__, description="Whether a payout can be sent there.")
@@ -26,15 +26,15 @@ def validate() -> flask.Response:
     whether an order to it would be accepted, memo and all, is `orderable`. A `validation_id` is given where the upstream
     said yes; an order that presents it within 10 minutes is not asked about again.
     """
-    parts = service()
+    service = current_service()
     asked = body(ValidateAddress())
-    snapshot = parts.catalog.snapshot()
+    snapshot = service.catalog.snapshot()
     if snapshot.as_of is None:
         # Nothing is unknown before anything is known.
-        snapshot = parts.catalog.usable()
+        snapshot = service.catalog.usable()
     instrument = snapshot.instrument(asked["currency"], asked["network"])
     if instrument is None:
         message = f"There is no active instrument {asked['currency']} on {asked['network']}."
         raise InvalidRequest({"network": [{"code": "INSTRUMENT_UNKNOWN", "message": message}]})
     memo, memo_none = asked.get("memo"), asked.get("memo_none", False)
-    return ok(parts.gate.preview(caller().client_id, instrument, asked["address"], memo, memo_none))
+    return ok(service.destinations.preview(caller().client_id, instrument, asked["address"], memo, memo_none))

@@ -10,12 +10,13 @@ import orjson
 from flask_smorest import Blueprint
 
 from swap import addresses
-from swap.catalog import Snapshot
-from swap.errors import InvalidRequest, NotFoundHere
-from swap.money import plain
-from swap.store import catalog as rows
-from swap.tables import InstrumentRow, PairRow, iso
-from swap.web.reply import service, with_etag
+from swap.domain.money import plain
+from swap.domain.times import iso
+from swap.errors import InvalidRequest, NotFound
+from swap.market.catalog import Snapshot
+from swap.store import catalog as catalog_rows
+from swap.tables import InstrumentRow, PairRow
+from swap.web.reply import current_service, with_etag
 from swap.web.schemas import PairsQuery
 
 blp = Blueprint("instruments", __name__, description="What can be swapped for what.")
@@ -24,7 +25,7 @@ blp = Blueprint("instruments", __name__, description="What can be swapped for wh
 @blp.get("/v1/instruments")
 def instruments() -> flask.Response:
     """Every active instrument."""
-    snapshot = service().catalog.snapshot()
+    snapshot = current_service().catalog.snapshot()
     found = sorted(snapshot.instruments.values(), key=lambda i: (i.currency_key, i.network_key))
     return with_etag({"instruments": [instrument_view(i) for i in found], **_freshness(snapshot)})
 
@@ -32,10 +33,10 @@ def instruments() -> flask.Response:
 @blp.get("/v1/instruments/<string:currency>/<string:network>")
 def instrument(currency: str, network: str) -> flask.Response:
     """One instrument; titles are compared without regard to case."""
-    snapshot = service().catalog.snapshot()
+    snapshot = current_service().catalog.snapshot()
     found = snapshot.instrument(currency, network)
     if found is None:
-        raise NotFoundHere(f"There is no active instrument {currency} on {network}.", code="INSTRUMENT_UNKNOWN")
+        raise NotFound(f"There is no active instrument {currency} on {network}.", code="INSTRUMENT_UNKNOWN")
     return with_etag({"instrument": instrument_view(found), **_freshness(snapshot)})
 
 
@@ -44,12 +45,12 @@ def instrument(currency: str, network: str) -> flask.Response:
 def pairs(query: dict[str, Any]) -> flask.Response:
     """Directed pairs, filtered by any of the four titles, by pages. Limits and rate modes are null until a quote has
     taught them to us; the upstream lists none."""
-    parts = service()
-    snapshot = parts.catalog.snapshot()
+    service = current_service()
+    snapshot = service.catalog.snapshot()
     limit, after = query.pop("limit"), query.pop("after", None)
     filters = {f"{name}_key": title.casefold() for name, title in query.items() if title is not None}
-    with parts.database.read() as session:
-        found = rows.pairs_page(session, filters, _after(after), limit + 1)
+    with service.database.read() as session:
+        found = catalog_rows.pairs_page(session, filters, _after(after), limit + 1)
     shown = found[:limit]
     more = len(found) > limit
     return with_etag(
@@ -100,7 +101,7 @@ def _pair_view(snapshot: Snapshot, row: PairRow) -> dict[str, Any] | None:
 def _freshness(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "as_of": None if snapshot.as_of is None else iso(snapshot.as_of),
-        "staleness": snapshot.staleness(service().clock()),
+        "staleness": snapshot.staleness(current_service().clock()),
     }
 
 
@@ -112,7 +113,7 @@ def _encoded(key: list[str]) -> str:
     return urlsafe_b64encode(orjson.dumps(key)).decode("ascii")
 
 
-def _after(cursor: str | None) -> rows.PairKey | None:
+def _after(cursor: str | None) -> catalog_rows.PairKey | None:
     if cursor is None:
         return None
     try:

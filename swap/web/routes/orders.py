@@ -9,15 +9,16 @@ from typing import Any
 import flask
 from flask_smorest import Blueprint
 
-from swap.checks import OrderRequest
+from swap.domain.lifecycle import PROFILES, Status
+from swap.domain.times import iso
 from swap.errors import Conflict, InvalidRequest
-from swap.lifecycle import PROFILES, Status
-from swap.store.views import order_view
-from swap.tables import Order, iso
+from swap.orders.validation import OrderRequest
+from swap.store.serializers import order_view
+from swap.tables import Order
 from swap.web.auth import caller, tracked
 from swap.web.body import read
 from swap.web.deposit_svg import deposit_svg
-from swap.web.reply import ok, service, svg
+from swap.web.reply import current_service, ok, svg
 from swap.web.schemas import OrdersQuery, PlaceOrder
 
 blp = Blueprint("orders", __name__, description="Placing orders, finding them, and what happened to them.")
@@ -34,15 +35,15 @@ def place() -> flask.Response:
     other fields; 422 refused; 503 not sent, nothing lost, send the same again. There is no cancel upstream: an order
     nobody pays for expires, and stays watched for a late deposit.
     """
-    parts = service()
+    service = current_service()
     content, problems = read(PlaceOrder())
     asked = flat(content)
     if problems:
         # A malformed field must not hide what is wrong with the others.
-        more = parts.orders.problems(asked)
+        more = service.placer.problems(asked)
         raise InvalidRequest({**{k: v for k, v in more.items() if k not in problems}, **problems})
     asked["metadata"] = asked.get("metadata") or {}
-    placed = parts.orders.place(caller().client_id, OrderRequest(**asked))
+    placed = service.placer.place(caller().client_id, OrderRequest(**asked))
     return ok(_with_token(placed.order), _STATUS_CODES[placed.kind])
 
 
@@ -56,7 +57,7 @@ def get(order_id: str) -> flask.Response:
     follower = tracked()
     if follower is not None:
         return ok(follower.view())
-    return ok(_with_token(service().orders.find(caller().client_id, order_id)))
+    return ok(_with_token(current_service().orders.find(caller().client_id, order_id)))
 
 
 @blp.get("/v1/orders/<string:order_id>/deposit.svg")
@@ -64,7 +65,7 @@ def get(order_id: str) -> flask.Response:
 def deposit_picture(order_id: str) -> flask.Response:
     """Where to pay, as a picture with a QR code: of `deposit.uri`, else of the address. 409 DEPOSIT_NOT_PAYABLE while there
     is nothing to be paid, and once there no longer is."""
-    order = service().orders.find(caller().client_id, order_id)
+    order = current_service().orders.find(caller().client_id, order_id)
     deposit = order["deposit"]
     if deposit is None or not deposit["payable"]:
         reason = (order["status_reason"] or order["status"]) if deposit is None else deposit["payable_reason"]
@@ -81,19 +82,19 @@ def deposit_picture(order_id: str) -> flask.Response:
 @blp.get("/v1/orders/<string:order_id>/events")
 def events(order_id: str) -> flask.Response:
     """What happened to the order, by `sequence`."""
-    return ok({"events": service().orders.events(caller().client_id, order_id)})
+    return ok({"events": current_service().orders.events(caller().client_id, order_id)})
 
 
 @blp.post("/v1/orders/<string:order_id>/refresh")
 def refresh(order_id: str) -> flask.Response:
     """Have the order looked at soon. Answers at once with what is known now."""
-    return ok(service().orders.refresh(caller().client_id, order_id), 202)
+    return ok(current_service().orders.refresh(caller().client_id, order_id), 202)
 
 
 @blp.post("/v1/orders/<string:order_id>/revoke-tracking")
 def revoke_tracking(order_id: str) -> flask.Response:
     """Make every tracking token of the order void, for open streams within 10 seconds. `GET` gives a new one."""
-    service().tracking.revoke(caller().client_id, order_id)
+    current_service().tracking.revoke(caller().client_id, order_id)
     return ok({"order_id": order_id, "revoked": True})
 
 
@@ -105,7 +106,7 @@ def page(query: dict[str, Any]) -> flask.Response:
     filters = {name: value for name, value in query.items() if value is not None}
     if "status" in filters:
         filters["status"] = [s for s in Status if PROFILES[s].public == filters["status"]]
-    found = service().orders.page(caller().client_id, filters, _after(after), limit + 1)
+    found = current_service().orders.page(caller().client_id, filters, _after(after), limit + 1)
     shown, more = found[:limit], len(found) > limit
     return ok(
         {
@@ -117,7 +118,7 @@ def page(query: dict[str, Any]) -> flask.Response:
 
 
 def _with_token(order: dict[str, Any]) -> dict[str, Any]:
-    return {**order, "tracking": service().tracking.issue(order["id"])}
+    return {**order, "tracking": current_service().tracking.issue(order["id"])}
 
 
 def flat(content: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from sqlalchemy.exc import SQLAlchemyError
 
 from swap.store import catalog as catalog_rows
-from swap.web.reply import ok, service
+from swap.web.reply import current_service, ok
 
 blp = Blueprint("system", __name__, description="Health, readiness and time; open to all.")
 
@@ -25,18 +25,18 @@ def health() -> flask.Response:
 def ready() -> flask.Response:
     """200 when requests can be served. Redis or the upstream being away does not stop us; the database does. 503 as well
     while the process is about to end: `"api": "draining"`."""
-    parts = service()
+    service = current_service()
     state: dict[str, str] = {"database": "away", "catalog": "unknown", "redis": "away", "upstream": "unknown"}
     try:
-        if parts.database.migrated():
+        if service.database.migrated():
             state["database"] = "ok"
-            snapshot = parts.catalog.snapshot()
-            staleness = snapshot.staleness(parts.clock())
+            snapshot = service.catalog.snapshot()
+            staleness = snapshot.staleness(service.clock())
             state["catalog"] = "ok" if staleness == "fresh" else staleness
-            with parts.database.read() as session:
+            with service.database.read() as session:
                 failures = catalog_rows.state(session).failures
-            if parts.breaker.state != "ok":
-                state["upstream"] = parts.breaker.state
+            if service.upstream_access.state != "ok":
+                state["upstream"] = service.upstream_access.state
             elif failures:
                 state["upstream"] = "away"
             elif snapshot.as_of is not None:
@@ -45,10 +45,10 @@ def ready() -> flask.Response:
             state["database"] = "not_migrated"
     except SQLAlchemyError:
         pass
-    if parts.bell.answers():
+    if service.queue.ping():
         state["redis"] = "ok"
     is_ready = state["database"] == "ok" and state["catalog"] != "never_loaded"
-    if parts.draining.is_set():
+    if service.draining.is_set():
         state["api"], is_ready = "draining", False
     answer: dict[str, Any] = {"ready": is_ready, "parts": state}
     return flask.Response(orjson.dumps(answer), status=200 if is_ready else 503, content_type="application/json")
@@ -57,4 +57,4 @@ def ready() -> flask.Response:
 @blp.get("/v1/time")
 def server_time() -> flask.Response:
     """Our clock, in milliseconds since 1970 in UTC; request timestamps must be within 5 seconds of it."""
-    return ok({"time": int(service().clock().timestamp() * 1000)})
+    return ok({"time": int(current_service().clock().timestamp() * 1000)})

@@ -11,7 +11,7 @@ from marshmallow import Schema
 
 from swap.web.auth import caller
 from swap.web.body import body, raw_body
-from swap.web.reply import ok, service
+from swap.web.reply import current_service, ok
 from swap.web.schemas import ChangeEndpoint, CreateEndpoint, DeliveriesQuery, RedeliverAll, RotateSecret
 
 blp = Blueprint("webhooks", __name__, description="Where a client hears of its orders, and what was sent there.")
@@ -27,7 +27,7 @@ def _takes(schema: type[Schema], *, required: bool = True) -> dict[str, Any]:
 @blp.get("/v1/webhook-endpoints")
 def endpoints() -> flask.Response:
     """The client's endpoints, oldest first."""
-    return ok({"endpoints": service().webhooks.endpoints(caller().client_id)})
+    return ok({"endpoints": current_service().endpoints.endpoints(caller().client_id)})
 
 
 @blp.post("/v1/webhook-endpoints")
@@ -35,27 +35,29 @@ def endpoints() -> flask.Response:
 def create() -> flask.Response:
     """Register an endpoint. `secret` is in this answer alone."""
     asked = body(CreateEndpoint())
-    made = service().webhooks.create(caller().client_id, asked["url"], asked.get("types", ()), asked.get("description"))
+    made = current_service().endpoints.create(
+        caller().client_id, asked["url"], asked.get("types", ()), asked.get("description")
+    )
     return ok(made, 201)
 
 
 @blp.get("/v1/webhook-endpoints/<string:endpoint_id>")
 def endpoint(endpoint_id: str) -> flask.Response:
     """One endpoint; `disabled_reason` is by_client or no_success (5 days without any)."""
-    return ok(service().webhooks.endpoint(caller().client_id, endpoint_id))
+    return ok(current_service().endpoints.endpoint(caller().client_id, endpoint_id))
 
 
 @blp.patch("/v1/webhook-endpoints/<string:endpoint_id>")
 @blp.doc(requestBody=_takes(ChangeEndpoint))
 def change(endpoint_id: str) -> flask.Response:
     """Change what is given. Disabling skips the deliveries that wait; enabling begins with the next event."""
-    return ok(service().webhooks.change(caller().client_id, endpoint_id, body(ChangeEndpoint())))
+    return ok(current_service().endpoints.change(caller().client_id, endpoint_id, body(ChangeEndpoint())))
 
 
 @blp.delete("/v1/webhook-endpoints/<string:endpoint_id>")
 def delete(endpoint_id: str) -> flask.Response:
     """Send nothing more there. Its deliveries stay listed."""
-    service().webhooks.delete(caller().client_id, endpoint_id)
+    current_service().endpoints.delete(caller().client_id, endpoint_id)
     return ok({"id": endpoint_id, "deleted": True})
 
 
@@ -65,14 +67,14 @@ def rotate_secret(endpoint_id: str) -> flask.Response:
     """A new `secret`, in this answer alone. Until `old_secret_until` every webhook has both signatures."""
     asked = body(RotateSecret()) if raw_body() else RotateSecret().load({})
     overlap = timedelta(seconds=asked["overlap_seconds"])
-    return ok(service().webhooks.rotate(caller().client_id, endpoint_id, overlap))
+    return ok(current_service().endpoints.rotate(caller().client_id, endpoint_id, overlap))
 
 
 @blp.post("/v1/webhook-endpoints/<string:endpoint_id>/test")
 def test(endpoint_id: str) -> flask.Response:
     """Send `endpoint.test` there, once, whatever its `types`. Answers with the delivery, to be read again for what came
     of it."""
-    return ok(service().webhooks.test(caller().client_id, endpoint_id), 202)
+    return ok(current_service().endpoints.test(caller().client_id, endpoint_id), 202)
 
 
 # --- deliveries ------------------------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ def deliveries(query: dict[str, Any]) -> flask.Response:
     limit = query["limit"]
     columns = {"endpoint": "endpoint_id", "order_id": "order_id", "status": "status"}
     filters = {column: query[name] for name, column in columns.items() if query.get(name) is not None}
-    found = service().webhooks.deliveries(
+    found = current_service().endpoints.deliveries(
         caller().client_id, filters, query.get("since"), query.get("after"), limit + 1
     )
     shown, more = found[:limit], len(found) > limit
@@ -95,13 +97,13 @@ def deliveries(query: dict[str, Any]) -> flask.Response:
 @blp.get("/v1/webhook-deliveries/<string:delivery_id>")
 def delivery(delivery_id: str) -> flask.Response:
     """One delivery."""
-    return ok(service().webhooks.delivery(caller().client_id, delivery_id))
+    return ok(current_service().endpoints.delivery(caller().client_id, delivery_id))
 
 
 @blp.post("/v1/webhook-deliveries/<string:delivery_id>/redeliver")
 def redeliver(delivery_id: str) -> flask.Response:
     """Send one again now, with the whole retry schedule before it."""
-    return ok(service().webhooks.redeliver(caller().client_id, delivery_id), 202)
+    return ok(current_service().endpoints.redeliver(caller().client_id, delivery_id), 202)
 
 
 @blp.post("/v1/webhook-deliveries/redeliver")
@@ -111,6 +113,8 @@ def redeliver_all() -> flask.Response:
     Up to 10,000 in one call: call again while `has_more`."""
     asked = body(RedeliverAll())
     return ok(
-        service().webhooks.redeliver_all(caller().client_id, asked["endpoint"], asked["since"], asked["statuses"]),
+        current_service().endpoints.redeliver_all(
+            caller().client_id, asked["endpoint"], asked["since"], asked["statuses"]
+        ),
         202,
     )

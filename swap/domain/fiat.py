@@ -1,0 +1,138 @@
+"""Fiat destinations: bank accounts by their check digits, and card numbers, which are refused unseen.
+
+IBAN: ISO 13616 with the registry's length and form per country, by python-stdnum; the printed form with spaces is taken,
+the electronic one is sent. National account numbers where the library knows their check digits. Everything else is
+*unchecked*. How the upstream pays fiat is not known (docs/upstream.md section 8), so even a good account needs its yes.
+
+A card number must not get into our database, our logs or anybody's journal (PCI DSS 3.x: who stores one answers for it).
+Pure: no input or output, and no answer repeats what was typed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from types import MappingProxyType, ModuleType
+
+from stdnum import iban, luhn
+from stdnum.ar import cbu
+from stdnum.cz import bankaccount as czech
+from stdnum.exceptions import InvalidChecksum, InvalidComponent, ValidationError
+from stdnum.no import kontonr
+from stdnum.nz import bankaccount as new_zealand
+
+from swap.addresses import Verdict
+
+CARD_NUMBER = "card_number"
+MESSAGES = MappingProxyType(
+    {
+        CARD_NUMBER: "This is a card number. Cards are not accepted; card numbers are neither kept nor passed on.",
+        "empty": "The account is empty.",
+        "wrong_form": "This contains characters that no account number has.",
+        "iban_checksum": "The IBAN's check digits do not match: a character is wrong, missing or too many.",
+        "iban_country": "No country's IBAN begins like this.",
+        "iban_form": "The IBAN does not have the length or the form of its country.",
+        "account_checksum": "The account number's check digit does not match: at least one digit is wrong.",
+        "account_unknown": "No rule is known for this form of account; it was not checked.",
+    }
+)
+
+_IBAN_LIKE = re.compile(r"[A-Za-z]{2}[0-9]{2}[0-9A-Za-z ]{1,40}", re.ASCII)
+_DIGIT_GROUPS = re.compile(r"[0-9]+(?: [0-9]+)*", re.ASCII)
+_SEPARATORS = re.compile(r"[\s\u00ad\u200b\u2010-\u2015\u2212-]+")
+
+
+@dataclass(frozen=True)
+class _National:
+    """`form` is tight enough that no card number has it."""
+
+    form: re.Pattern[str]
+    rule: ModuleType
+
+
+_NATIONAL = MappingProxyType(
+    {
+        "NOK": _National(re.compile(r"[0-9]{4}[. ]?[0-9]{2}[. ]?[0-9]{5}", re.ASCII), kontonr),
+        "CZK": _National(re.compile(r"(?:[0-9]{1,6}-)?[0-9]{2,10}/[0-9]{4}", re.ASCII), czech),
+        "NZD": _National(re.compile(r"[0-9]{2}-[0-9]{3,4}-[0-9]{7}-[0-9]{2,3}", re.ASCII), new_zealand),
+        "ARS": _National(re.compile(r"[0-9]{22}", re.ASCII), cbu),
+    }
+)
+
+
+_UNCHECKED = Verdict("unchecked", "account_unknown", MESSAGES["account_unknown"])
+
+
+def is_card_number(text: str) -> bool:
+    """Whether the text is a card number: 12 to 19 digits with a right Luhn digit (ISO/IEC 7812), however they are
+    separated by spaces and dashes. One in ten other numbers of that length is taken for one."""
+    digits = _SEPARATORS.sub("", text)
+    return 12 <= len(digits) <= 19 and digits.isascii() and digits.isdigit() and bool(luhn.is_valid(digits))
+
+
+def holds_card_number(text: str) -> bool:
+    """As `is_card_number`, also with other words or groups of digits around it ("4111 1111 1111 1111 12/29")."""
+    if is_card_number(text):
+        return True
+    for run in _DIGIT_GROUPS.findall(_SEPARATORS.sub(" ", text)):
+        groups = run.split(" ")
+        for start in range(len(groups)):
+            joined = ""
+            for group in groups[start:]:
+                joined += group
+                if len(joined) > 19:
+                    break
+                if is_card_number(joined):
+                    return True
+    return False
+
+
+def validate(currency: str, account: str, memo: str | None = None) -> Verdict:
+    """Whether money in this currency may be paid to the account. `send_address` is the account without its spaces.
+
+    A memo (a payment reference) goes through unread, unless it holds a card number.
+    """
+    verdict = _account(currency.upper(), account)
+    if verdict.status == "invalid":
+        return verdict
+    if memo is not None and holds_card_number(memo):
+        return Verdict("invalid", CARD_NUMBER, MESSAGES[CARD_NUMBER], "memo")
+    return replace(verdict, send_address=verdict.send_address or account, send_memo=memo)
+
+
+def _account(currency: str, account: str) -> Verdict:
+    national = _NATIONAL.get(currency)
+    if national is not None and national.form.fullmatch(account):
+        try:
+            national.rule.validate(account)
+        except InvalidChecksum:
+            return _invalid("account_checksum")
+        except ValidationError:
+            return _UNCHECKED  # the bank is missing in the library's list, and such lists grow old
+        return _valid(national.rule.compact(account), account.replace(" ", ""))
+    if _IBAN_LIKE.fullmatch(account):
+        try:
+            # Without the national rules: they know banks by lists, and refuse Belgium's own example.
+            electronic = iban.validate(account, check_country=False)
+        except InvalidChecksum:
+            return _invalid("iban_checksum")
+        except InvalidComponent:
+            return _invalid("iban_country")
+        except ValidationError:
+            return _invalid("iban_form")
+        return _valid(electronic, electronic)
+    if holds_card_number(account):
+        return _invalid(CARD_NUMBER)
+    if not account.strip():
+        return _invalid("empty")
+    if not account.isprintable():
+        return _invalid("wrong_form")
+    return _UNCHECKED
+
+
+def _valid(normalised: str, sent: str) -> Verdict:
+    return Verdict("valid", message="The account can be paid to.", normalised=normalised, send_address=sent)
+
+
+def _invalid(reason: str) -> Verdict:
+    return Verdict("invalid", reason, MESSAGES[reason], "address")

@@ -1,0 +1,328 @@
+"""States of an order and the facts that move it (docs/upstream.md section 5; drawn in docs/lifecycle.md).
+
+One table says where an order may go, one says what a status means to the outside; the rest is derived. `next_status`
+is pure: what the facts say, held back by the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import takewhile
+from types import MappingProxyType
+from typing import Literal
+
+from swap.domain.facts import EPOCH, EXPIRY_APART, Facts, Kind, Transfer, UpstreamEvent
+
+__all__ = [
+    "BEFORE_ADDRESS",
+    "LOCAL_EXPIRY",
+    "PROFILES",
+    "PUBLIC",
+    "TERMINAL",
+    "TRANSITIONS",
+    "WATCHED",
+    "Decision",
+    "Facts",
+    "Funds",
+    "Profile",
+    "Status",
+    "Transfer",
+    "UpstreamEvent",
+    "can_move",
+    "funds",
+    "is_final",
+    "next_status",
+    "public_name",
+]
+
+
+class Status(StrEnum):
+    CREATING = "creating"
+    IN_DOUBT = "in_doubt"
+    AWAITING_DEPOSIT = "awaiting_deposit"
+    CONFIRMING = "confirming"
+    EXCHANGING = "exchanging"
+    SENDING = "sending"
+    ON_HOLD = "on_hold"
+    REFUNDING = "refunding"
+    NEEDS_REVIEW = "needs_review"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    COMPLETED = "completed"
+    REFUNDED = "refunded"
+
+
+S = Status
+
+# The one table. Looks miss steps, so forward moves over several states are listed. needs_review is entered and left by
+# a person or by the code that raises a conflict for one, never by next_status. Left out on purpose: expired -> failed,
+# since the only upstream fact behind it would end the watch over an address somebody may still pay to.
+TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
+    {
+        S.CREATING: frozenset({S.AWAITING_DEPOSIT, S.IN_DOUBT, S.FAILED}),
+        S.IN_DOUBT: frozenset({S.AWAITING_DEPOSIT, S.CREATING, S.FAILED}),
+        S.AWAITING_DEPOSIT: frozenset(
+            {S.CONFIRMING, S.EXCHANGING, S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED}
+            | {S.FAILED, S.EXPIRED, S.NEEDS_REVIEW}
+        ),
+        S.CONFIRMING: frozenset(
+            {S.EXCHANGING, S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED}
+            | {S.FAILED, S.EXPIRED, S.NEEDS_REVIEW}
+        ),
+        S.EXCHANGING: frozenset({S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
+        S.SENDING: frozenset({S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
+        S.ON_HOLD: frozenset(
+            {S.CONFIRMING, S.EXCHANGING, S.SENDING, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}
+        ),
+        S.REFUNDING: frozenset({S.EXCHANGING, S.SENDING, S.ON_HOLD, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
+        S.NEEDS_REVIEW: frozenset(
+            {S.AWAITING_DEPOSIT, S.CONFIRMING, S.EXCHANGING, S.SENDING, S.ON_HOLD, S.REFUNDING}
+            | {S.EXPIRED, S.FAILED, S.COMPLETED, S.REFUNDED}
+        ),
+        S.EXPIRED: frozenset(
+            {S.CONFIRMING, S.EXCHANGING, S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.NEEDS_REVIEW}
+        ),
+        S.FAILED: frozenset({S.REFUNDING, S.COMPLETED, S.REFUNDED, S.NEEDS_REVIEW}),
+        S.COMPLETED: frozenset({S.REFUNDED}),
+        S.REFUNDED: frozenset(),
+    }
+)
+
+Funds = Literal[
+    "none",
+    "with_user",
+    "seen_on_chain",
+    "with_upstream",
+    "on_its_way",
+    "held",
+    "returning",
+    "returned",
+    "delivered",
+    "not_seen_in_time",
+]
+Final = Literal["no", "yes", "once unwatched", "without a deposit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a status means to the outside. `public` and `funds` are None where the status before a review speaks.
+    `funds_without_deposit` where it differs: nobody is told that money is held which was never seen."""
+
+    public: Status | None
+    funds: Funds | None
+    final: Final
+    funds_without_deposit: Funds | None = None
+
+
+PROFILES: Mapping[Status, Profile] = MappingProxyType(
+    {
+        S.CREATING: Profile(S.CREATING, "none", "no"),
+        S.IN_DOUBT: Profile(S.CREATING, "none", "no"),
+        S.AWAITING_DEPOSIT: Profile(S.AWAITING_DEPOSIT, "with_user", "no"),
+        S.CONFIRMING: Profile(S.CONFIRMING, "seen_on_chain", "no"),
+        S.EXCHANGING: Profile(S.EXCHANGING, "with_upstream", "no"),
+        S.SENDING: Profile(S.SENDING, "on_its_way", "no"),
+        S.ON_HOLD: Profile(S.ON_HOLD, "held", "no", funds_without_deposit="with_user"),
+        S.REFUNDING: Profile(S.REFUNDING, "returning", "no"),
+        S.NEEDS_REVIEW: Profile(None, None, "no"),
+        S.EXPIRED: Profile(S.EXPIRED, "not_seen_in_time", "once unwatched"),
+        S.FAILED: Profile(S.FAILED, "with_upstream", "without a deposit", funds_without_deposit="none"),
+        S.COMPLETED: Profile(S.COMPLETED, "delivered", "yes"),
+        S.REFUNDED: Profile(S.REFUNDED, "returned", "yes"),
+    }
+)
+
+PUBLIC: frozenset[Status] = frozenset(p.public for p in PROFILES.values() if p.public is not None)
+TERMINAL: frozenset[Status] = frozenset(s for s, p in PROFILES.items() if p.final == "yes")
+# Moved only by the create and the resolver: the upstream has shown nothing yet that could be looked at.
+BEFORE_ADDRESS: frozenset[Status] = frozenset(s for s, p in PROFILES.items() if p.public is S.CREATING)
+# Where a look can still change something; for how long is the business of swap.domain.schedules.
+WATCHED: frozenset[Status] = frozenset(s for s, to in TRANSITIONS.items() if to) - BEFORE_ADDRESS
+
+LOCAL_EXPIRY = timedelta(days=7)
+
+
+def can_move(from_: Status, to: Status) -> bool:
+    return to in TRANSITIONS[from_]
+
+
+def public_name(status: Status, before_review: Status | None = None) -> Status:
+    """The name customers see. A review hides behind the status before it; should that not be known, `on_hold` is the
+    honest word, and an order stays readable whatever its row looks like."""
+    shown = PROFILES[status].public
+    if shown is None and before_review is not None:
+        shown = PROFILES[before_review].public
+    return shown or S.ON_HOLD
+
+
+def funds(status: Status, deposit_seen: bool, before_review: Status | None = None) -> Funds:
+    """Where the money is, in one public word. Under review: what the status before it says."""
+    profile = PROFILES[status]
+    if profile.funds is None:
+        profile = PROFILES[public_name(status, before_review)]
+    word = profile.funds if deposit_seen else profile.funds_without_deposit or profile.funds
+    assert word is not None  # a public name has a profile with funds
+    return word
+
+
+def is_final(status: Status, deposit_seen: bool, watched: bool) -> bool:
+    """Whether the customer may stop waiting. `watched`: looks are still planned (`swap.domain.schedules.is_watched`). A
+    failed order with a deposit is never final, watched or not: somebody still has that money. A completed one is final
+    even while it is watched for a reversal."""
+    match PROFILES[status].final:
+        case "yes":
+            return True
+        case "once unwatched":
+            return not watched
+        case "without a deposit":
+            return not deposit_seen
+        case _:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a look means for an order.
+
+    `status`: to be, maybe unchanged. `reason`: of a change only: reversal, late_deposit, local_expiry, refund_conflict.
+    `review`: refund and completion were both told; somebody should look, whatever the status.
+    `unknown_kinds`: to be logged. `late_deposit`: this change brings an expired order back.
+    `second_deposit`: more than one distinct deposit. `refused`: what the facts say but the table forbids; to be
+    journalled once per value, since every later look says it again."""
+
+    status: Status
+    reason: str | None = None
+    review: bool = False
+    unknown_kinds: tuple[str, ...] = ()
+    late_deposit: bool = False
+    second_deposit: bool = False
+    refused: Status | None = None
+
+
+def next_status(
+    current: Status, facts: Facts, now: datetime, *, created_at: datetime, local_expiry: timedelta = LOCAL_EXPIRY
+) -> Decision:
+    """`facts` is the union of all replies. creating and in_doubt belong to the create and the resolver, needs_review to
+    a person: those stay, flags are reported all the same."""
+    refund, payout = facts.latest(Kind.REFUND_COMPLETED), facts.latest(Kind.WITHDRAWAL_COMPLETED)
+    conflict = refund is not None and (facts.completed or payout is not None)
+    target = None if current in BEFORE_ADDRESS or current is S.NEEDS_REVIEW else _target(current, facts)
+    reason: str | None = None
+    if current is S.AWAITING_DEPOSIT and target in (None, current):
+        # Only here and only without any sign of money; the order stays watched, so a late deposit is still found.
+        if not facts.deposit_seen and now - created_at >= local_expiry:
+            target, reason = S.EXPIRED, "local_expiry"
+    elif current is S.EXPIRED and not facts.deposit_seen:
+        # A form link or a guessed word is no deposit, and only a deposit brings an expired order back.
+        target = None
+
+    moved = target is not None and can_move(current, target)
+    late = moved and current is S.EXPIRED
+    if moved:
+        if current is S.COMPLETED:
+            reason = "reversal"
+        elif late:
+            reason = "late_deposit"
+        elif conflict:
+            reason = "refund_conflict"
+    return Decision(
+        status=target if moved and target is not None else current,
+        reason=reason if moved else None,
+        review=conflict or (moved and current is S.COMPLETED),
+        unknown_kinds=facts.unknown_kinds,
+        late_deposit=late,
+        second_deposit=len(facts.deposits) > 1,
+        # "Nothing but the creation" is the absence of news, not a claim to be refused.
+        refused=None if moved or target in (None, current, S.AWAITING_DEPOSIT) else target,
+    )
+
+
+def _target(current: Status, facts: Facts) -> Status | None:
+    """The mapping table, rows top to bottom; None keeps the status. `current` matters only for row 1 (confirming needs
+    two sightings) and row 13 (a guess lifts awaiting_deposit, nothing else)."""
+    if _gone(current, facts):
+        return S.EXPIRED  # row 1
+    refund, payout = facts.latest(Kind.REFUND_COMPLETED), facts.latest(Kind.WITHDRAWAL_COMPLETED)
+    if refund is not None and (payout is None or payout <= refund):
+        return S.REFUNDED  # row 2
+    if facts.completed:
+        return S.COMPLETED  # row 3
+    if payout is not None and any(w.tx_id for w in facts.withdrawals):
+        return S.COMPLETED  # row 4
+    if facts.failed_to_create and not facts.deposit_seen:
+        return S.FAILED  # row 5: money that came in proves the creation, whatever the flag says
+
+    line, branch = _newest(facts)
+    if not line and branch is not None:
+        return S.ON_HOLD if branch is Kind.HOLD else S.REFUNDING  # rows 6, 7
+    furthest = max(line, default=Kind.CREATION_END)
+    if furthest >= Kind.FUNDS_WITHDRAWAL_START:
+        return S.SENDING  # row 8, and row 4 without a transaction id
+    if furthest is Kind.DEPOSIT_REGISTERED:
+        return S.EXCHANGING  # row 9
+    if furthest is Kind.INCOMING_FUNDS_DETECTED or facts.transfers:
+        return S.CONFIRMING  # row 10; a listed deposit that is not pending is no reason to say less
+    if facts.events or facts.state is None:
+        return S.AWAITING_DEPOSIT if not facts.unknown_kinds else None  # rows 11, 12
+    return _guess(facts.state) if current is S.AWAITING_DEPOSIT else None  # row 13
+
+
+def _newest(facts: Facts) -> tuple[list[Kind], Kind | None]:
+    """The progress since the last hold or refund request, and that hold or request (None when there was none).
+
+    A form link is read as a hold at the moment it was first told, above everything of the same moment. Kinds nobody
+    knows are stepped over: the status is then the one the last readable event gave, also when that event was never seen
+    on top (row 12, made independent of when we happened to look). The furthest kind since the branch counts, not the
+    last, because a second deposit is announced while the first is already on its way out."""
+    told = [(e.at, int(Kind.of(e.kind)), Kind.of(e.kind)) for e in facts.events]
+    if facts.kyc_since is not None:
+        told.append((facts.kyc_since, len(Kind), Kind.HOLD))
+    kinds = [kind for _, _, kind in sorted(told, reverse=True) if kind > Kind.CREATION_END]
+    # A refund can only be the newest thing here when row 2 has spoken; before a later payout it is history.
+    kinds = [kind for kind in kinds if kind is not Kind.REFUND_COMPLETED]
+    line = list(takewhile(lambda kind: kind < Kind.HOLD, kinds))
+    older = kinds[len(line) :]
+    if not older:
+        return line, None
+    # Money seen on chain after a refund request, or after a hold on money that had come further, is another deposit. It
+    # does not free the first one.
+    another = older[0] is Kind.REFUND_REQUESTED or any(Kind.DEPOSIT_REGISTERED <= k < Kind.HOLD for k in older)
+    if another and max(line, default=None) is Kind.INCOMING_FUNDS_DETECTED:
+        line = []
+    return line, older[0]
+
+
+def _gone(current: Status, facts: Facts) -> bool:
+    """Row 1. With no sign of a deposit one 410 is enough. Where one was detected but never listed, or the order already
+    is confirming, two are needed, ten minutes apart and later than the detection: an expiry of before a late deposit
+    must not expire it again."""
+    if not facts.expired_seen or facts.transfers or facts.completed:
+        return False
+    signs = [e for e in facts.events if Kind.of(e.kind) > Kind.CREATION_END]
+    if any(Kind.of(e.kind) is not Kind.INCOMING_FUNDS_DETECTED for e in signs):
+        return False
+    if not signs and current is not S.CONFIRMING:
+        return True
+    since = max((e.at for e in signs), default=EPOCH)
+    seen = [at for at in facts.expired_seen if at > since]
+    return bool(seen) and seen[-1] - seen[0] >= EXPIRY_APART
+
+
+# In the order one client tries them. Only "created" is attested, the rest is its guesswork.
+_ENDED_WORDS = ("refund", "expire", "overdue", "fail", "error", "reject", "cancel")
+_MOVING_WORDS = (
+    *("hold", "frozen", "verif", "kyc", "aml", "send", "withdraw", "payout"),
+    *("exchang", "trade", "convert", "process", "received", "confirm"),
+)
+
+
+def _guess(state: str) -> Status | None:
+    """Row 13, without any event or transfer. Words of an end move nothing. Words of money on the move say confirming
+    and no more, however far they sound: it is the only such state a wrong guess can get out of again (row 1)."""
+    word = state.lower()
+    if any(w in word for w in _ENDED_WORDS):
+        return None
+    return S.CONFIRMING if any(w in word for w in _MOVING_WORDS) else S.AWAITING_DEPOSIT

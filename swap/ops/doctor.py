@@ -1,0 +1,116 @@
+"""What a person checks before and after an installation: each part, and above all the upstream key pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from swap.errors import UpstreamError
+from swap.infra.queue import JobQueue
+from swap.market.catalog import Catalog
+from swap.store import orders as order_rows
+from swap.store import orphans, watching
+from swap.store.database import Database
+from swap.upstream.client import UpstreamClient
+from swap.watching import list_signal
+
+_AT_ONCE = 500
+
+
+class Finding(NamedTuple):
+    """`state`: bad needs somebody now, warn needs somebody to know."""
+
+    part: str
+    state: Literal["ok", "warn", "bad"]
+    said: str
+
+
+class Doctor:
+    """`forged`: a client with the same public key and a secret that is wrong in one bit."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        catalog: Catalog,
+        upstream: UpstreamClient,
+        forged: UpstreamClient,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database, self._queue, self._catalog = database, queue, catalog
+        self._upstream, self._forged, self._clock = upstream, forged, clock
+
+    def examine(self) -> Iterator[Finding]:
+        """One finding after the other; never raises for what is away."""
+        yield (database := self._examine_database())
+        yield Finding("redis", *(("ok", "answers") if self._queue.ping() else _REDIS_AWAY))
+        if database.state == "ok":
+            staleness = self._catalog.snapshot().staleness(self._clock())
+            yield Finding("catalog", "ok" if staleness == "fresh" else "warn", staleness.replace("_", " "))
+        yield from self._examine_upstream(with_rows=database.state == "ok")
+
+    def _examine_database(self) -> Finding:
+        try:
+            if self._database.migrated():
+                return Finding("database", "ok", "migrated")
+            return Finding("database", "bad", "not migrated; run `swap migrate`")
+        except SQLAlchemyError as error:
+            return Finding("database", "bad", f"away ({type(error).__name__})")
+
+    def _examine_upstream(self, *, with_rows: bool) -> Iterator[Finding]:
+        try:
+            listed = self._upstream.orders()
+        except UpstreamError as error:
+            yield Finding("upstream", "bad", f"the list of orders cannot be read: {error.code}")
+            return
+        yield Finding("upstream", "ok", f"lists {len(listed)} orders of this key")
+        yield self._prove_the_key()
+        offset = self._upstream.offset_seconds
+        if self._upstream.clock_alarm:
+            yield Finding("clock", "bad", "more than a minute from the upstream's; set the clock of this machine")
+        else:
+            yield Finding("clock", "ok", f"{abs(offset):.1f} s from the upstream's" if offset else "as the upstream's")
+        if not with_rows:
+            return
+        strangers = 0
+        with self._database.read() as session:
+            orphaned = orphans.known_refs(session)
+            for start in range(0, len(listed), _AT_ONCE):
+                some = listed[start : start + _AT_ONCE]
+                refs = [ref for row in some for ref in row.refs]
+                known = order_rows.owned_refs(session, refs) | orphaned
+                strangers += sum(1 for row in some if not known.intersection(row.refs))
+            state = watching.state(session)
+        yield Finding("key", *(_alone() if not strangers else _shared(strangers)))
+        said = f"{state.list_state}, announced {state.announced} of {state.counted} changes"
+        if state.list_state == "off":
+            said = f"off: {state.list_reason}; looks go on, at {list_signal.TRUSTED_FROM:.0%} it is trusted again"
+        yield Finding("doorbell", "warn" if state.list_state == "off" else "ok", said)
+
+    def _prove_the_key(self) -> Finding:
+        """A good signature has been accepted; only if a wrong one is refused does that prove anything (docs/upstream.md
+        2)."""
+        try:
+            self._forged.orders()
+        except UpstreamError as error:
+            if error.status in (401, 403):
+                return Finding("signature", "ok", "a good signature is accepted, a wrong one refused")
+            return Finding("signature", "warn", f"not proved: a wrong signature was answered with {error.code}")
+        return Finding("signature", "bad", "the upstream accepts a wrong signature: it does not check this key pair")
+
+
+_REDIS_AWAY = ("warn", "away: schedulers do the work themselves, slower")
+
+
+def _alone() -> tuple[Literal["ok"], str]:
+    return "ok", "every order it made is known here"
+
+
+def _shared(strangers: int) -> tuple[Literal["warn"], str]:
+    return "warn", (
+        f"{strangers} orders were made with this key and are not known here. It must belong to this service alone, or an "
+        "order of another program can be taken for one of ours."
+    )

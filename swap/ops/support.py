@@ -1,0 +1,113 @@
+"""What support staff see of one order: everything, in one place."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from swap.domain.facts import Kind
+from swap.domain.lifecycle import WATCHED
+from swap.domain.money import plain
+from swap.domain.times import iso
+from swap.errors import NotFound
+from swap.store import deliveries, events, orphans
+from swap.store import orders as order_rows
+from swap.store.database import Database
+from swap.store.serializers import delivery_view, order_view
+from swap.tables import OrderAttempt, OrderEvent, Orphan
+
+
+class Support:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, order_id: str) -> dict[str, Any]:
+        """The order's full record: the row, every create attempt, every event with the journal, every delivery.
+
+        Raises NotFound (ORDER_NOT_FOUND).
+        """
+        with self._database.read() as session:
+            order = order_rows.get(session, order_id)
+            if order is None:
+                raise NotFound(f"There is no order {order_id[:64]}.", code="ORDER_NOT_FOUND")
+            epoch = events.head(session).epoch
+            internal = {
+                "status": order.status,
+                "version": order.version,
+                "client_id": order.client_id,
+                "upstream_key": order.upstream_key,
+                "upstream_refs": sorted(order_rows.refs_of(session, order_id)),
+                "upstream_state": order.upstream_state,
+                "rate": order.rate,
+                "referrer_id": order.referrer_id,
+                "markup": None if order.markup is None else plain(order.markup),
+                "deposit_address": order.deposit_address,
+                "deposit_memo": order.deposit_memo,
+                "payable": order.payable,
+                "failures": order.failures,
+                "facts": order.facts,
+            }
+            return {
+                "order": {**order_view(order), "internal": internal},
+                "attempts": [_attempt(attempt) for attempt in order_rows.attempts_of(session, order_id)],
+                "events": [_event(e, epoch) for e in events.events_of(session, order_id, public_only=False)],
+                "deliveries": [delivery_view(d) for d in deliveries.deliveries_of(session, order_id)],
+            }
+
+    def replay(self, now: datetime) -> list[str]:
+        """Make those orders due now whose stored unknown kinds this version knows: the look that follows reads them
+        anew, whether the upstream repeats them or not. Journalled; each order once per set of kinds. Returns their ids.
+        """
+        with self._database.read() as session:
+            told = events.unknown_kinds(session)
+        found = {
+            order_id: sorted(kind for kind in kinds if Kind.of(kind) is not Kind.UNKNOWN)
+            for order_id, kinds in told.items()
+        }
+        return [order_id for order_id, kinds in found.items() if kinds and self._due(order_id, kinds, now)]
+
+    def _due(self, order_id: str, kinds: list[str], now: datetime) -> bool:
+        with self._database.write() as session:
+            order = order_rows.get(session, order_id)
+            if order is None or order.status not in WATCHED:
+                return False
+            moved = order_rows.move(session, order, {"next_check_at": now}, at=now, source="replay")
+            if moved is not None:
+                events.add_event(session, moved, events.REPLAYED, at=now, detail={"source": "replay", "kinds": kinds})
+            return moved is not None
+
+    def orphans(self) -> list[dict[str, Any]]:
+        """Orders at the upstream that are nobody's, oldest first."""
+        with self._database.read() as session:
+            return [_orphan(orphan) for orphan in orphans.orphans(session)]
+
+
+def _orphan(orphan: Orphan) -> dict[str, Any]:
+    return {
+        "upstream_order_id": orphan.ref,
+        "refs": orphan.refs,
+        "destination_address": orphan.destination_address,
+        "amount": None if orphan.amount is None else plain(orphan.amount),
+        "seen_at": iso(orphan.seen_at),
+        "order_id": orphan.order_id,
+        "deposit_seen_at": None if orphan.deposit_seen_at is None else iso(orphan.deposit_seen_at),
+    }
+
+
+def _attempt(attempt: OrderAttempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "upstream_key": attempt.upstream_key,
+        "sent_at": iso(attempt.sent_at),
+        "finished_at": None if attempt.finished_at is None else iso(attempt.finished_at),
+        "outcome": attempt.outcome,
+        "code": attempt.code,
+        "cause": attempt.cause,
+        "http_status": attempt.http_status,
+        "refs": attempt.refs,
+        "answer": attempt.answer,
+    }
+
+
+def _event(event: OrderEvent, epoch: str) -> dict[str, Any]:
+    return {**events.event_view(event, epoch), "detail": event.detail}

@@ -1,0 +1,136 @@
+"""Whether an order at the upstream can be one of ours, by what the upstream tells of it.
+
+The list tells less than public-info, and leaves fields out; what is not told is no difference. Pure: who owns what, and when
+it was made, is judged elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from swap import addresses
+from swap.addresses import Verdict
+from swap.domain import fiat
+from swap.tables import Order
+from swap.upstream.replies import ListedOrder, OrderReply
+
+
+def could_match(row: ListedOrder, order: Order) -> bool:
+    """Whether a listed order differs in nothing that the list tells from what was asked for the order."""
+    return (
+        (row.amount is None or row.amount == order.amount)
+        and same_pair(row, order)
+        and address_could_match(order.to_currency, order.to_network, row.destination_address, order.destination_address)
+        and address_could_match(order.from_currency, order.from_network, row.refund_address, order.refund_address)
+    )
+
+
+def same_pair(row: ListedOrder, order: Order) -> bool:
+    listed = (row.from_currency, row.from_network, row.to_currency, row.to_network)
+    ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
+    return all(a is None or a.casefold() == b.casefold() for a, b in zip(listed, ours, strict=True))
+
+
+def address_could_match(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
+    """Whether the listed address may be the wanted one; nothing told may be anything. The list names no memos, so one
+    inside an address does not speak either: what is passed over here would count as absent."""
+    return not told or (wanted is not None and same_account(currency, network, told, wanted))
+
+
+def _same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
+    """Whether the told address may be the wanted one; nothing told may be anything."""
+    return not told or (wanted is not None and same_address(currency, network, told, wanted))
+
+
+def contradicts(order: Order, reply: OrderReply) -> bool:
+    """Whether public-info names another rate mode, memo or refund than the order's."""
+    reply = unpacked(order, reply)
+    return (
+        (reply.destination_memo or None) not in (None, order.destination_memo)
+        or reply.rate_mode not in (None, order.rate_mode)
+        or (reply.refund_memo or None) not in (None, order.refund_memo)
+        or not _same_place(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
+        or any(_tells_none(reply, name) and wanted for name, wanted in _echoes(order))
+    )
+
+
+def confirms(order: Order, reply: OrderReply) -> bool:
+    """Whether memo, refund and refund memo can all be read in public-info, and are the order's."""
+    return all(name in reply.raw for name, _ in _echoes(order)) and not contradicts(order, reply)
+
+
+def identical(order: Order, other: Order) -> bool:
+    """Of two rivals: whether even the memos, the refund and the rate mode are the same."""
+    names = ("destination_memo", "refund_address", "refund_memo", "rate_mode")
+    return all((getattr(order, name) or None) == (getattr(other, name) or None) for name in names)
+
+
+def _tells_none(reply: OrderReply, name: str) -> bool:
+    return name in reply.raw and not reply.raw[name]
+
+
+def _echoes(order: Order) -> tuple[tuple[str, str | None], ...]:
+    return (
+        ("destinationAddressMemo", order.destination_memo),
+        ("refundAddress", order.refund_address),
+        ("refundAddressMemo", order.refund_memo),
+    )
+
+
+def unpacked(order: Order, reply: OrderReply) -> OrderReply:
+    """The answer, with an X- or M-address that it repeats taken apart as ours was: one place, told in another form."""
+    destination = _unpacked(order.to_currency, order.to_network, reply.destination_address, reply.destination_memo)
+    refund = _unpacked(order.from_currency, order.from_network, reply.refund_address, reply.refund_memo)
+    return replace(
+        reply,
+        destination_address=destination[0],
+        destination_memo=destination[1],
+        refund_address=refund[0],
+        refund_memo=refund[1],
+    )
+
+
+def _unpacked(currency: str, network: str, address: str | None, memo: str | None) -> tuple[str | None, str | None]:
+    if address is None:
+        return address, memo
+    verdict = addresses.validate(currency, network, address, memo or None)
+    return (verdict.send_address, verdict.send_memo) if "converted" in verdict.warnings else (address, memo)
+
+
+def same_address(currency: str, network: str, one: str, other: str) -> bool:
+    """Whether two spellings name one address and one memo inside; an upstream may write 0x... and bc1... in another case
+    than it was given, and an IBAN with spaces."""
+    return _same(currency, network, one, other, inside=True)
+
+
+def deposit_change(order: Order, reply: OrderReply) -> str | None:
+    """Why what an answer says must end payments to the deposit address that the order has; None when it repeats it, in
+    whatever spelling, or does not mention it."""
+    if reply.deposit_address is not None and (
+        order.deposit_address is None
+        or not same_address(order.from_currency, order.from_network, reply.deposit_address, order.deposit_address)
+    ):
+        return "deposit_address_changed"
+    if reply.deposit_memo is not None and (reply.deposit_memo or None) != order.deposit_memo:
+        return "deposit_memo_changed"
+    return None
+
+
+def same_account(currency: str, network: str, one: str, other: str) -> bool:
+    """As `same_address`, whatever tag an X- or M-address carries inside: tags are compared as memos are."""
+    return _same(currency, network, one, other, inside=False)
+
+
+def _same(currency: str, network: str, one: str, other: str, *, inside: bool) -> bool:
+    if one == other:
+        return True
+    a, b = _spelled(currency, network, one), _spelled(currency, network, other)
+    if not (a.valid and b.valid and a.normalised is not None and a.normalised == b.normalised):
+        return False
+    return not inside or a.embedded_memo == b.embedded_memo
+
+
+def _spelled(currency: str, network: str, address: str) -> Verdict:
+    verdict = addresses.validate(currency, network, address)
+    # No rule for the network: fiat, or one that we do not know. What is an IBAN is one on either.
+    return fiat.validate(currency, address) if verdict.status == "unchecked" else verdict

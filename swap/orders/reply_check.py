@@ -1,0 +1,108 @@
+"""Whether the customer may be told where to pay: the upstream's answer compared with what was asked."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from swap import addresses
+from swap.domain import money
+from swap.market.catalog import Catalog
+from swap.orders.matching import deposit_change, same_address, unpacked
+from swap.tables import InstrumentRow, Order
+from swap.upstream.replies import OrderReply
+
+
+class ReplyCheck:
+    """`tolerance`: RATE_TOLERANCE, relative."""
+
+    def __init__(self, catalog: Catalog, tolerance: Decimal) -> None:
+        self._catalog, self._tolerance = catalog, tolerance
+
+    def source_of(self, order: Order) -> InstrumentRow | None:
+        """The instrument to be paid in; None when it has left the catalog. Looked up before a transaction: inside, it would
+        need a second connection."""
+        return self._catalog.snapshot().instrument(order.from_currency, order.from_network)
+
+    def problem(self, order: Order, reply: OrderReply, source: InstrumentRow | None) -> str | None:
+        """`reply_problem` within the tolerance."""
+        return reply_problem(order, reply, source, self._tolerance)
+
+
+def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None, tolerance: Decimal) -> str | None:
+    """Why the customer must not be told where to pay, or None (docs/architecture.md, "A create").
+
+    Every echo must equal what was asked; null, "" and missing are the same. `unverified` means that nothing is wrong with
+    the answer, but it does not say enough to tell; a later look may still clear it, and is judged together with the
+    deposit details the order already has. Everything else is final for this order and needs people: it comes first, or
+    what was wrong with a short answer would be forgotten when a later one fills the gap.
+
+    `source` None: the instrument has left the catalog meanwhile; then the network decides whether a memo is needed.
+    """
+    reply = unpacked(order, reply)
+    return _mismatch(order, reply, tolerance) or _deposit_problem(order, reply, source) or _gap(order, reply)
+
+
+def _mismatch(order: Order, reply: OrderReply, tolerance: Decimal) -> str | None:
+    if reply.facts.failed_to_create:
+        return "failed_to_create"
+    echoed = (reply.from_currency, reply.from_network, reply.to_currency, reply.to_network)
+    wanted = (order.from_currency, order.from_network, order.to_currency, order.to_network)
+    if any(a is not None and a.casefold() != b.casefold() for a, b in zip(echoed, wanted, strict=True)):
+        return "pair_mismatch"
+    if reply.destination_address is not None and not same_address(
+        order.to_currency, order.to_network, reply.destination_address, order.destination_address
+    ):
+        return "destination_mismatch"
+    if reply.destination_memo and reply.destination_memo != order.destination_memo:
+        return "memo_mismatch"
+    if reply.refund_address and not (
+        order.refund_address
+        and same_address(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
+    ):
+        return "refund_mismatch"
+    if reply.refund_memo and reply.refund_memo != order.refund_memo:
+        return "refund_mismatch"
+    if reply.amount is not None and reply.amount != order.amount:
+        return "amount_mismatch"
+    if reply.rate_mode is not None and reply.rate_mode != order.rate_mode:
+        return "rate_mode_mismatch"
+    if (
+        reply.amount_to_get is not None
+        and order.amount_to_get is not None
+        and not money.within(reply.amount_to_get, order.amount_to_get, tolerance)
+    ):
+        return "rate_mismatch"
+    return None
+
+
+def _deposit_problem(order: Order, reply: OrderReply, source: InstrumentRow | None) -> str | None:
+    address, memo = reply.deposit_address, reply.deposit_memo or None
+    if order.deposit_kind is not None:
+        # What would be shown is what the order has; a look often repeats none of it (docs/upstream.md E8).
+        changed = deposit_change(order, reply)
+        if changed is not None:
+            return changed
+        address, memo = order.deposit_address, order.deposit_memo
+    code = addresses.network_code(order.from_currency, order.from_network)
+    if address is None:
+        # A link to pay by is for fiat; nobody can pay a coin to one.
+        is_fiat = code is None if source is None else source.type == "fiat"
+        return None if is_fiat else "deposit_address_missing"
+    if addresses.validate(order.from_currency, order.from_network, address, memo).valid is False:
+        return "deposit_address_invalid"
+    rule = addresses.memo_rule(order.from_currency, order.from_network)
+    needs_memo = rule.kind == "required-by-instrument" if source is None else source.requires_memo
+    return "deposit_memo_missing" if needs_memo and memo is None else None
+
+
+def _gap(order: Order, reply: OrderReply) -> str | None:
+    owed: list[object] = [
+        *(reply.from_currency, reply.from_network, reply.to_currency, reply.to_network),
+        *(reply.destination_address, reply.amount),
+    ]
+    if order.destination_memo is not None:
+        owed.append(reply.destination_memo)
+    if order.rate_mode == "FIXED":
+        # Not saying so means FLOATING upstream; a fixed promise on such an answer would be ours to pay.
+        owed += [reply.rate_mode, reply.amount_to_get]
+    return "unverified" if None in owed else None

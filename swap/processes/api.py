@@ -1,0 +1,140 @@
+"""`swap api`: the JSON API behind granian, and how it ends.
+
+SIGTERM (or Ctrl-C) drains first: `/readyz` answers 503 "draining", new orders 503 with the same request to be sent again,
+everything else goes on. Once no create is open, granian stops. Shortly before SWAP_DRAIN_SECONDS are over the upstream is
+hung up on: a create that is still open comes back without an answer there, its order is in doubt at once, and its caller
+hears so. A second signal does not wait.
+
+granian serves in a child process. Its own handler of SIGTERM in there closes the door before anything else, so the
+draining is asked for by SIGUSR1, and the child tells its parent when it is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from granian import Granian
+
+from swap.settings import Settings
+from swap.web import create_app
+from swap.wiring import Service, start
+
+log = structlog.get_logger()
+
+_DRAIN = signal.SIGUSR1
+# For creates that were hung up on: to write down what became of them, and to answer.
+_LAST_SECONDS = 2.0
+
+
+def serve(settings: Settings) -> None:
+    """Serve on SWAP_API_BIND until told to stop. `settings`: complete; the serving process reads its own."""
+    host, _, port = settings.api_bind.rpartition(":")
+    # Not yet for anybody to hear; a child takes this over until it listens for it.
+    signal.signal(_DRAIN, signal.SIG_IGN)
+    _Server(
+        "swap.processes.api:application",
+        factory=True,
+        address=host.strip("[]"),
+        port=int(port),
+        interface="wsgi",
+        workers=1,
+        # Creates wait on the upstream, so threads are many; SWAP_MAX_CREATES keeps some of them for reads.
+        blocking_threads=max(64, 2 * settings.max_creates),
+        workers_kill_timeout=max(1, round(settings.drain_seconds)),
+        respawn_failed_workers=True,
+        log_enabled=False,
+    ).serve()
+
+
+class _Server(Granian):  # type: ignore[misc] # granian's classes carry no types here
+    """The parent: hears the signals, and passes them on in order."""
+
+    _stops_at: float | None = None
+
+    def startup(self, *arguments: Any) -> None:
+        _listen((signal.SIGTERM, signal.SIGINT), self._told)
+        super().startup(*arguments)
+
+    def signal_handler_interrupt(self, *_: Any) -> None:
+        """Nothing: the listener has heard it. A handler that sets an event hangs for ever when the signal comes while the
+        main thread is about to wait for that same event."""
+
+    def _told(self) -> None:
+        if self._stops_at is None and self.wrks:
+            patience = float(self.workers_kill_timeout)
+            self._stops_at = time.monotonic() + patience
+            self.respawn_failed_workers = False
+            for worker in self.wrks:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.inner.pid, _DRAIN)
+            timer = threading.Timer(patience, self._stop)
+            timer.daemon = True
+            timer.start()
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._stops_at is not None:
+            self.workers_kill_timeout = max(1.0, self._stops_at - time.monotonic())
+        super().signal_handler_interrupt()
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        if self._stops_at is not None:
+            # A child that got the signal as well (systemd sends it to all) has ended by itself, as it should.
+            self.interrupt_children.clear()
+        super().shutdown(exit_code)
+
+
+def application() -> Any:
+    """The WSGI application of the serving process; drains it when asked to."""
+    service = start("api")
+    app = create_app(service)
+    parent = os.getppid()
+
+    def drain() -> None:
+        if not service.draining.is_set():
+            service.draining.set()
+            threading.Thread(target=_drain, args=(service, parent), name="drain", daemon=True).start()
+
+    _listen((_DRAIN,), drain)
+    signal.signal(_DRAIN, lambda *_: None)
+    return app
+
+
+def _drain(service: Service, parent: int) -> None:
+    seconds = service.settings.drain_seconds
+    last = threading.Timer(seconds - min(_LAST_SECONDS, seconds / 3), service.upstream.hang_up)
+    last.daemon = True
+    last.start()
+    log.info("api.draining")
+    if service.placer.close(seconds):
+        log.info("api.drained")
+    else:
+        log.error("api.not_drained")
+    if os.getppid() == parent:
+        os.kill(parent, signal.SIGTERM)
+
+
+def _listen(numbers: Sequence[int], act: Callable[[], None]) -> None:
+    """Call `act` on a thread of its own whenever one of these signals comes that has any handler: whatever the main
+    thread is doing, and without interrupting it."""
+    ours, pythons = socket.socketpair()
+    pythons.setblocking(False)
+    signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        # `pythons` must live as long: what is written to is its descriptor.
+        while pythons.fileno() >= 0:
+            for number in ours.recv(64):
+                if number in numbers:
+                    act()
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()

@@ -1,0 +1,113 @@
+"""Webhook endpoints. What is sent to them is in `deliveries`, which also says whose row is locked first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import (
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from swap.store.deliveries import skip_waiting
+from swap.tables import Utc, WebhookEndpoint, new_id
+
+_UNSYNCED = {"synchronize_session": False}
+
+
+def add_endpoint(
+    session: Session,
+    *,
+    client_id: str,
+    url: str,
+    secret_sealed: str,
+    types: list[str],
+    now: datetime,
+    description: str | None = None,
+) -> WebhookEndpoint:
+    endpoint = WebhookEndpoint(
+        id=new_id("whe"),
+        client_id=client_id,
+        url=url,
+        description=description,
+        secret_sealed=secret_sealed,
+        types=types,
+        enabled=True,
+        failures=0,
+        created_at=now,
+    )
+    session.add(endpoint)
+    return endpoint
+
+
+def endpoints_for(session: Session, client_ids: set[str]) -> Sequence[WebhookEndpoint]:
+    """Enabled endpoints of these clients."""
+    query = select(WebhookEndpoint).where(WebhookEndpoint.client_id.in_(client_ids), WebhookEndpoint.enabled)
+    return session.scalars(query).all()
+
+
+def endpoints_of(session: Session, client_id: str) -> Sequence[WebhookEndpoint]:
+    """The client's endpoints, oldest first, without those it deleted."""
+    query = select(WebhookEndpoint).where(WebhookEndpoint.client_id == client_id, WebhookEndpoint.deleted_at.is_(None))
+    return session.scalars(query.order_by(WebhookEndpoint.created_at, WebhookEndpoint.id)).all()
+
+
+def endpoint(session: Session, client_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint | None:
+    """The client's endpoint, unless it was deleted; with `lock`, nobody else changes it until commit."""
+    query = select(WebhookEndpoint).where(
+        WebhookEndpoint.id == endpoint_id,
+        WebhookEndpoint.client_id == client_id,
+        WebhookEndpoint.deleted_at.is_(None),
+    )
+    # Not so strong a lock that the publisher, who only refers to the row, would have to wait.
+    return session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
+
+
+def record_success(session: Session, endpoint_id: str) -> None:
+    """A delivery succeeded: whatever failed before is forgotten."""
+    session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.failures > 0)
+        .values(failures=0, failing_since=None),
+        execution_options=_UNSYNCED,
+    )
+
+
+def record_failure(session: Session, endpoint_id: str, now: datetime) -> datetime | None:
+    """Count a failed attempt. Returns when the first of them in a row was; None when the endpoint is disabled."""
+    counted = (
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.enabled)
+        .values(
+            failures=WebhookEndpoint.failures + 1,
+            failing_since=func.coalesce(WebhookEndpoint.failing_since, literal(now, Utc())),
+        )
+        .returning(WebhookEndpoint.failing_since)
+    )
+    return session.execute(counted, execution_options=_UNSYNCED).scalar_one_or_none()
+
+
+def disable(session: Session, endpoint_id: str, reason: str, now: datetime) -> bool:
+    """Send nothing more there: what waits is skipped. False when it was disabled already."""
+    disabled = session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.enabled)
+        .values(enabled=False, disabled_at=now, disabled_reason=reason),
+        execution_options=_UNSYNCED,
+    )
+    skip_waiting(session, endpoint_id)
+    return bool(disabled.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+
+
+def forget_old_secrets(session: Session, now: datetime) -> None:
+    """Drop the secrets whose overlap with the new one is over."""
+    session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.old_secret_until <= now)
+        .values(old_secret_sealed=None, old_secret_until=None),
+        execution_options=_UNSYNCED,
+    )

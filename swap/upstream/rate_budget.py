@@ -1,0 +1,163 @@
+"""The fleet-wide rate towards the upstream: at most UPSTREAM_RPS, less where the upstream says so, learned together.
+
+One Lua script on Redis' own clock keeps the tokens and the rate. The rate rises slowly and is cut by a tenth whenever the
+upstream answers 429; it settles just below what the upstream allows. Bursts are at most a quarter second's worth. When Redis
+has lost its state nobody knows what was spent or learned, so the rate starts at a quarter. Without Redis every process
+spends a tenth of the rate by itself: ten processes together then keep to it.
+
+Lanes: whatever makes or resolves an order may spend everything; looks at orders leave the last fifth of the tokens alone.
+Checks of addresses have shares of their own, so that no storm of them keeps anything else from its turn: those for an order
+being made two fifths of the rate, those that a frontend asks for while somebody types one fifth, and never the last half of
+the tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from swap.errors import RateLimited
+from swap.infra.token_bucket import LocalBucket, SharedBucket
+
+LOOK, CHECK, PREVIEW = "look", "check", "preview"
+CHECKS = frozenset({CHECK, PREVIEW})
+
+# Field `rate`: what is spent now; `refused`: the rate at which the upstream said 429 last; `pause`: not before, as it asked.
+# The rate rises briskly up to nine tenths of that, and feels its way from there. KEYS[1]; ARGV: top rate, reserved share,
+# clock (empty: Redis' own). Answers the seconds to wait as text, "0" when a token was taken.
+_STATE = """
+local top = tonumber(ARGV[1])
+local clock = redis.call('TIME')
+local now = tonumber(ARGV[3]) or (clock[1] + clock[2] / 1000000)
+local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'rate', 'refused', 'pause', 'cut')
+local rate = math.min(top, tonumber(kept[3]) or top / 4)
+local refused = tonumber(kept[4]) or top
+local pause = tonumber(kept[5]) or 0
+local cut = tonumber(kept[6]) or 0
+local passed = math.max(0, now - (tonumber(kept[2]) or now))
+local function text(number) return string.format('%.17g', number) end
+"""
+
+_TAKE = (
+    _STATE
+    + """
+local brisk = math.max(0, math.min(passed, (0.9 * refused - rate) / (0.05 * top)))
+rate = math.min(top, rate + brisk * 0.05 * top + (passed - brisk) * 0.01 * top)
+local burst = math.max(1, rate / 4)
+local tokens = math.min(burst, (tonumber(kept[1]) or burst / 4) + passed * rate)
+local wanted = math.min(burst, 1 + tonumber(ARGV[2]) * burst)
+local wait = 0
+if now < pause then wait = pause - now
+elseif tokens >= wanted - 1e-6 then tokens = tokens - 1
+else wait = math.max(0.001, (wanted - tokens) / rate) end
+redis.call('HSET', KEYS[1], 'tokens', text(tokens), 'at', text(now), 'rate', text(rate))
+redis.call('PEXPIRE', KEYS[1], 3600000)
+return tostring(wait)
+"""
+)
+
+# Many answers of one second are one refusal: the rate is cut once, the pause is the longest asked for.
+_CUT = (
+    _STATE
+    + """
+if now - cut >= 1 then
+  refused = rate
+  rate = math.max(rate * 0.9, top / 100)
+  cut = now
+end
+pause = math.max(pause, now + tonumber(ARGV[2]))
+redis.call('HSET', KEYS[1], 'at', text(now), 'rate', text(rate), 'refused', text(refused),
+           'pause', text(pause), 'cut', text(cut), 'tokens', '0')
+redis.call('PEXPIRE', KEYS[1], 3600000)
+return tostring(rate)
+"""
+)
+
+_KEY = "swap:budget:upstream"
+_RESERVES = {LOOK: 0.2, PREVIEW: 0.5}
+_SHARES = {CHECK: 0.4, PREVIEW: 0.2}
+# A new bucket starts at a quarter: enough for both addresses of a first order.
+_SMALLEST_BURST = 8.0
+_AWAY_SECONDS = 1.0
+# What an upstream may ask us to wait at most; a longer pause is looked at again then.
+_LONGEST_PAUSE = 60.0
+
+
+class RateBudget:
+    """Thread-safe. `rps`: UPSTREAM_RPS. `redis_clock`: seconds, for tests; None takes Redis' own."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        rps: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        redis_clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._take, self._cut = redis.register_script(_TAKE), redis.register_script(_CUT)
+        self._rate = redis.register_script(_STATE + "return text(rate)")
+        self._rps = rps
+        self._alone = LocalBucket(rps / 10, 1.0, monotonic)
+        self._shares = SharedBucket(redis, monotonic)
+        self._shares_alone = {
+            priority: LocalBucket(rps * share / 10, 1.0, monotonic) for priority, share in _SHARES.items()
+        }
+        self._monotonic, self._sleep, self._redis_clock = monotonic, sleep, redis_clock
+        self._away_until = 0.0
+
+    def take(self, priority: str, max_wait: float) -> None:
+        """Wait for one request's turn, at most `max_wait` seconds.
+
+        `priority`: "look" leaves a reserve to the others, "check" and "preview" have shares of their own on top. Raises
+        RateLimited (cause "limit") when the turn would come later than `max_wait`.
+        """
+        give_up = self._monotonic() + max_wait
+        if priority in _SHARES:
+            self._wait(lambda: self._take_share(priority), give_up)
+        self._wait(lambda: self._take_token(_RESERVES.get(priority, 0)), give_up)
+
+    def _wait(self, ask: Callable[[], float], give_up: float) -> None:
+        while (wait := ask()) > 0:
+            if self._monotonic() + wait > give_up:
+                raise RateLimited("Our own budget of requests to the upstream is spent.", retry_after=wait)
+            self._sleep(wait)
+
+    def rate(self) -> float:
+        """Requests a second that may be spent now: what was learned, or this process' own share without Redis."""
+        rate = self._ask(self._rate, 0)
+        return self._rps / 10 if rate is None else rate
+
+    def left(self, remaining: int, reset: float | None) -> None:
+        """The upstream says how many requests it will still answer (X-RateLimit-Remaining), and in how many seconds it
+        begins to count anew. None left is a 429 that can be avoided: the rate is cut the same way, and where the new
+        count is further off than a second, nothing is sent until then."""
+        if remaining <= 0:
+            self._ask(self._cut, min(reset, _LONGEST_PAUSE) if reset is not None and reset > 1 else 0)
+
+    def _take_token(self, reserve: float) -> float:
+        wait = self._ask(self._take, reserve)
+        return self._alone.take() if wait is None else wait
+
+    def _take_share(self, priority: str) -> float:
+        rate = self._rps * _SHARES[priority]
+        wait = self._shares.take(f"upstream:{priority}", rate=rate, burst=max(_SMALLEST_BURST, 2 * rate))
+        return self._shares_alone[priority].take() if wait is None else wait
+
+    def refused(self, retry_after: float | None) -> None:
+        """The upstream answered 429: spend less from now on, and nothing for as long as it asked (seconds)."""
+        self._ask(self._cut, min(retry_after or 0, _LONGEST_PAUSE))
+
+    def _ask(self, script: Any, argument: float) -> float | None:
+        if self._monotonic() < self._away_until:
+            return None
+        clock = "" if self._redis_clock is None else self._redis_clock()
+        try:
+            return float(script(keys=[_KEY], args=[self._rps, argument, clock]))
+        except RedisError:
+            self._away_until = self._monotonic() + _AWAY_SECONDS
+            return None

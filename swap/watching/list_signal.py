@@ -1,0 +1,145 @@
+"""The upstream's list as a doorbell: one read tells which orders changed, and makes those due for a look. It never moves
+an order, and the plan of looks goes on beneath it, only slower: a doorbell that is silent costs delay.
+
+Whether a list rings for every change is not documented (docs/upstream.md E7 names `updatedAt`, not when it moves). So
+it has to prove it: of the changes that looks find, those count which it could have announced, and it is trusted only
+while it announced at least 95 % of them. A list that has grown too large, or is too slow to be read, is left alone too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from sqlalchemy.orm import Session
+
+from swap.domain.facts import UpstreamEvent
+from swap.domain.times import Timing
+from swap.errors import Malformed, TimedOut, UpstreamError
+from swap.store import periodic, watching
+from swap.store.database import Database
+from swap.tables import Order
+from swap.upstream.client import UpstreamClient
+
+log = structlog.get_logger()
+
+EVERY = timedelta(seconds=15)
+LARGEST_BYTES = 8_000_000
+SLOWEST_SECONDS = 5.0
+OFF_FOR, SLOW_FOR = timedelta(hours=6), timedelta(minutes=15)
+ENOUGH, TRUSTED_FROM = 40, Decimal("0.95")
+
+_SHORTEST = timedelta(seconds=1)
+# A look may have been answered from a copy that is older than the list's.
+_STALE = timedelta(seconds=5)
+# A row that is older than the read before was in that read, but for clocks and delays.
+_OVERLAP = timedelta(seconds=60)
+# A list that is behind by no more than this still tells soon enough.
+_BEHIND = EVERY
+# A read saves looks only where more than this many would be planned in its time.
+_WORTH = 2
+_AT_ONCE = 500
+
+
+class ListSignal:
+    """`upstreams`: a client for each key pair that may have made orders; the list holds those of its own key alone."""
+
+    def __init__(
+        self,
+        database: Database,
+        upstreams: Mapping[str, UpstreamClient],
+        timing: Timing,
+    ) -> None:
+        self._database, self._upstreams, self._timing = database, upstreams, timing
+        self._every = timing.shorten(EVERY, at_least=_SHORTEST)
+        self._patience = min(SLOWEST_SECONDS, timing.read_timeout)
+
+    def poll_due(self) -> None:
+        """Read the list and make the orders due that it shows to have changed; one process does it for all."""
+        now = self._timing.now()
+        with self._database.read() as session:
+            if not periodic.is_due(session, "list", now):
+                return
+        with self._database.write() as session:
+            if not periodic.claim(session, "list", now, now + self._every) or not self._wanted(session, now):
+                return
+            before = watching.state(session).list_began_at
+            keys = watching.watched_keys(session)
+        try:
+            for upstream in (self._upstreams[key] for key in keys if key in self._upstreams):
+                self._read(upstream, before)
+        except TimedOut:
+            # The whole upstream may have been slow for a moment.
+            self._off("too slow", SLOW_FOR)
+        except UpstreamError as error:
+            if isinstance(error, Malformed) and error.cause == "too_large":
+                self._off("too large")
+            else:
+                log.info("doorbell.list_not_read", code=error.code)
+        else:
+            with self._database.write() as session:
+                watching.change(session, list_began_at=now)
+
+    def _wanted(self, session: Session, now: datetime) -> bool:
+        """Whether the list is to be read now; takes note of what it has proved meanwhile."""
+        row = watching.state(session)
+        if row.list_state == "off":
+            if row.list_until is not None and now < row.list_until:
+                return False
+            watching.change(session, list_state="learning", list_reason=None, list_until=None, counted=0, announced=0)
+        elif row.counted >= ENOUGH:
+            share = Decimal(row.announced) / row.counted
+            if share < TRUSTED_FROM:
+                self._note_off(session, f"announced {row.announced} of {row.counted}")
+                return False
+            if row.list_state == "learning":
+                watching.change(session, list_state="trusted")
+                log.info("doorbell.trusted", announced=row.announced, counted=row.counted)
+        return float(row.planned) * self._every.total_seconds() > _WORTH
+
+    def _read(self, upstream: UpstreamClient, before: datetime | None) -> None:
+        listed = upstream.orders(deadline=self._patience, max_bytes=LARGEST_BYTES, priority="look")
+        offset = timedelta(seconds=upstream.offset_seconds)
+        changed = {
+            row.refs: row.updated_at - offset
+            for row in listed
+            if row.updated_at is not None and (before is None or row.updated_at - offset > before - _OVERLAP)
+        }
+        by_ref = [(ref, at) for refs, at in changed.items() for ref in refs]
+        for start in range(0, len(by_ref), _AT_ONCE):
+            some = dict(by_ref[start : start + _AT_ONCE])
+            with self._database.read() as session:
+                known = watching.looked_at(session, list(some))
+            due = {order for ref, (order, as_of) in known.items() if as_of is None or some[ref] > as_of - _STALE}
+            if due:
+                with self._database.write() as session:
+                    watching.signal(session, sorted(due), self._timing.now())
+
+    def _off(self, reason: str, wait: timedelta = OFF_FOR) -> None:
+        with self._database.write() as session:
+            self._note_off(session, reason, wait)
+
+    def _note_off(self, session: Session, reason: str, wait: timedelta = OFF_FOR) -> None:
+        until = self._timing.now() + self._timing.shorten(wait)
+        watching.change(session, list_state="off", list_reason=reason, list_until=until)
+        log.warning("doorbell.off", reason=reason)
+
+
+def count(
+    session: Session, order: Order, new: Iterable[UpstreamEvent], asked_at: datetime, offset_seconds: float
+) -> None:
+    """Note whether the list announced what a look, asked for at `asked_at`, has found in `order` as it was before: its
+    newest event. If it did not, that counts only where a read should have shown it before; a look that was quicker proves
+    nothing."""
+    happened = max((event.at for event in new), default=None)
+    began = watching.state(session).list_began_at
+    if happened is None or began is None:
+        return
+    happened -= timedelta(seconds=offset_seconds)
+    if order.as_of is not None and happened <= order.as_of:
+        return
+    announced = order.signalled_at is not None and order.signalled_at >= happened
+    if announced or happened < began - _BEHIND < began < asked_at:
+        watching.count_change(session, announced=announced)

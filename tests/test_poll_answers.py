@@ -1,0 +1,419 @@
+"""Watching orders whose upstream answers badly, or contradicts itself."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
+
+from swap.domain.facts import Kind
+from swap.sandbox.server import running
+from swap.sandbox.world import World
+from swap.tables import Order, OrderEvent, UpstreamCall, UpstreamRef
+from swap.wiring import Service
+from tests.conftest import Clock, Shop, look
+from tests.factories import read_order
+from tests.polling import DAY, START, Looks, all_of, journal, place, types, view, walk, watch_due
+
+
+@pytest.fixture
+def database_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """SQLite alone: nothing here turns on the database."""
+    path = tmp_path / "swap.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def looks() -> Looks:
+    return Looks()
+
+
+@pytest.fixture
+def sandbox_url(world: World, looks: Looks) -> Iterator[str]:
+    with running(world, wrap=looks.wrap) as url:
+        yield url
+
+
+@pytest.fixture
+def quick(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads are tried again without a pause."""
+    monkeypatch.setattr(service.upstream._exchange, "_sleep", lambda seconds: None)
+
+
+# --- answers that contradict -----------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_forgets_moves_nothing_backwards(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (190,))
+    looks.edit = lambda body: {**body, "orderEvents": [], "deposits": [], "completed": False}
+    (after,) = walk(service, clock, order_id, (250,))
+    assert after["status"] == "exchanging"
+    assert len(after["deposits"]) == 1
+    assert types(service, order_id) == [*START, "exchanging"]
+
+
+def test_a_completed_order_that_is_no_longer_called_completed_stays_so(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (370,))
+    hold = {"kind": "KYC_REQUIRED", "createdAt": clock().isoformat()}
+    looks.edit = lambda body: {**body, "completed": False, "orderEvents": [hold], "withdrawals": []}
+    walk(service, clock, order_id, (1.3 * DAY, 2.6 * DAY))
+    assert view(service, order_id)["status"] == "completed"
+    assert types(service, order_id) == [*START, "completed"]
+
+
+def test_a_refund_and_a_payout_together_are_flagged_once(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (370,))
+    refund = {"kind": "REFUND_COMPLETED", "createdAt": "2020-01-01T00:00:00Z"}
+    looks.edit = lambda body: {**body, "orderEvents": [*body["orderEvents"], refund]}
+    walk(service, clock, order_id, (1.3 * DAY, 2.6 * DAY))
+    assert view(service, order_id)["status"] == "completed"
+    assert journal(service, order_id) == ["journal.review"]
+
+
+def test_a_status_that_the_table_forbids_is_journalled_once_and_not_taken(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (70,))
+    with service.database.write() as session:  # as a person would, after a review
+        session.execute(update(Order).values(status="failed", version=Order.version + 1))
+    begun = ("CREATION_END", "INCOMING_FUNDS_DETECTED", "DEPOSIT_REGISTERED")
+    looks.edit = lambda body: {
+        **body,
+        "completed": False,
+        "withdrawals": [],
+        "orderEvents": [e for e in body["orderEvents"] if e["kind"] in begun],
+    }
+    walk(service, clock, order_id, (190, 5_000, 10_000))
+    assert view(service, order_id)["status"] == "failed"
+    assert journal(service, order_id) == ["journal.refused"]
+    (refused,) = all_of(service, OrderEvent, OrderEvent.type == "journal.refused")
+    assert refused.detail == {"source": "look", "refused": "exchanging", "status": "failed"}
+
+
+def test_a_reversal_of_a_completed_order_is_followed_and_flagged(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (370,))
+    refund = {"kind": "REFUND_COMPLETED", "createdAt": (clock() + timedelta(hours=20)).isoformat()}
+    looks.edit = lambda body: {**body, "orderEvents": [refund, *body["orderEvents"]]}
+    (after,) = walk(service, clock, order_id, (40 * 3600,))
+    assert (after["status"], after["status_reason"], after["funds"]) == ("refunded", "reversal", "returned")
+    assert journal(service, order_id) == ["journal.review"]
+
+
+def test_a_kind_nobody_knows_is_journalled_once_and_moves_nothing(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    odd = {"kind": "SOMETHING_NEW", "createdAt": clock().isoformat()}
+    looks.edit = lambda body: {**body, "orderEvents": [odd, *body["orderEvents"]]}
+    walk(service, clock, order_id, (20, 45, 70))
+    assert types(service, order_id) == [*START, "confirming"]
+    assert journal(service, order_id) == ["journal.unknown_kinds"]
+
+
+def learn(monkeypatch: pytest.MonkeyPatch, kind: str, meaning: Kind) -> None:
+    """The next version of the mapping."""
+    known = Kind.of
+    monkeypatch.setattr(Kind, "of", staticmethod(lambda raw: meaning if raw == kind else known(raw)))
+
+
+def test_a_kind_that_is_learned_later_moves_the_order_although_nobody_repeats_it(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    told = {"kind": "SOMETHING_NEW", "createdAt": (clock() + timedelta(seconds=100)).isoformat()}
+    looks.edit = lambda body: {**body, "orderEvents": [told, *body["orderEvents"]]}
+    walk(service, clock, order_id, (70,))
+    looks.edit = lambda body: {**body, "orderEvents": []}
+    learn(monkeypatch, "SOMETHING_NEW", Kind.REFUND_REQUESTED)
+    (seen,) = walk(service, clock, order_id, (95,))
+    assert seen["status"] == "refunding"
+    assert types(service, order_id) == [*START, "confirming", "refunding"]
+
+
+def test_orders_that_are_looked_at_rarely_are_made_due_once_their_kinds_are_known(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id, other = place(shop, "expires"), place(shop, "expires", client_order_id="order-2")
+    told = {"kind": "SOMETHING_NEW", "createdAt": clock().isoformat()}
+    looks.edit = lambda body: {**body, "orderEvents": [told, *body["orderEvents"]]}
+    look(service, order_id)
+    looks.edit = None
+    for moment in (950, 5 * DAY):
+        clock.advance(read_order(service.database, order_id).created_at + timedelta(seconds=moment) - clock())
+        for each in (order_id, other):
+            look(service, each)
+            assert view(service, each)["status"] == "expired"
+    assert service.support.replay(clock()) == [], "not known yet"
+    assert watch_due(service) == []
+    learn(monkeypatch, "SOMETHING_NEW", Kind.DEPOSIT_REGISTERED)
+    assert service.support.replay(clock()) == [order_id]
+    assert service.support.replay(clock()) == [], "once"
+    assert watch_due(service) == [order_id]
+    assert view(service, order_id)["status"] == "exchanging"
+    assert journal(service, order_id) == ["journal.unknown_kinds", "journal.replayed"]
+    assert journal(service, other) == []
+
+
+def test_a_look_that_broke_on_the_database_hands_its_lease_back_and_counts_no_failure(
+    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    clock.advance(190)
+    left, real = [3], service.database.write
+
+    @contextmanager
+    def away() -> Iterator[Any]:
+        if left[0]:
+            left[0] -= 1
+            raise OperationalError("BEGIN", {}, Exception("away"))
+        with real() as session:
+            yield session
+
+    assert service.due.claim_due(10) == [[order_id]]
+    monkeypatch.setattr(service.database, "write", away)
+    service.due.run_all([order_id])
+    stored = read_order(service.database, order_id)
+    assert (left, stored.failures, stored.status) == ([0], 0, "awaiting_deposit")
+    assert stored.next_check_at < clock() + timedelta(seconds=6)
+    clock.advance(6)
+    assert watch_due(service) == [order_id]
+    assert view(service, order_id)["status"] == "exchanging"
+
+
+def test_a_numeric_id_learned_later_is_the_one_asked_with_and_owned(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, world: World
+) -> None:
+    order_id = place(shop)
+    (made,) = world.orders()
+    with service.database.write() as session:
+        session.execute(update(Order).values(upstream_order_id=made.guid))
+        session.execute(delete(UpstreamRef).where(UpstreamRef.ref == str(made.number)))
+    walk(service, clock, order_id, (20, 45))
+    assert view(service, order_id)["upstream_order_id"] == str(made.number)
+    assert [f"orderId={ref}&" in asked for ref, asked in zip((made.guid, made.number), looks.asked, strict=True)]
+    refs = {r.ref: r.order_id for r in all_of(service, UpstreamRef)}
+    assert refs[str(made.number)] == refs[made.guid] == order_id
+
+
+def test_an_answer_that_names_itself_by_the_id_of_another_order_is_not_believed(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, world: World
+) -> None:
+    one, other = place(shop), place(shop, client_order_id="order-2")
+    foreign = str(world.orders()[1].number)
+    clock.advance(190)
+    looks.edit = lambda body: {**body, "legacyOrderId": body["orderId"], "orderId": foreign}
+    for _ in range(2):
+        look(service, one)
+    stored = read_order(service.database, one)
+    assert (stored.status, stored.failures, stored.upstream_order_id) == (
+        *("awaiting_deposit", 2),
+        str(world.orders()[0].number),
+    )
+    assert journal(service, one) == ["journal.answer_of_another"]
+    assert {r.order_id for r in all_of(service, UpstreamRef, UpstreamRef.ref == foreign)} == {other}
+
+
+# --- where to pay ----------------------------------------------------------------------------------------------------
+
+OTHER_ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"depositAddress": OTHER_ADDRESS}, "deposit_address_changed"),
+        ({"depositAddressMemo": "77"}, "deposit_memo_changed"),
+    ],
+)
+def test_deposit_details_that_change_at_a_later_look_end_payments(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, changed: dict[str, str], reason: str
+) -> None:
+    order_id = place(shop)
+    shown = view(service, order_id)["deposit"]["address"]
+    looks.edit = lambda body: {**body, "depositAddress": {**body["depositAddress"], **changed}}
+    first, again = walk(service, clock, order_id, (20, 45))
+    assert first["deposit"]["payable"] is False
+    assert first["deposit"]["payable_reason"] == reason
+    assert first["deposit"]["address"] is None
+    assert again["sequence"] == first["sequence"], "told once"
+    assert types(service, order_id) == [*START, "updated"]
+    assert read_order(service.database, order_id).deposit_address == shown, "written once"
+
+
+def test_the_same_address_in_another_spelling_is_no_change(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+
+    def shout(body: dict[str, Any]) -> dict[str, Any]:
+        place_ = body["depositAddress"]
+        return {**body, "depositAddress": {**place_, "depositAddress": place_["depositAddress"].upper()}}
+
+    looks.edit = shout
+    (seen,) = walk(service, clock, order_id, (20,))
+    assert seen["deposit"]["payable"] is True
+
+
+def unverified(service: Service, order_id: str, **changed: Any) -> None:
+    with service.database.write() as session:
+        values = {"payable": False, "payable_reason": "unverified", **changed}
+        session.execute(update(Order).where(Order.id == order_id).values(version=Order.version + 1, **values))
+
+
+def test_a_held_order_is_released_by_a_look_that_tells_enough(service: Service, shop: Shop, clock: Clock) -> None:
+    order_id = place(shop)
+    unverified(service, order_id)
+    assert view(service, order_id)["deposit"]["address"] is None
+    (seen,) = walk(service, clock, order_id, (20,))
+    assert seen["deposit"]["payable"] is True
+    assert seen["deposit"]["address"].startswith("bc1q")
+
+
+def test_a_held_order_is_not_released_to_an_address_that_the_look_contradicts(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    order_id = place(shop)
+    unverified(service, order_id, deposit_address=OTHER_ADDRESS)
+    (seen,) = walk(service, clock, order_id, (20,))
+    assert seen["deposit"]["payable"] is False
+    assert seen["deposit"]["payable_reason"] == "deposit_address_changed"
+
+
+def test_a_held_order_is_not_released_to_an_address_that_nobody_ever_judged(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    unverified(service, order_id, deposit_address="bc1qnonsense")
+    looks.edit = lambda body: {**body, "depositAddress": None}
+    (seen,) = walk(service, clock, order_id, (20,))
+    assert seen["deposit"]["payable"] is False
+    assert seen["deposit"]["payable_reason"] == "deposit_address_invalid"
+
+
+# --- looks that fail -------------------------------------------------------------------------------------------------
+
+JSON, HTML = "application/json", "text/html"
+BAD = [
+    pytest.param(("404 Not Found", JSON, b'{"message": "Order not found"}'), id="404"),
+    pytest.param(("500 Oops", JSON, b"{}"), id="500"),
+    pytest.param(("403 Forbidden", HTML, b"<html><title>Just a moment...</title></html>"), id="html-403"),
+    pytest.param(("200 OK", HTML, b"<html></html>"), id="html-200"),
+    pytest.param(("429 Slow down", JSON, b"{}"), id="429"),
+]
+
+
+@pytest.mark.parametrize("answer", BAD)
+def test_a_bad_answer_changes_nothing_but_the_next_look_and_is_journalled(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, quick: None, answer: tuple[str, str, bytes]
+) -> None:
+    order_id = place(shop)
+    before = view(service, order_id)
+    looks.answer = answer
+    (after,) = walk(service, clock, order_id, (200,))
+    volatile = ("next_check_at", "as_of", "updated_at")
+    assert {**after, **{name: before[name] for name in volatile}} == before
+    assert after["as_of"] == before["as_of"], "nothing was learned"
+    stored = read_order(service.database, order_id)
+    # Being told to slow down says nothing about the order.
+    assert stored.failures == (0 if answer[0].startswith("429") else 1)
+    assert stored.next_check_at is not None
+    assert clock() < stored.next_check_at < clock() + timedelta(minutes=2)
+    calls = all_of(service, UpstreamCall, UpstreamCall.endpoint == "order")
+    assert calls
+    assert {(c.order_ref, c.status) for c in calls} == {(order_id, int(answer[0][:3]))}
+
+    looks.answer = None
+    (well,) = walk(service, clock, order_id, (400,))
+    assert well["status"] == "completed"
+    assert read_order(service.database, order_id).failures == 0
+
+
+def test_an_upstream_that_does_not_answer_in_time_is_a_failed_look(
+    other_service: Callable[..., Service],
+    service: Service,
+    shop: Shop,
+    clock: Clock,
+    looks: Looks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hasty = other_service(upstream_read_timeout=0.1)
+    monkeypatch.setattr(hasty.upstream._exchange, "_sleep", lambda seconds: None)
+    order_id = place(shop)
+    looks.hold = threading.Event()
+    walk(hasty, clock, order_id, (20,))
+    looks.hold.set()
+    assert read_order(service.database, order_id).failures == 1
+    outcomes = {c.outcome for c in all_of(service, UpstreamCall, UpstreamCall.endpoint == "order")}
+    assert outcomes == {"UPSTREAM_TIMEOUT"}
+
+
+def test_failed_looks_back_off_to_an_hour_and_alert_after_five(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    looks.answer = ("404 Not Found", JSON, b"{}")
+    alarms: list[str] = []
+    monkeypatch.setattr("swap.watching.poll.log.error", lambda event, **_: alarms.append(event))
+    waits = []
+    for number in range(1, 27):
+        clock.advance(read_order(service.database, order_id).next_check_at - clock() + timedelta(seconds=1))
+        assert watch_due(service) == [order_id]
+        stored = read_order(service.database, order_id)
+        waits.append((stored.next_check_at - clock()).total_seconds())
+        assert stored.failures == number
+        assert alarms == ["watch.order_not_readable"] * ((number >= 5) + (number >= 24)), "once, then daily"
+    assert 24 <= waits[0] <= 36
+    assert all(wait <= 3600 * 1.2 for wait in waits)
+    assert waits[-1] >= 3600 * 0.8
+
+
+def test_a_row_that_cannot_be_read_backs_off_and_stops_nobody(service: Service, shop: Shop, clock: Clock) -> None:
+    poison, well = place(shop), place(shop, client_order_id="order-2")
+    broken = {"events": [{"kind": "CREATION_END", "at": "not a time"}]}
+    with service.database.write() as session:
+        session.execute(update(Order).where(Order.id == poison).values(facts=broken))
+    clock.advance(190)
+    assert sorted(watch_due(service)) == sorted([poison, well])
+    assert view(service, well)["status"] == "exchanging"
+    stored = read_order(service.database, poison)
+    assert stored.failures == 1
+    assert stored.next_check_at < clock() + timedelta(seconds=60), "its own back-off, not the lease"
+
+
+def test_a_gone_answer_is_a_fact_and_no_failure(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:
+    order_id = place(shop, "expires")
+    walk(service, clock, order_id, (950,))
+    assert read_order(service.database, order_id).failures == 0
+    (call,) = all_of(service, UpstreamCall, UpstreamCall.endpoint == "order")
+    assert (call.status, call.outcome) == (410, "UPSTREAM_ORDER_EXPIRED")
+
+
+def test_only_looks_that_brought_news_are_kept(service: Service, shop: Shop, clock: Clock) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (20, 40, 70, 90, 110))
+    kept = all_of(service, UpstreamCall, UpstreamCall.endpoint == "order")
+    assert [(c.order_ref, c.status, c.outcome) for c in kept][-1] == (order_id, 200, "OK")
+    assert len(kept) <= 2  # the first may tell more than the create did; then only the deposit is news
+    assert "INCOMING_FUNDS_DETECTED" in (kept[-1].response_body or "")

@@ -1,0 +1,71 @@
+"""Orphans: one upstream order is one of them, by whatever id it is reported."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from swap.store import orders as order_rows
+from swap.store import orphans
+from swap.store.database import Database
+from tests.factories import NOON, make_order
+
+
+def report(database: Database, *refs: str) -> bool:
+    with database.write() as session:
+        return orphans.add_orphan(
+            session,
+            ref=refs[0],
+            refs=refs,
+            upstream_key="pk",
+            destination_address=None,
+            amount=Decimal("0.5"),
+            order_id=None,
+            now=NOON,
+        )
+
+
+def known(database: Database) -> list[tuple[str, list[str]]]:
+    with database.read() as session:
+        return [(orphan.ref, sorted(orphan.refs)) for orphan in orphans.orphans(session)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "merged"),
+    [
+        (["1", "a-b"], ["a-b", "1"], ["1", "a-b"]),
+        (["1", "a-b"], ["a-b"], ["1", "a-b"]),
+        (["1"], ["a-b", "1"], ["1", "a-b"]),
+        (["1", "x%_"], ["y", "x%_"], ["1", "x%_", "y"]),
+        (["1", '\u00fc"\\'], ["y", '\u00fc"\\'], ["1", "y", '\u00fc"\\']),
+    ],
+)
+def test_an_order_reported_by_two_of_its_ids_is_one_orphan_with_all_of_them(
+    database: Database, first: list[str], second: list[str], merged: list[str]
+) -> None:
+    assert report(database, *first)
+    assert not report(database, *second)
+    assert known(database) == [(first[0], sorted(merged))]
+
+
+def test_ids_that_only_look_alike_are_two_orphans(database: Database) -> None:
+    for refs in (["1", "x%"], ["12", "xy"], ["2", "X%"]):
+        assert report(database, *refs)
+    assert len(known(database)) == 3
+
+
+def test_an_orphan_whose_order_is_found_by_another_of_its_ids_is_none_any_more(database: Database) -> None:
+    report(database, "1", "a-b")
+    report(database, "2")
+    with database.write() as session:
+        orphans.adopt(session, ["a-b", "legacy"])
+    assert known(database) == [("2", ["2"])]
+
+
+def test_what_an_order_of_ours_owns_by_any_id_is_no_orphan(database: Database) -> None:
+    order = make_order(database)
+    with database.write() as session:
+        order_rows.claim_refs(session, order.id, ["1"])
+    assert not report(database, "a-b", "1")
+    assert known(database) == []
