@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -104,8 +105,10 @@ def start(part: str, settings: Settings | None = None) -> Service:
     return build(settings)
 
 
-def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Service:
-    """The parts, on this clock (aware UTC)."""
+def build(
+    settings: Settings, clock: Callable[[], datetime] = utc_now, sleep: Callable[[float], None] = time.sleep
+) -> Service:
+    """The parts, on this clock (aware UTC). `sleep` waits the seconds between two attempts of a read upstream."""
     settings = complete(settings)
     assert settings.redis_url is not None
     database, vault = Database(settings.database_url), Vault(settings.secret_keys)
@@ -113,6 +116,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Servic
     queue = JobQueue(redis)
     timing = Timing(
         now=clock,
+        sleep=sleep,
         scale=settings.time_scale,
         read_timeout=settings.upstream_read_timeout,
         create_timeout=settings.upstream_create_timeout,
@@ -213,6 +217,7 @@ def _upstreams(
             create_timeout=timing.create_timeout,
             on_call=on_call,
             take=access.take,
+            sleep=timing.sleep,
             clock=lambda: timing.now().timestamp(),
             rng=timing.rng,
         )

@@ -45,7 +45,7 @@ def cut_to_ms(moment: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What time it is, and how long things may take here. One per process; a test hands in clocks of its own.
+    """What time it is, and how long things may take here. One per process; a test hands in clocks and a sleep of its own.
 
     `scale`: SWAP_TIME_SCALE, which divides every wait the service makes by itself. `read_timeout`, `create_timeout`:
     seconds that one call to the upstream may take, never scaled. `rng` spreads due times and retries; it protects nothing.
@@ -53,6 +53,7 @@ class Timing:
 
     now: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     rng: Random = field(default_factory=Random)
     scale: Decimal = Decimal(1)
     read_timeout: float = 12.0

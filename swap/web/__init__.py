@@ -53,6 +53,12 @@ def _without_secrets(inner: WSGIApplication) -> WSGIApplication:
     return outer
 
 
+def serve(app: flask.Flask, service: Service) -> None:
+    """Have the application answer from these parts. Nothing that it spent or remembered with earlier parts stays."""
+    app.extensions["swap"] = service
+    app.extensions["swap.limits"] = KeyLimits(service.shared_bucket)
+
+
 def create_app(service: Service) -> flask.Flask:
     # Left to itself it drops names it does not know: a misspelt filter would answer with everything.
     Blueprint.ARGUMENTS_PARSER.unknown = RAISE
@@ -76,11 +82,11 @@ def create_app(service: Service) -> flask.Flask:
             "security": [{name: [] for name in _SIGNED}],
         },
     )
-    app.extensions["swap"] = service
+    serve(app, service)
     app.wsgi_app = _without_secrets(app.wsgi_app)  # type: ignore[assignment,method-assign] # flask's own way to wrap an app
     reply.install(app)
-    cors.install(app, frozenset(service.settings.allowed_origins))
-    auth.install(app, KeyLimits(service.shared_bucket))
+    cors.install(app)
+    auth.install(app)
     api = _Api(app)
     # After Api, which puts in a handler with an envelope of its own for whatever HTTP itself refuses.
     problems.install(app)

@@ -11,7 +11,7 @@ from swap.access.tracking import Tracked, Tracking
 from swap.errors import NotAllowed, NotFound
 from swap.web.body import raw_body
 from swap.web.limits import KeyLimits
-from swap.web.reply import current_service
+from swap.web.reply import current_limits, current_service
 
 OPEN = frozenset({"system", "api-docs"})
 SCOPES = {
@@ -41,7 +41,7 @@ def caller() -> Caller:
     return cast(Caller, flask.g.caller)
 
 
-def install(app: flask.Flask, limits: KeyLimits) -> None:
+def install(app: flask.Flask) -> None:
     @app.before_request
     def authenticate() -> None:
         request = flask.request
@@ -53,7 +53,7 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
         path = request.environ["PATH_INFO"].encode("latin-1")
         if b"\x00" in path:
             raise NotFound("Nothing here has such a name.")  # and PostgreSQL could not even look for it
-        service = current_service()
+        service, limits = current_service(), current_limits()
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if request.endpoint == _TRACKED and request.method == "GET" and kind.lower() == "bearer":
             flask.g.tracked = _follow(service.tracking, token.strip(), limits)

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import flask
 
+from swap.web.reply import current_service
+
 _TRACKED = "orders.get"
 
 
-def install(app: flask.Flask, origins: frozenset[str]) -> None:
+def install(app: flask.Flask) -> None:
     def allowed() -> str | None:
         origin = flask.request.headers.get("Origin")
-        return origin if flask.request.endpoint == _TRACKED and origin in origins else None
+        is_open = flask.request.endpoint == _TRACKED and origin in current_service().settings.allowed_origins
+        return origin if is_open else None
 
     @app.before_request
     def preflight() -> flask.Response | None:
@@ -27,7 +30,7 @@ def install(app: flask.Flask, origins: frozenset[str]) -> None:
 
     @app.after_request
     def allow(response: flask.Response) -> flask.Response:
-        if origins and flask.request.endpoint == _TRACKED:
+        if current_service().settings.allowed_origins and flask.request.endpoint == _TRACKED:
             response.vary.add("Origin")
         origin = allowed()
         if origin is not None:

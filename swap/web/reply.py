@@ -11,11 +11,16 @@ import flask
 import orjson
 import structlog
 
+from swap.web.limits import KeyLimits
 from swap.wiring import Service
 
 
 def current_service() -> Service:
     return cast(Service, flask.current_app.extensions["swap"])
+
+
+def current_limits() -> KeyLimits:
+    return cast(KeyLimits, flask.current_app.extensions["swap.limits"])
 
 
 def ok(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> flask.Response:
