@@ -1,14 +1,17 @@
 """A real database built by the migrations (SQLite always, PostgreSQL where TEST_DATABASE_URL names one), a real Valkey, the
-sandbox upstream over HTTP, and a clock that tests move by hand. Nothing leaves the loopback (see pyproject.toml)."""
+sandbox upstream over HTTP, and a clock that tests move by hand. Nothing leaves the loopback (see pyproject.toml).
+
+Servers are started once per process and change what they show; databases, Redis, the world and the service are each test's
+own. Read upstream that fail are tried again at once: how long the pauses are is proven in test_upstream_reads.py.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,24 +20,75 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from sqlalchemy import create_engine, make_url, text
-from werkzeug.serving import make_server
 
+from swap.domain.times import Timing
+from swap.market.catalog import Catalog
 from swap.processes.supervise import Supervisor, start_redis
+from swap.sandbox.app import create_app as create_sandbox
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.sdk import SwapClient
 from swap.settings import Settings
 from swap.store.database import Database
-from swap.tables import Row
-from swap.web import create_app
+from swap.upstream.client import UpstreamClient
 from swap.wiring import Service, build
+from tests.databases import POSTGRES, Postgres, refresh, store_catalog
+from tests.faults import Faults, Looks
+from tests.receivers import Receiver, receiving
+from tests.servers import SharedApi, Switch, served, served_app
+from tests.signed_client import BTC_ADDRESS as BTC_ADDRESS
+from tests.signed_client import XRP_ADDRESS as XRP_ADDRESS
+from tests.signed_client import Calls
 
 SANDBOX_KEYS = ("pk_sandbox_test", "sk_sandbox_test_6b1f")
-POSTGRES = os.environ.get("TEST_DATABASE_URL")
 BITCOIN, XRP = ("BTC", "BTC"), ("XRP", "XRP")
-XRP_ADDRESS = "rKT3Xcg8Ei2dssmSEcx91YKtdsxy56dkSw"
-BTC_ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+
+
+# --- which tests run, and as what ------------------------------------------------------------------------------------
+
+# The dearest first: that is also the order in which they run, so that two processes end at the same time.
+KINDS: dict[str, set[str]] = {
+    "drill": set(),
+    "process": set(),
+    "stack": {"settings", "sandbox_url"},
+    "server": {"receiver"},
+    "db": {"database_url", "redis_url", "sqlite_template", "backend"},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the dearest thing that its fixtures build. Tests that start it themselves are marked by hand."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        item.add_marker(next((k for k, of in KINDS.items() if item.get_closest_marker(k) or fixtures & of), "pure"))
+    items.sort(key=lambda item: next((n for n, kind in enumerate(KINDS) if item.get_closest_marker(kind)), len(KINDS)))
+
+
+_IMPURE = {"socket.bind", "socket.connect", "sqlite3.connect", "subprocess.Popen", "os.fork", "os.posix_spawn"}
+_running: list[pytest.Item] = []
+
+
+def _keep_pure(event: str, _arguments: object) -> None:
+    if event in _IMPURE and _running and _running[-1].get_closest_marker("pure"):
+        pytest.fail(f"{event} in a test that no fixture marks: mark it as one of {', '.join(KINDS)}")
+
+
+sys.addaudithook(_keep_pure)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        sqlite_alone = not POSTGRES or metafunc.definition.get_closest_marker("sqlite_only")
+        metafunc.parametrize("backend", ["sqlite"] if sqlite_alone else ["sqlite", "postgresql"], scope="session")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -42,37 +96,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(word, bold=True, green=bool(POSTGRES), red=not POSTGRES)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", ["sqlite", *(["postgresql"] if POSTGRES else [])], scope="session")
-
-
-# Files whose tests start programs of the service themselves, without a fixture that would say so.
-_PROCESSES = {
-    "test_processes",
-    "test_worker",
-    "test_wsgi",
-    "test_migrations",
-    "test_listen",
-    "test_attempts",
-    "test_drill",
-}
-# And those that serve HTTP or a sandbox without one.
-_SERVERS = {"test_sandbox", "test_sandbox_chaos", "test_sandbox_vendor_sdk", "test_recipes", "test_webhook_http"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by the most expensive thing that its fixtures build."""
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        module = item.path.stem
-        if module in _PROCESSES:
-            kind = "process"
-        elif module in _SERVERS or fixtures & {"service", "other_service", "settings", "sandbox_url"}:
-            kind = "stack"
-        else:
-            kind = "db" if fixtures & {"database", "database_url", "backend", "redis", "redis_url"} else "pure"
-        item.add_marker(kind)
+# --- the clock -------------------------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -102,59 +126,49 @@ def clock() -> Clock:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
+    with closing(Database(f"sqlite:///{path}")) as database:
+        database.migrate()
     return path
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A database of its own for this process, dropped afterwards. It must answer, or the run is worth nothing."""
-    assert POSTGRES is not None
-    admin_url = make_url(POSTGRES).set(drivername="postgresql+psycopg")
-    name = f"swap_test_{os.getpid()}"
-    admin = create_engine(admin_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    url = admin_url.set(database=name).render_as_string(hide_password=False)
-    database = Database(url)
-    database.migrate()
-    database.close()
-    yield url
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+def listed(sqlite_template: Path) -> Any:
+    """What the sandbox lists, as the catalog reads it: fetched once, and stored for every test that builds a service."""
+    with (
+        running(World(*SANDBOX_KEYS)) as url,
+        closing(UpstreamClient(url, *SANDBOX_KEYS, user_agent="tests")) as upstream,
+        closing(Database(f"sqlite:///{sqlite_template}")) as database,
+    ):
+        return Catalog(database, upstream, Timing())._fetch()
+
+
+@pytest.fixture(scope="session")
+def sqlite_with_catalog(sqlite_template: Path, listed: Any) -> Path:
+    path = sqlite_template.with_name("with_catalog.db")
+    shutil.copy(sqlite_template, path)
+    with closing(Database(f"sqlite:///{path}")) as database:
+        store_catalog(database, listed)
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres(listed: Any) -> Iterator[Postgres]:
+    postgres = Postgres(listed)
+    yield postgres
+    postgres.drop()
 
 
 @pytest.fixture
 def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty, migrated database."""
+    """A migrated database: empty, or with the catalog in it where the test builds a service."""
+    with_catalog = "service" in request.fixturenames
     if backend == "sqlite":
         path = tmp_path / "swap.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        shutil.copy(request.getfixturevalue("sqlite_with_catalog" if with_catalog else "sqlite_template"), path)
         return f"sqlite:///{path}"
-    url: str = request.getfixturevalue("postgres_url")
-    engine = create_engine(url)
-    keep = {"catalog_state", "feed_head", "watching"}
-    with engine.begin() as connection:
-        # DELETE: on tables with a handful of rows it is ten times faster than TRUNCATE.
-        for table in reversed(Row.metadata.sorted_tables):
-            if table.name not in keep:
-                connection.execute(table.delete())
-        connection.execute(text("UPDATE feed_head SET position = 0, floor = 0"))
-        connection.execute(
-            text(
-                "UPDATE watching SET moving = 1, fresh = 1, aged = 1, planned = 0, list_state = 'learning',"
-                " list_reason = NULL, list_until = NULL, list_began_at = NULL, counted = 0, announced = 0"
-            )
-        )
-        connection.execute(
-            text("UPDATE catalog_state SET version = 0, failures = 0, fetched_at = NULL, next_refresh_at = 'epoch'")
-        )
-    engine.dispose()
-    return url
+    postgres: Postgres = request.getfixturevalue("postgres")
+    postgres.begin_with("with_catalog" if with_catalog else "migrated")
+    return postgres.url
 
 
 @pytest.fixture
@@ -163,7 +177,14 @@ def database(database_url: str) -> Iterator[Database]:
         yield database
 
 
-# --- Redis and the upstream ------------------------------------------------------------------------------------------
+@pytest.fixture
+def twin(database_url: str) -> Iterator[Database]:
+    """Another process on the same database."""
+    with closing(Database(database_url)) as database:
+        yield database
+
+
+# --- Redis, the upstream and receivers of webhooks -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -188,9 +209,34 @@ def world(clock: Clock) -> World:
 
 
 @pytest.fixture
-def sandbox_url(world: World) -> Iterator[str]:
-    with running(world) as url:
-        yield url
+def faults() -> Faults:
+    """What goes wrong between the world and the service: nothing, until the test puts it in."""
+    return Faults()
+
+
+@pytest.fixture
+def looks() -> Looks:
+    return Looks()
+
+
+@pytest.fixture(scope="session")
+def sandbox_server() -> Iterator[tuple[str, Switch]]:
+    switch = Switch()
+    with running(World(*SANDBOX_KEYS), wrap=lambda _app: switch) as url:
+        yield url, switch
+
+
+@pytest.fixture
+def sandbox_url(sandbox_server: tuple[str, Switch], world: World, faults: Faults, looks: Looks) -> str:
+    url, switch = sandbox_server
+    switch.app = faults.wrap(looks.wrap(create_sandbox(world)))
+    return url
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
 
 
 # --- the service -----------------------------------------------------------------------------------------------------
@@ -211,33 +257,45 @@ def settings(database_url: str, redis: Redis, redis_url: str, sandbox_url: str, 
     )
 
 
+def _no_pause(_seconds: float) -> None:
+    pass
+
+
 @pytest.fixture
-def service(settings: Settings, clock: Clock) -> Iterator[Service]:
+def service(settings: Settings, clock: Clock, listed: Any) -> Iterator[Service]:
     """All parts, with the catalog loaded."""
-    with closing(build(settings, clock)) as service:
-        assert service.catalog.refresh()
+    with closing(build(settings, clock, _no_pause)) as service:
+        refresh(service.catalog, listed)
         yield service
 
 
-def serve(service: Service) -> tuple[str, Callable[[], None]]:
-    """The API on a free loopback port, and how to stop it."""
-    server = make_server("127.0.0.1", 0, create_app(service), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
+@pytest.fixture
+def other_service(settings: Settings, clock: Clock) -> Iterator[Callable[..., Service]]:
+    """Another process' parts on the same database, with other settings."""
+    with ExitStack() as services:
+        yield lambda **changed: services.enter_context(closing(build(replace(settings, **changed), clock, _no_pause)))
 
-    def stop() -> None:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
-    return f"http://127.0.0.1:{server.server_port}", stop
+@pytest.fixture(scope="session")
+def shared_api() -> Iterator[tuple[str, SharedApi]]:
+    api = SharedApi()
+    with served_app(api.switch) as url:
+        yield url, api
 
 
 @pytest.fixture
-def api_url(service: Service) -> Iterator[str]:
-    url, stop = serve(service)
+def api_url(service: Service, shared_api: tuple[str, SharedApi]) -> Iterator[str]:
+    url, api = shared_api
+    api.answer_from(service)
     yield url
-    stop()
+    api.switch.wait_until_idle()
+
+
+@pytest.fixture
+def api_of() -> Iterator[Callable[[Service], str]]:
+    """The API of another service."""
+    with ExitStack() as servers:
+        yield lambda service: servers.enter_context(served(service))
 
 
 @dataclass(frozen=True)
@@ -264,11 +322,6 @@ class Shop:
         return self.api.place_order(client_order_id=client_order_id, **request)
 
 
-@pytest.fixture
-def shop(service: Service, api_url: str, clock: Clock) -> Shop:
-    return new_shop(service, api_url, clock, "shop")
-
-
 def new_shop(service: Service, api_url: str, clock: Clock, name: str, **options: Any) -> Shop:
     made = service.keys.create(name, **options)
     caller = service.keys.caller(made.key)
@@ -276,20 +329,16 @@ def new_shop(service: Service, api_url: str, clock: Clock, name: str, **options:
     return Shop(caller.client_id, made.key, made.secret, SwapClient(api_url, made.key, made.secret, clock=clock.time))
 
 
-def look(service: Service, order_id: str) -> None:
-    """Have one order looked at now, whenever it is due."""
-    service.due.run(order_id)
+@pytest.fixture
+def shop(service: Service, api_url: str, clock: Clock) -> Shop:
+    return new_shop(service, api_url, clock, "shop", weight_per_minute=60_000)
 
 
 @pytest.fixture
-def other_service(settings: Settings, clock: Clock) -> Iterator[Callable[..., Service]]:
-    """Another process' parts on the same database, with other settings."""
-    made: list[Service] = []
+def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
+    return Calls(shop, api_url, clock)
 
-    def make(**changed: Any) -> Service:
-        made.append(build(replace(settings, **changed), clock))
-        return made[-1]
 
-    yield make
-    for service in made:
-        service.close()
+def look(service: Service, order_id: str) -> None:
+    """Have one order looked at now, whenever it is due."""
+    service.due.run(order_id)

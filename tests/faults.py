@@ -49,6 +49,38 @@ class Faults:
         return wrapped
 
 
+class Looks:
+    """What stands between the world and the service on public-info alone. `edit` changes the answer's JSON; `answer`
+    replaces it (status, type, body); `hold` is waited for before answering."""
+
+    def __init__(self) -> None:
+        self.edit: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self.answer: tuple[str, str, bytes] | None = None
+        self.hold: threading.Event | None = None
+        self.asked: list[str] = []
+
+    def wrap(self, app: App) -> App:
+        def wrapped(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+            if not environ["PATH_INFO"].endswith("/public-info"):
+                return app(environ, start_response)
+            self.asked.append(environ["QUERY_STRING"])
+            if self.hold is not None:
+                self.hold.wait(5)
+            if self.answer is not None:
+                status, type_, body = self.answer
+                start_response(status, [("Content-Type", type_)])
+                return [body]
+            if self.edit is None:
+                return app(environ, start_response)
+            given, _, body = _ask(environ, app)
+            if given.startswith("200"):
+                body = json.dumps(self.edit(json.loads(body))).encode()
+            start_response(given, [("Content-Type", "application/json")])
+            return [body]
+
+        return wrapped
+
+
 def _endpoint(path: str) -> str:
     ends = {
         "/create": "create",

@@ -1,10 +1,8 @@
-"""Looking at orders in tests: what stands between sandbox and service, and a clock-driven walk."""
+"""Looking at orders in tests, and a clock-driven walk."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -18,42 +16,6 @@ from tests.factories import read_order
 
 ADDRESSES = {name: by_network["XRP"] for name, by_network in scenario_addresses().items()}
 DAY = 86_400
-
-StartResponse = Callable[..., Any]
-Wsgi = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
-
-
-class Looks:
-    """What stands between the world and the service on public-info alone. `edit` changes the answer's JSON; `answer`
-    replaces it (status, type, body); `hold` is waited for before answering."""
-
-    def __init__(self) -> None:
-        self.edit: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-        self.answer: tuple[str, str, bytes] | None = None
-        self.hold: threading.Event | None = None
-        self.asked: list[str] = []
-
-    def wrap(self, app: Wsgi) -> Wsgi:
-        def wrapped(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-            if not environ["PATH_INFO"].endswith("/public-info"):
-                return app(environ, start_response)
-            self.asked.append(environ["QUERY_STRING"])
-            if self.hold is not None:
-                self.hold.wait(5)
-            if self.answer is not None:
-                status, type_, body = self.answer
-                start_response(status, [("Content-Type", type_)])
-                return [body]
-            if self.edit is None:
-                return app(environ, start_response)
-            told: list[Any] = []
-            body = b"".join(app(environ, lambda *given: told.extend(given)))
-            if told[0].startswith("200"):
-                body = json.dumps(self.edit(json.loads(body))).encode()
-            start_response(told[0], [("Content-Type", "application/json")])
-            return [body]
-
-        return wrapped
 
 
 def place(shop: Shop, scenario: str = "completes", **changed: Any) -> str:

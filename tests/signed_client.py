@@ -1,16 +1,20 @@
-"""Signed calls as they travel: any body, and the whole answer with its status."""
+"""Signed calls over real HTTP of which every byte is the test's, and the whole answer."""
 
 from __future__ import annotations
 
+import http.client
 import json
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
 
-import requests
+from requests.structures import CaseInsensitiveDict
 
-from swap.sdk import sign
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop
+from swap.domain.signing import sign_request
+
+if TYPE_CHECKING:
+    from tests.conftest import Clock, Shop
 
 BTC = {"currency": "BTC", "network": "BTC"}
 XRP = {"currency": "XRP", "network": "XRP"}
@@ -18,17 +22,20 @@ RUNE = {"currency": "RUNE", "network": "RUNE"}
 ETH = {"currency": "ETH", "network": "ERC20"}
 USDT = {"currency": "USDT", "network": "TRC20"}
 EUR = {"currency": "EUR", "network": "EUR"}
+BTC_ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+XRP_ADDRESS = "rKT3Xcg8Ei2dssmSEcx91YKtdsxy56dkSw"
 ETH_ADDRESS = "0x52908400098527886E0F7030069857D2E4169EE7"
+
+QUOTE = {"from": BTC, "to": XRP, "amount": "0.0125", "rate_mode": "FLOATING"}
+ORDER = {**QUOTE, "client_order_id": "o-1", "destination_address": XRP_ADDRESS, "destination_memo": "7"}
+POSTS = ("/v1/addresses/validate", "/v1/quotes", "/v1/orders")
 
 
 def body(**changed: Any) -> dict[str, Any]:
     """A good order, BTC to XRP, unless changed; a field set to ... is left out."""
     content: dict[str, Any] = {
+        **QUOTE,
         "client_order_id": "order-1",
-        "from": BTC,
-        "to": XRP,
-        "amount": "0.0125",
-        "rate_mode": "FLOATING",
         "destination_address": XRP_ADDRESS,
         "destination_memo": "1234567",
         "refund_address": BTC_ADDRESS,
@@ -40,9 +47,18 @@ def body(**changed: Any) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Answer:
     status: int
-    json: dict[str, Any]
-    headers: dict[str, str]
-    text: str = ""
+    headers: CaseInsensitiveDict[str]
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Empty for an answer without a body."""
+        parsed: dict[str, Any] = json.loads(self.content or b"{}")
+        return parsed
 
     @property
     def data(self) -> dict[str, Any]:
@@ -51,8 +67,21 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        assert self.json["success"] is False, self.json
-        return dict(self.json["error"])
+        """What an error's envelope holds; the envelope is checked on the way."""
+        envelope = self.json
+        assert set(envelope) == {"success", "error", "timestamp"}, envelope
+        assert envelope["success"] is False
+        error: dict[str, Any] = envelope["error"]
+        assert set(error) == {"code", "message", "details"}
+        assert error["details"]["retry"] in ("same_request", "new_request", "never")
+        assert error["code"].upper() == error["code"]
+        assert self.headers["Content-Type"] == "application/json"
+        assert len(self.headers["X-Request-Id"]) == 32
+        return error
+
+    @property
+    def code(self) -> str:
+        return str(self.error["code"])
 
     @property
     def details(self) -> dict[str, Any]:
@@ -63,30 +92,83 @@ class Answer:
         """Field -> codes of its problems."""
         return {name: [p["code"] for p in problems] for name, problems in self.details["fields"].items()}
 
+    @property
+    def fields(self) -> set[str]:
+        return set(self.details["fields"])
 
+
+def raw(url: str, method: str, target: str, body: bytes = b"", headers: dict[str, str | bytes] | None = None) -> Answer:
+    """One request exactly as given: nothing is quoted, added or followed."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=35)
+    try:
+        connection.putrequest(method, target, skip_accept_encoding=True)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
+        if body or method == "POST":
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return Answer(answer.status, CaseInsensitiveDict(answer.getheaders()), answer.read())
+    finally:
+        connection.close()
+
+
+@dataclass
 class Calls:
-    def __init__(self, shop: Shop, api_url: str, clock: Clock) -> None:
-        self._shop, self._url, self._clock = shop, api_url, clock
+    """A shop's calls to the API at `url`. `last` keeps the headers of the latest one."""
+
+    shop: Shop
+    url: str
+    clock: Clock
+    last: dict[str, str | bytes] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        body: bytes | object = b"",
+        *,
+        target: str | None = None,
+        offset_ms: int = 0,
+        **changed: str | bytes | None,
+    ) -> Answer:
+        """`path` is what the signature means, `target` what stands in the request line. `body`: bytes as they are, anything
+        else as JSON. `changed`: headers with `_` for `-`; None leaves one out."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self._send(method, path, query, content, quote(path) if target is None else target, offset_ms, changed)
+
+    def get(self, target: str, **headers: str) -> Answer:
+        """`target`: path and query as they stand in a URL."""
+        path, _, query = target.partition("?")
+        return self._send("GET", unquote(path), query, b"", path, 0, headers)
 
     def post(self, path: str, content: object) -> Answer:
-        """`content`: bytes as they are, anything else as JSON."""
-        return self._send("POST", path, content if isinstance(content, bytes) else json.dumps(content).encode())
-
-    def get(self, path: str, **headers: str) -> Answer:
-        return self._send("GET", path, b"", headers)
+        return self("POST", path, "", content)
 
     def order(self, **changed: Any) -> Answer:
         return self.post("/v1/orders", body(**changed))
 
-    def _send(self, method: str, path: str, raw: bytes, extra: dict[str, str] | None = None) -> Answer:
-        stamp = str(int(self._clock.time() * 1000))
-        plain, _, query = path.partition("?")
-        headers = {
-            "X-API-Key": self._shop.key,
-            "X-Timestamp": stamp,
-            "X-Signature": sign(self._shop.secret, method, unquote(plain), query, stamp, raw),
-            **{name.replace("_", "-"): value for name, value in (extra or {}).items()},
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        content: bytes,
+        target: str,
+        offset_ms: int,
+        changed: Mapping[str, str | bytes | None],
+    ) -> Answer:
+        timestamp = str(int(self.clock.time() * 1000) + offset_ms)
+        headers: dict[str, str | bytes | None] = {
+            "X-API-Key": self.shop.key,
+            "X-Timestamp": timestamp,
+            "X-Signature": sign_request(self.shop.secret, method, path, query, timestamp, content),
+            "Content-Type": "application/json",
         }
-        answer = requests.request(method, self._url + path, data=raw or None, headers=headers, timeout=35)
-        is_json = answer.headers.get("Content-Type") == "application/json"
-        return Answer(answer.status_code, answer.json() if is_json else {}, dict(answer.headers), answer.text)
+        headers |= {name.replace("_", "-"): value for name, value in changed.items()}
+        # Calls may run beside one another: each sends headers of its own.
+        sent = {name: value for name, value in headers.items() if value is not None}
+        self.last = sent
+        return raw(self.url, method, target + (f"?{query}" if query else ""), content, sent)

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop, serve
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, new_shop
+from tests.servers import served
 from tests.signed_client import Calls
 
 X_ADDRESS = "X7gJ5YK8abHf2eTPWPFHAAot8Knck11QGqmQ7a6a3Z8PJvk"
-
-
-@pytest.fixture
-def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
-    return Calls(shop, api_url, clock)
 
 
 def ask(calls: Calls, currency: str, network: str, address: object, **rest: object) -> dict[str, Any]:
@@ -98,10 +92,7 @@ def test_what_is_no_request_is_refused_with_every_problem(calls: Calls) -> None:
 
 def test_nothing_is_unknown_before_the_catalog_is_there(clock: Clock, other_service: Callable[..., Service]) -> None:
     empty = other_service()
-    url, stop = serve(empty)
-    try:
+    with served(empty) as url:
         calls = Calls(new_shop(empty, url, clock, "early"), url, clock)
         answer = calls.post("/v1/addresses/validate", {"currency": "BTC", "network": "BTC", "address": BTC_ADDRESS})
-    finally:
-        stop()
     assert (answer.status, answer.error["code"]) == (503, "CATALOG_NOT_READY")

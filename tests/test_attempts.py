@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import pytest
 from swap.domain.lifecycle import Status
 from swap.errors import OutcomeUnknown
 from swap.orders import attempts
-from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.settings import Settings
 from swap.store import orders as order_rows
@@ -43,17 +42,6 @@ start("api").placer.place(sys.argv[1], OrderRequest(
     amount=Decimal("0.0125"), rate_mode="FLOATING", destination_address=sys.argv[2], destination_memo="7",
 ))
 """
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,17 +23,6 @@ from swap.upstream.replies import Rate
 from swap.wiring import Service
 from tests.conftest import SANDBOX_KEYS, Clock
 from tests.faults import HTML_403, Fault, Faults, answering, cutting, dropping, spoiling
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
 
 
 @pytest.fixture

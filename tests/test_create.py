@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
@@ -17,13 +17,12 @@ from sqlalchemy.exc import OperationalError
 from swap.errors import ConfigurationError, OrderRefused, TryAgainLater
 from swap.orders.create import CreateOptions
 from swap.orders.validation import OrderRequest
-from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.settings import Settings
 from swap.store import orders as order_rows
 from swap.tables import Order, OrderAttempt, UpstreamCall, UpstreamRef
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop
 from tests.faults import HTML_403, Fault, Faults, Holding, answering, cutting, dropping, spoiling
 from tests.signed_client import ETH, ETH_ADDRESS, XRP, Answer, Calls, body
 
@@ -39,27 +38,6 @@ REQUEST = OrderRequest(
     destination_address=XRP_ADDRESS,
     destination_memo="1234567",
 )
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
-
-
-@pytest.fixture
-def shop(service: Service, api_url: str, clock: Clock) -> Shop:
-    return new_shop(service, api_url, clock, "shop", weight_per_minute=60_000)
-
-
-@pytest.fixture
-def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
-    return Calls(shop, api_url, clock)
 
 
 @pytest.fixture

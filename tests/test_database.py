@@ -246,6 +246,7 @@ def sqlite_database(sqlite_template: Any, tmp_path: Any) -> Any:
         yield database
 
 
+@pytest.mark.db
 def test_a_new_file_may_be_opened_by_many_at_once(tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path / 'deep' / 'new.db'}"
 

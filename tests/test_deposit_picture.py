@@ -5,37 +5,17 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import segno
 
-from swap.sandbox.server import running
-from swap.sandbox.world import World
 from swap.web.deposit_svg import deposit_svg
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, new_shop
 from tests.faults import Faults, dropping, spoiling
 from tests.signed_client import ETH, ETH_ADDRESS, EUR, USDT, XRP, Answer, Calls
 
 TRON = "TJRabPrwbZy45sbavfcjinPJC18kjpRTv8"
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
-
-
-@pytest.fixture
-def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
-    return Calls(shop, api_url, clock)
 
 
 def picture(calls: Calls, order: dict[str, Any]) -> Answer:

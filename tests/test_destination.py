@@ -10,12 +10,12 @@ import pytest
 import structlog
 from sqlalchemy import select
 
-from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.tables import Disagreement, Order
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop, serve
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop
 from tests.faults import HTML_403, Faults, Holding, answering, dropping
+from tests.servers import served
 from tests.signed_client import ETH_ADDRESS, EUR, XRP, Answer, Calls, body
 
 X_ADDRESS = "X7gJ5YK8abHf2eTPWPFHAAot8Knck11QGqmQ7a6a3Z8PJvk"
@@ -24,22 +24,6 @@ LEGACY_LTC = "3CDJNfdWX8m2NwuGUV3nhXHXEeLygMXoAj"
 WIF = "KwdMAjGmerYanjeui5SHS7JkmpZvVipYvB2LJGU1ZxJwYvP98617"
 IBAN = "DE89370400440532013000"
 YES, NO = answering(200, b"true"), answering(200, b"false")
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
-
-
-@pytest.fixture
-def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
-    return Calls(shop, api_url, clock)
 
 
 def ask(calls: Calls, currency: str, network: str, address: str, **rest: object) -> dict[str, Any]:
@@ -59,9 +43,8 @@ def counted(service: Service) -> dict[tuple[str, str, str, str], int]:
 @pytest.fixture
 def elsewhere(other_service: Callable[..., Service], shop: Shop, clock: Clock) -> Iterator[Calls]:
     """The same shop at another process, which remembers no answers of the upstream."""
-    url, stop = serve(other_service())
-    yield Calls(shop, url, clock)
-    stop()
+    with served(other_service()) as url:
+        yield Calls(shop, url, clock)
 
 
 # --- both verdicts ---------------------------------------------------------------------------------------------------
@@ -314,12 +297,9 @@ def test_beyond_their_share_previews_are_answered_at_once_without_the_upstream(
     other_service: Callable[..., Service], shop: Shop, clock: Clock, faults: Faults
 ) -> None:
     small = other_service(upstream_rps=Decimal("0.5"))
-    url, stop = serve(small)
-    calls = Calls(shop, url, clock)
-    try:
+    with served(small) as url:
+        calls = Calls(shop, url, clock)
         found = [ask(calls, "XRP", "XRP", XRP_ADDRESS, memo=str(number))["upstream"]["status"] for number in range(6)]
-    finally:
-        stop()
     assert found.count("unavailable") >= 4
     assert faults.seen["validate"] <= 2
 

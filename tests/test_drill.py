@@ -443,6 +443,7 @@ def test_a_mutant_counts_as_caught_only_when_it_was_applied_and_seen_for_what_it
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
+@pytest.mark.process
 def test_each_mutant_finds_what_it_replaces(name: str) -> None:
     environ = {"PATH": os.environ["PATH"], "DRILL_MUTANT": name, "PYTHONPATH": str(ROOT / "drill" / "mutants")}
     done = subprocess.run(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,12 +41,6 @@ def make_feed(database: Database) -> tuple[Feed, JobQueue]:
 @pytest.fixture
 def feed(database: Database) -> Feed:
     return make_feed(database)[0]
-
-
-@pytest.fixture
-def twin(database_url: str) -> Iterator[Database]:
-    with closing(Database(database_url)) as database:
-        yield database
 
 
 def read_all(feed: Feed, client_id: str, *, limit: int = 3, after: str | None = None) -> list[dict[str, Any]]:

@@ -654,10 +654,9 @@ def test_every_kind_has_one_meaning() -> None:
 # --- the drawing ----------------------------------------------------------------------------------------------------
 
 
-def test_the_drawing_is_up_to_date() -> None:
-    script = ROOT / "docs" / "make_lifecycle.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_the_drawing_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_lifecycle.py"))
+    assert script["main"](["--check"]) == 0, capsys.readouterr().err
 
 
 def test_the_drawing_names_every_status_and_every_row() -> None:
@@ -679,6 +678,7 @@ def test_a_stale_drawing_is_noticed(tmp_path: Path) -> None:
     assert main(["--check"]) == 1
 
 
+@pytest.mark.process
 def test_the_rules_import_nothing_that_talks_to_the_world() -> None:
     show = "print(sorted(m for m in sys.modules if m.startswith('swap.')))"
     code = f"import sys, swap.domain.schedules, swap.domain.lifecycle; {show}"

@@ -29,7 +29,7 @@ class Over(Exception):
     """Raised in place of sleeping, when a test has seen enough."""
 
 
-def until(pauses: int) -> Any:
+def sleeping(pauses: int) -> Any:
     """A sleep that does not, so many times; then it is over."""
     slept: list[float] = []
 
@@ -61,7 +61,7 @@ def test_it_begins_behind_a_cursor_or_with_what_happens_from_now_on(
     make_orders(service.database, 7, shop.client_id)
     service.feed.publish()
     cursor = shop.api.events(limit=2)["next"]
-    found = everything(follow(shop.api, cursor, on_trouble=trouble, sleep=until(0), clock=clock.time))
+    found = everything(follow(shop.api, cursor, on_trouble=trouble, sleep=sleeping(0), clock=clock.time))
     assert found == shop.api.events(after=cursor)["events"]
 
     def happen(_seconds: float) -> None:
@@ -71,14 +71,14 @@ def test_it_begins_behind_a_cursor_or_with_what_happens_from_now_on(
         make_order(service.database, shop.client_id)
         service.feed.publish()
 
-    later = until(9)
+    later = sleeping(9)
     assert len(everything(follow(shop.api, None, on_trouble=trouble, sleep=happen, clock=clock.time))) == 1
 
 
 def test_it_tries_again_later_and_later_while_the_service_is_away(shop: Shop) -> None:
     told: list[str] = []
     nobody = SwapClient("http://127.0.0.1:1", shop.key, shop.secret)
-    sleep = until(5)
+    sleep = sleeping(5)
     assert everything(follow(nobody, "x", on_trouble=told.append, sleep=sleep)) == []
     assert sleep.slept == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
     assert told == ["ConnectionError"] * 6

@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, event, inspect, make_url, select, text
 from swap.errors import ConfigurationError
 from swap.store.database import _MIGRATION_LOCK, Database, migration_config
 from swap.tables import CatalogState, FeedHead, Row
-from tests.conftest import POSTGRES
+from tests.databases import POSTGRES
 
 ROOT = Path(__file__).resolve().parent.parent
 

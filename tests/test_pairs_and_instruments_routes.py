@@ -12,13 +12,9 @@ import pytest
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.wiring import Service
-from tests.conftest import SANDBOX_KEYS, Clock, Shop, new_shop, serve
+from tests.conftest import SANDBOX_KEYS, Clock, new_shop
+from tests.servers import served
 from tests.signed_client import BTC, XRP, Calls
-
-
-@pytest.fixture
-def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
-    return Calls(shop, api_url, clock)
 
 
 def test_instruments_are_listed_with_their_age(calls: Calls, clock: Clock, world: World) -> None:
@@ -127,10 +123,9 @@ def large(clock: Clock, other_service: Callable[..., Service]) -> Iterator[tuple
     with running(world) as upstream_url:
         service = other_service(upstream_url=upstream_url)
         assert service.catalog.refresh()
-        url, stop = serve(service)
-        shop = new_shop(service, url, clock, "shop", weight_per_minute=60_000)
-        yield Calls(shop, url, clock), service, world
-        stop()
+        with served(service) as url:
+            shop = new_shop(service, url, clock, "shop", weight_per_minute=60_000)
+            yield Calls(shop, url, clock), service, world
 
 
 def test_twenty_thousand_pairs_are_paged_through_while_the_catalog_changes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -16,39 +16,17 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, func, inspect, select
 
 from swap.domain.lifecycle import Facts, Status, Transfer
-from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.store import database as database_module
 from swap.store import orders as order_rows
 from swap.store.serializers import order_view
 from swap.tables import Order, OrderEvent, TransferRow, new_id
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop, serve
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop
 from tests.faults import HTML_403, Faults, Holding, answering, spoiling
 from tests.signed_client import BTC, ETH, ETH_ADDRESS, EUR, USDT, Answer, Calls, body
 
 IBAN = "RO49AAAA1B31007593840000"
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
-
-
-@pytest.fixture
-def shop(service: Service, api_url: str, clock: Clock) -> Shop:
-    return new_shop(service, api_url, clock, "shop", weight_per_minute=60_000)
-
-
-@pytest.fixture
-def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
-    return Calls(shop, api_url, clock)
 
 
 def count(service: Service) -> int:
@@ -410,14 +388,19 @@ def test_different_ids_at_once_make_an_order_each(service: Service, calls: Calls
 
 
 def test_reads_go_on_over_one_connection_while_a_create_hangs(
-    service: Service, other_service: Callable[..., Service], shop: Shop, clock: Clock, faults: Faults, monkeypatch: Any
+    other_service: Callable[..., Service],
+    api_of: Callable[[Service], str],
+    shop: Shop,
+    clock: Clock,
+    faults: Faults,
+    monkeypatch: Any,
 ) -> None:
     real = create_engine
     one = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 2}
     with monkeypatch.context() as patched:
         patched.setattr(database_module, "create_engine", lambda url, **options: real(url, **{**options, **one}))
         single = other_service()
-    url, stop = serve(single)
+    url = api_of(single)
     calls = Calls(shop, url, clock)
     holding = Holding()
     faults["create"] = holding
@@ -432,15 +415,19 @@ def test_reads_go_on_over_one_connection_while_a_create_hangs(
     finally:
         holding.let_go()
         thread.join()
-        stop()
     assert answers[0].status == 201
 
 
 def test_no_more_creates_than_allowed_run_at_once_and_known_orders_are_found_all_the_same(
-    service: Service, other_service: Callable[..., Service], shop: Shop, clock: Clock, faults: Faults
+    service: Service,
+    other_service: Callable[..., Service],
+    api_of: Callable[[Service], str],
+    shop: Shop,
+    clock: Clock,
+    faults: Faults,
 ) -> None:
     small = other_service(max_creates=1)
-    url, stop = serve(small)
+    url = api_of(small)
     calls = Calls(shop, url, clock)
     assert calls.order(client_order_id="known").status == 201
     holding = Holding()
@@ -458,7 +445,6 @@ def test_no_more_creates_than_allowed_run_at_once_and_known_orders_are_found_all
     finally:
         holding.let_go()
         thread.join()
-        stop()
     assert answers[0].status == 201
     assert count(service) == 2
 
@@ -467,6 +453,7 @@ def test_no_more_creates_than_allowed_run_at_once_and_known_orders_are_found_all
 def test_slow_questions_end_in_time_for_no_create_to_be_begun(
     service: Service,
     other_service: Callable[..., Service],
+    api_of: Callable[[Service], str],
     shop: Shop,
     clock: Clock,
     faults: Faults,
@@ -476,7 +463,7 @@ def test_slow_questions_end_in_time_for_no_create_to_be_begun(
     """30 s in all, here 1.5: what the create may take is set aside, and the questions share the rest."""
     monkeypatch.setattr("swap.orders.place.TOTAL_SECONDS", 1.5)
     impatient = other_service(upstream_create_timeout=0.5)
-    url, stop = serve(impatient)
+    url = api_of(impatient)
     holding = Holding(before=True)
     faults[endpoint] = holding
     began = clock.time()
@@ -484,7 +471,6 @@ def test_slow_questions_end_in_time_for_no_create_to_be_begun(
         answer = Calls(shop, url, clock).order()
     finally:
         holding.let_go()
-        stop()
     assert (answer.status, answer.details["retry"]) == (503, "same_request")
     assert clock.time() - began < 1.5
     assert (count(service), faults.seen["create"]) == (0, 0)

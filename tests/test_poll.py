@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,28 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from swap.sandbox.server import running
-from swap.sandbox.world import World
 from swap.store import orders as order_rows
 from swap.tables import Order, TransferRow
 from swap.watching.due import LEASE
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.factories import make_order, read_order
-from tests.polling import DAY, START, Looks, all_of, journal, place, types, view, walk, watch_due
+from tests.faults import Looks
+from tests.polling import DAY, START, all_of, journal, place, types, view, walk, watch_due
 
 UNREACHED = "redis://127.0.0.1:1"
-
-
-@pytest.fixture
-def looks() -> Looks:
-    return Looks()
-
-
-@pytest.fixture
-def sandbox_url(world: World, looks: Looks) -> Iterator[str]:
-    with running(world, wrap=looks.wrap) as url:
-        yield url
 
 
 # --- the scenarios ---------------------------------------------------------------------------------------------------

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,39 +13,15 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
 
 from swap.domain.facts import Kind
-from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.tables import Order, OrderEvent, UpstreamCall, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
-from tests.polling import DAY, START, Looks, all_of, journal, place, types, view, walk, watch_due
+from tests.faults import Looks
+from tests.polling import DAY, START, all_of, journal, place, types, view, walk, watch_due
 
-
-@pytest.fixture
-def database_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """SQLite alone: nothing here turns on the database."""
-    path = tmp_path / "swap.db"
-    shutil.copy(sqlite_template, path)
-    return f"sqlite:///{path}"
-
-
-@pytest.fixture
-def looks() -> Looks:
-    return Looks()
-
-
-@pytest.fixture
-def sandbox_url(world: World, looks: Looks) -> Iterator[str]:
-    with running(world, wrap=looks.wrap) as url:
-        yield url
-
-
-@pytest.fixture
-def quick(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads are tried again without a pause."""
-    monkeypatch.setattr(service.upstream._exchange, "_sleep", lambda seconds: None)
-
+pytestmark = pytest.mark.sqlite_only
 
 # --- answers that contradict -----------------------------------------------------------------------------------------
 
@@ -327,7 +301,7 @@ BAD = [
 
 @pytest.mark.parametrize("answer", BAD)
 def test_a_bad_answer_changes_nothing_but_the_next_look_and_is_journalled(
-    service: Service, shop: Shop, clock: Clock, looks: Looks, quick: None, answer: tuple[str, str, bytes]
+    service: Service, shop: Shop, clock: Clock, looks: Looks, answer: tuple[str, str, bytes]
 ) -> None:
     order_id = place(shop)
     before = view(service, order_id)
@@ -357,10 +331,8 @@ def test_an_upstream_that_does_not_answer_in_time_is_a_failed_look(
     shop: Shop,
     clock: Clock,
     looks: Looks,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hasty = other_service(upstream_read_timeout=0.1)
-    monkeypatch.setattr(hasty.upstream._exchange, "_sleep", lambda seconds: None)
     order_id = place(shop)
     looks.hold = threading.Event()
     walk(hasty, clock, order_id, (20,))

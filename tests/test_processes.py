@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,9 @@ from swap.sdk import SwapApiError, SwapClient
 from swap.store.database import Database
 from swap.tools.demo import run as run_demo
 from tests.conftest import BITCOIN, SANDBOX_KEYS, XRP, XRP_ADDRESS
+from tests.waiting import until
+
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).resolve().parents[1]
 SWAP = [sys.executable, "-m", "swap.cli"]
@@ -54,7 +56,7 @@ class Processes:
 
     def api(self) -> subprocess.Popen[bytes]:
         process = self.start("api")
-        wait_until(lambda: _status(f"{self.api_url}/readyz") == 200, 30)
+        until(lambda: _status(f"{self.api_url}/readyz") == 200, 30)
         return process
 
     def client(self) -> SwapClient:
@@ -74,13 +76,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
-
-
-def wait_until(true: Callable[[], Any], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
 
 
 def _status(url: str) -> int | None:
@@ -165,7 +160,7 @@ def test_an_order_travels_from_create_to_payout_through_real_processes(processes
     client = processes.client()
     order = place(client, "order-1")
 
-    wait_until(lambda: client.order(order["id"])["final"], 40)
+    until(lambda: client.order(order["id"])["final"], 40)
 
     types = [event["type"] for event in client.order_events(order["id"]) if event["type"] != "order.updated"]
     assert types[:2] == ["order.created", "order.awaiting_deposit"]
@@ -180,8 +175,8 @@ def test_every_part_ends_in_time_with_code_0_on_sigterm(processes: Processes) ->
     parts = {name: processes.start(name) for name in ("scheduler", "worker", "stream")}
     parts["api"] = processes.api()
     stream = f"http://{processes.environ['SWAP_STREAM_BIND']}/healthz"
-    wait_until(lambda: _status(stream) == 200, 30)
-    wait_until(lambda: "worker.started" in processes.logs() and "scheduler.started" in processes.logs(), 30)
+    until(lambda: _status(stream) == 200, 30)
+    until(lambda: "worker.started" in processes.logs() and "scheduler.started" in processes.logs(), 30)
     for process in parts.values():
         process.terminate()
     for name, process in parts.items():
@@ -212,7 +207,7 @@ def test_killing_the_api_inside_a_create_neither_loses_nor_doubles_the_order(
     processes.api()
     order = place(client, "order-1")
     assert order["status"] == "creating"
-    wait_until(lambda: client.order(order["id"])["status_reason"] == "create_in_doubt", 30)
+    until(lambda: client.order(order["id"])["status_reason"] == "create_in_doubt", 30)
     assert place(client, "order-1")["id"] == order["id"]
     assert len(fast_world.orders()) == 1
     assert client.order(order["id"])["deposit"] is None
@@ -256,7 +251,7 @@ def test_from_sigterm_on_the_api_is_not_ready_and_finishes_what_it_has_begun(pro
     caller, answers = placing(client, "order-1")
     assert gate.reached.wait(20)
     api.terminate()
-    wait_until(lambda: _status(f"{processes.api_url}/readyz") == 503, 30)
+    until(lambda: _status(f"{processes.api_url}/readyz") == 503, 30)
     assert requests.get(f"{processes.api_url}/readyz", timeout=10).json()["parts"]["api"] == "draining"
     with pytest.raises(SwapApiError) as refused:
         place(client, "order-2")
@@ -282,8 +277,8 @@ def test_a_serving_process_that_dies_is_replaced(processes: Processes) -> None:
     api = processes.api()
     (serving,) = _children(api.pid)
     os.kill(serving, signal.SIGKILL)
-    wait_until(lambda: _children(api.pid) not in ([], [serving]), 20)
-    wait_until(lambda: _status(f"{processes.api_url}/readyz") == 200, 30)
+    until(lambda: _children(api.pid) not in ([], [serving]), 20)
+    until(lambda: _status(f"{processes.api_url}/readyz") == 200, 30)
     api.terminate()
     assert api.wait(3 + 2) == 0
 
@@ -364,14 +359,14 @@ def test_up_runs_all_parts_and_stops_them_all(tmp_path: Path) -> None:
     with (tmp_path / "up.log").open("wb") as log:
         up = subprocess.Popen([*SWAP, "up"], env=environ, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
     try:
-        wait_until(lambda: _status(f"http://{environ['SWAP_API_BIND']}/readyz") == 200, 60)
+        until(lambda: _status(f"http://{environ['SWAP_API_BIND']}/readyz") == 200, 60)
         children = _children(up.pid)
         assert len(children) >= 7
         up.send_signal(signal.SIGINT)
         assert up.wait(20) == 0
     finally:
         kill(up)
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 10)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 10)
 
 
 def _children(pid: int) -> list[int]:

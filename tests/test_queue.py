@@ -56,6 +56,7 @@ def test_a_full_queue_is_not_rung_again(redis: Redis) -> None:
     assert queue.enqueue("look", [])
 
 
+@pytest.mark.db
 def test_without_redis_nothing_rings_and_nothing_raises(away: Redis) -> None:
     queue = JobQueue(away)
     began = time.monotonic()

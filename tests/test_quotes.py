@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,32 +11,15 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from swap.sandbox.server import running
 from swap.sandbox.wire import iso
 from swap.sandbox.world import World
 from swap.tables import Order, SpentQuote
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, Clock, Shop, new_shop, serve
+from tests.conftest import BTC_ADDRESS, Clock, Shop, new_shop
 from tests.faults import HTML_403, Fault, Faults, answering, cutting, dropping, spoiling
 from tests.signed_client import BTC, ETH, ETH_ADDRESS, XRP, Answer, Calls
 
 XMR = {"currency": "XMR", "network": "XMR"}
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
-
-
-@pytest.fixture
-def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
-    return Calls(shop, api_url, clock)
 
 
 def quote(calls: Calls, **changed: Any) -> Answer:
@@ -52,21 +35,6 @@ def ticket(calls: Calls, **changed: Any) -> str:
 def orders_in(service: Service) -> int:
     with service.database.read() as session:
         return session.scalar(select(func.count()).select_from(Order)) or 0
-
-
-@pytest.fixture
-def api_of() -> Iterator[Callable[[Service], str]]:
-    """The API of another service."""
-    stops = []
-
-    def start(service: Service) -> str:
-        url, stop = serve(service)
-        stops.append(stop)
-        return url
-
-    yield start
-    for stop in stops:
-        stop()
 
 
 # --- what a quote says -----------------------------------------------------------------------------------------------

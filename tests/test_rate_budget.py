@@ -88,6 +88,7 @@ def test_many_processes_together_take_what_one_may(redis: Redis, redis_url: str)
     assert taken.count(0.0) == 25
 
 
+@pytest.mark.db
 def test_redis_away_is_told_and_left_alone_for_a_second() -> None:
     time = Time()
     with Redis.from_url(NOBODY) as nobody:
@@ -120,6 +121,7 @@ def test_a_local_bucket_starts_full_and_tells_how_long_to_wait() -> None:
     assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
 
 
+@pytest.mark.db
 def test_without_redis_a_process_spends_a_tenth_and_waits_no_longer_than_told() -> None:
     time = Time()
     with Redis.from_url(NOBODY) as nobody:

@@ -28,6 +28,8 @@ from swap.sandbox.server import running
 from swap.sandbox.wire import decimal_of, iso, plain
 from swap.sandbox.world import World
 
+pytestmark = pytest.mark.server
+
 PUBLIC, SECRET = "pk_test_4f0c2b7e9a", "sk_test_0d5e81c3a6f24b79"
 MS, SECONDS = "1760000000000", "1760000000"
 ADDRESSES = scenario_addresses()

@@ -31,6 +31,9 @@ from swap.sandbox.networks import NETWORKS
 from swap.sandbox.scenarios import scenario_addresses
 from swap.sandbox.server import running
 from swap.sandbox.world import World
+from tests.waiting import until
+
+pytestmark = pytest.mark.server
 
 pytest_plugins = ["swap.sandbox.fixture"]
 
@@ -100,13 +103,6 @@ def shared() -> Iterator[Caller]:
     """For tests that leave nothing behind but counts."""
     with calling() as caller:
         yield caller
-
-
-def eventually(condition: Any) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_json(answer: requests.Response) -> bool:
@@ -190,11 +186,11 @@ def test_accept_then_delay_makes_the_order_at_once_and_answers_late(caller: Call
     swap_sandbox.fail_next("create.accept_then_delay", 2)
     with pytest.raises(requests.ReadTimeout):
         caller.create(timeout=0.05)
-    eventually(swap_sandbox.truth)
+    until(swap_sandbox.truth)
     (order,) = swap_sandbox.truth()
     assert (order["createFault"], order["wasAnswered"]) == ("create.accept_then_delay", False)
     assert caller.create().status_code == 201  # who waits is answered
-    eventually(lambda: [row["wasAnswered"] for row in swap_sandbox.truth()] == [False, True])
+    until(lambda: [row["wasAnswered"] for row in swap_sandbox.truth()] == [False, True])
 
 
 def test_delay_then_accept_makes_the_order_when_the_caller_may_be_gone(
@@ -205,7 +201,7 @@ def test_delay_then_accept_makes_the_order_when_the_caller_may_be_gone(
     with pytest.raises(requests.ReadTimeout):
         caller.create(timeout=0.05)
     assert swap_sandbox.truth() == []
-    eventually(swap_sandbox.truth)
+    until(swap_sandbox.truth)
     (order,) = swap_sandbox.truth()
     assert (order["createFault"], order["wasAnswered"]) == ("create.delay_then_accept", False)
 

@@ -12,6 +12,8 @@ from swap.sandbox.scenarios import scenario_addresses
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 
+pytestmark = pytest.mark.server
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import quickex_sdk as sdk

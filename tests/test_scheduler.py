@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -22,7 +21,8 @@ from swap.watching.due import BATCH, LEASE
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.factories import make_client, make_order, make_orders, read_order
-from tests.receivers import Receiver, receiving
+from tests.receivers import Receiver
+from tests.waiting import until
 from workers.schedule import Scheduler
 
 UNREACHED = "redis://127.0.0.1:1"
@@ -43,23 +43,10 @@ def scheduler_of() -> Iterator[MakeScheduler]:
         scheduler.close()
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
 def rung(redis: Redis, queue: str) -> list[tuple[str, list[str]]]:
     """The jobs that wait: name, and the ids they carry."""
     jobs = Queue(queue, connection=redis, serializer=JSONSerializer).jobs
     return [(job.func_name.rpartition(".")[2], [each for batch in job.args for each in batch]) for job in jobs]
-
-
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "not within its time"
-        time.sleep(0.01)
 
 
 def due(service: Service, count: int) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import requests
 
 from tests.scripted_upstream import World, reply, serving
 
 
+@pytest.mark.server
 def test_the_script_answers_in_turn_and_keeps_what_it_saw() -> None:
     with serving(reply(200, {"a": 1}), reply(404)) as server, requests.Session() as session:
         assert session.get(server.url + "/x?y=1", timeout=5).json() == {"a": 1}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,8 @@ from swap.domain import signing
 from swap.sdk import SwapApiError, SwapClient, sign
 from tests.conftest import BITCOIN, XRP, XRP_ADDRESS, Shop, look
 
+pytestmark = pytest.mark.sqlite_only
+
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
@@ -26,14 +26,6 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_the_client_signs_as_the_service_verifies(path: str, method: str, query: str, body: bytes) -> None:
     arguments = ("secret", method, f"/v1/{path}", query, "1760000000000", body)
     assert sign(*arguments) == signing.sign_request(*arguments)
-
-
-@pytest.fixture
-def database_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """SQLite alone: nothing here is the database's business."""
-    path = tmp_path / "swap.db"
-    shutil.copy(sqlite_template, path)
-    return f"sqlite:///{path}"
 
 
 class Script:
@@ -108,6 +100,7 @@ def place(client: SwapClient, **more: Any) -> dict[str, Any]:
     )
 
 
+@pytest.mark.server
 def test_an_order_is_sent_again_with_the_same_bytes_and_a_new_signature(script: Script) -> None:
     script.fail(503, "same_request", "7")
     script.answers.append((0, {}, b""))
@@ -119,6 +112,7 @@ def test_an_order_is_sent_again_with_the_same_bytes_and_a_new_signature(script: 
 
 
 @pytest.mark.parametrize("retry", ["new_request", "never"])
+@pytest.mark.server
 def test_an_order_that_was_refused_is_not_sent_again(retry: str, script: Script) -> None:
     script.fail(422, retry)
     with pytest.raises(SwapApiError) as caught:
@@ -126,6 +120,7 @@ def test_an_order_that_was_refused_is_not_sent_again(retry: str, script: Script)
     assert (caught.value.status, caught.value.retry, script.slept) == (422, retry, [])
 
 
+@pytest.mark.server
 def test_the_last_attempt_ends_with_what_it_heard(script: Script) -> None:
     for _ in range(2):
         script.fail(503, "same_request")
@@ -155,6 +150,7 @@ def test_the_last_attempt_ends_with_what_it_heard(script: Script) -> None:
         (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"away"),
     ],
 )
+@pytest.mark.server
 def test_an_answer_that_is_not_the_services_is_not_taken_for_one(
     status: int, headers: dict[str, str], content: bytes, script: Script
 ) -> None:
@@ -166,6 +162,7 @@ def test_an_answer_that_is_not_the_services_is_not_taken_for_one(
     assert caught.value.retry_after is None
 
 
+@pytest.mark.server
 def test_secrets_do_not_show(script: Script) -> None:
     assert "sws_secret" not in repr(script.client())
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -21,13 +20,6 @@ from swap.tables import Order, OrderEvent, TransferRow, UpstreamRef, WebhookDeli
 from tests.factories import NOON, make_client, make_order, make_orders, move, order_row, read_order
 
 LEASE = timedelta(seconds=150)
-
-
-@pytest.fixture
-def twin(database_url: str) -> Iterator[Database]:
-    """Another process on the same database."""
-    with closing(Database(database_url)) as database:
-        yield database
 
 
 def race(count: int, work: Callable[[int], Any]) -> list[Any]:

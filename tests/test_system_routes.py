@@ -14,7 +14,7 @@ from swap.sandbox.world import World
 from swap.web import create_app
 from swap.wiring import Service
 from tests.conftest import Clock
-from tests.webhook_client import served
+from tests.servers import served
 
 NOBODY_REDIS = "redis://127.0.0.1:1"
 

@@ -17,7 +17,7 @@ from swap.settings import Settings
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look, new_shop
 from tests.receivers import receiving
-from tests.webhook_client import raw
+from tests.signed_client import raw
 
 SHOP_SITE = "https://shop.example"
 PRIVATE = {"client_order_id", "user_id", "session_id", "account_id", "metadata", "upstream_order_id", "tracking"}

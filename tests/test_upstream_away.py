@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 
 from swap.errors import TimedOut
-from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError
 from swap.tables import InstrumentRow
 from swap.wiring import Service
 from tests.conftest import BITCOIN, XRP, Clock, Shop
 from tests.faults import Faults, Holding
-
-
-@pytest.fixture
-def faults() -> Faults:
-    return Faults()
-
-
-@pytest.fixture
-def sandbox_url(world: World, faults: Faults) -> Iterator[str]:
-    with running(world, wrap=faults.wrap) as url:
-        yield url
 
 
 def test_a_list_that_hangs_stops_neither_creates_nor_looks(

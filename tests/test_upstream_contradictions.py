@@ -25,6 +25,8 @@ from swap.upstream import decode
 from swap.upstream.replies import AddressVerdict, CreateRequest
 from tests.scripted_upstream import LISTED, NOW, ORDER, PUBLIC, RATE, SECRET, Seen, asking, reply
 
+pytestmark = pytest.mark.server
+
 CREATE = CreateRequest(
     from_currency="BTC",
     from_network="BTC",

@@ -50,6 +50,8 @@ from tests.scripted_upstream import (
     serving,
 )
 
+pytestmark = pytest.mark.server
+
 CREATE = CreateRequest("BTC", "BTC", "XRP", "XRP", Decimal("0.0125"), "rExampleDestination")
 
 

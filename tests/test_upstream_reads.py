@@ -55,6 +55,8 @@ from tests.scripted_upstream import (
     serving,
 )
 
+pytestmark = pytest.mark.server
+
 # --- retries and deadlines -------------------------------------------------------------------------------------------
 
 

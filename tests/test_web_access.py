@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,21 +23,12 @@ from swap.web.auth import OPEN
 from swap.web.auth import SCOPES as BLUEPRINT_SCOPES
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, new_shop
-from tests.webhook_client import ORDER, QUOTE, Caller, raw, served, served_app
+from tests.servers import served, served_app
+from tests.signed_client import ORDER, QUOTE, Calls, raw
+
+pytestmark = pytest.mark.sqlite_only
 
 NOBODY_REDIS = "redis://127.0.0.1:1"
-
-
-@pytest.fixture
-def database_url(sqlite_template: Path, tmp_path: Path) -> str:
-    path = tmp_path / "swap.db"
-    shutil.copy(sqlite_template, path)
-    return f"sqlite:///{path}"
-
-
-@pytest.fixture
-def call(api_url: str, shop: Shop, clock: Clock) -> Caller:
-    return Caller(api_url, shop, clock)
 
 
 # --- the signature ---------------------------------------------------------------------------------------------------
@@ -54,14 +43,14 @@ def call(api_url: str, shop: Shop, clock: Clock) -> Caller:
         "/%76%31/instruments/DOT/Asset%20Hub%28Polkadot%29",
     ],
 )
-def test_one_signature_fits_every_spelling_of_a_path(target: str, call: Caller) -> None:
-    answer = call("GET", "/v1/instruments/DOT/Asset Hub(Polkadot)", target=target)
+def test_one_signature_fits_every_spelling_of_a_path(target: str, calls: Calls) -> None:
+    answer = calls("GET", "/v1/instruments/DOT/Asset Hub(Polkadot)", target=target)
     assert (answer.status, answer.data["instrument"]["network"]) == (200, "Asset Hub(Polkadot)")
 
 
-def test_whatever_stands_in_a_path_can_be_signed(call: Caller) -> None:
+def test_whatever_stands_in_a_path_can_be_signed(calls: Calls) -> None:
     for name in ["Zü", "€", "日本", "a~b", "a+b", "a%b", "a;b=c,d", "%41", "\u0301", "a\tb", "'\"<>"]:
-        answer = call("GET", f"/v1/instruments/{name}/{name}")
+        answer = calls("GET", f"/v1/instruments/{name}/{name}")
         assert (answer.status, answer.code) == (404, "INSTRUMENT_UNKNOWN"), name
 
 
@@ -80,22 +69,22 @@ def test_the_sdk_and_a_plain_requests_call_sign_paths_with_spaces_alike(shop: Sh
 @pytest.mark.parametrize(
     "query", ["limit=2", "limit=2&from_currency=BTC", "from_currency=%42TC&limit=2", "limit=%32", "limit=2&"]
 )
-def test_a_query_is_signed_as_it_stands_in_the_url(query: str, call: Caller) -> None:
-    assert len(call("GET", "/v1/pairs", query).data["pairs"]) == 2
+def test_a_query_is_signed_as_it_stands_in_the_url(query: str, calls: Calls) -> None:
+    assert len(calls("GET", "/v1/pairs", query).data["pairs"]) == 2
 
 
-def test_an_empty_query_is_no_query(call: Caller) -> None:
-    assert call("GET", "/v1/instruments", target="/v1/instruments?").status == 200
+def test_an_empty_query_is_no_query(calls: Calls) -> None:
+    assert calls("GET", "/v1/instruments", target="/v1/instruments?").status == 200
 
 
 @pytest.mark.parametrize("offset_ms", [-4900, 4900])
-def test_a_clock_may_be_off_by_almost_five_seconds(offset_ms: int, call: Caller) -> None:
-    assert call("GET", "/v1/instruments", offset_ms=offset_ms).status == 200
+def test_a_clock_may_be_off_by_almost_five_seconds(offset_ms: int, calls: Calls) -> None:
+    assert calls("GET", "/v1/instruments", offset_ms=offset_ms).status == 200
 
 
 @pytest.mark.parametrize("offset_ms", [-5100, 5500, -86_400_000, 86_400_000])
-def test_a_clock_further_off_is_told_the_time(offset_ms: int, call: Caller, clock: Clock) -> None:
-    answer = call("GET", "/v1/instruments", offset_ms=offset_ms)
+def test_a_clock_further_off_is_told_the_time(offset_ms: int, calls: Calls, clock: Clock) -> None:
+    answer = calls("GET", "/v1/instruments", offset_ms=offset_ms)
     assert (answer.status, answer.code) == (401, "TIMESTAMP_OUTSIDE_WINDOW")
     assert abs(answer.json["error"]["details"]["server_time"] - clock.time() * 1000) < 5000
 
@@ -122,9 +111,9 @@ BAD_CREDENTIALS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_whatever_is_wrong_with_the_credentials_is_named(call: Caller) -> None:
+def test_whatever_is_wrong_with_the_credentials_is_named(calls: Calls) -> None:
     for headers, code in BAD_CREDENTIALS:
-        answer = call("GET", "/v1/instruments", **headers)
+        answer = calls("GET", "/v1/instruments", **headers)
         assert (answer.status, answer.code) == (401, code), headers
         assert answer.json["error"]["details"]["retry"] in ("new_request", "never")
 
@@ -136,15 +125,15 @@ def test_every_missing_header_is_named_at_once(api_url: str) -> None:
         assert name in answer.json["error"]["message"]
 
 
-def test_a_signature_holds_method_path_query_and_body_together(call: Caller, api_url: str) -> None:
-    assert call("POST", "/v1/addresses/validate", body=ORDER).status == 422
+def test_a_signature_holds_method_path_query_and_body_together(calls: Calls, api_url: str) -> None:
+    assert calls("POST", "/v1/addresses/validate", body=ORDER).status == 422
     body = json.dumps(QUOTE).encode()
 
     def tampered(method: str, target: str, content: bytes) -> str:
-        timestamp = str(int(call.clock.time() * 1000))
-        signature = sign_request(call.shop.secret, "POST", "/v1/quotes", "", timestamp, body)
+        timestamp = str(int(calls.clock.time() * 1000))
+        signature = sign_request(calls.shop.secret, "POST", "/v1/quotes", "", timestamp, body)
         headers: dict[str, str | bytes] = {
-            "X-API-Key": call.shop.key,
+            "X-API-Key": calls.shop.key,
             "X-Timestamp": timestamp,
             "X-Signature": signature,
         }
@@ -158,16 +147,16 @@ def test_a_signature_holds_method_path_query_and_body_together(call: Caller, api
     assert tampered("GET", "/v1/orders", body) == "SIGNATURE_INVALID"
 
 
-def test_the_secret_of_another_key_does_not_fit(call: Caller, service: Service, clock: Clock) -> None:
-    other = new_shop(service, call.url, clock, "other")
-    assert call("GET", "/v1/orders", X_API_Key=other.key).code == "SIGNATURE_INVALID"
+def test_the_secret_of_another_key_does_not_fit(calls: Calls, service: Service, clock: Clock) -> None:
+    other = new_shop(service, calls.url, clock, "other")
+    assert calls("GET", "/v1/orders", X_API_Key=other.key).code == "SIGNATURE_INVALID"
 
 
-def test_a_revoked_key_is_out_after_five_seconds(call: Caller, service: Service, clock: Clock) -> None:
-    assert call("GET", "/v1/orders").status == 200
-    assert service.keys.revoke(call.shop.key)
+def test_a_revoked_key_is_out_after_five_seconds(calls: Calls, service: Service, clock: Clock) -> None:
+    assert calls("GET", "/v1/orders").status == 200
+    assert service.keys.revoke(calls.shop.key)
     clock.advance(5)
-    answer = call("GET", "/v1/orders")
+    answer = calls("GET", "/v1/orders")
     assert (answer.status, answer.code) == (401, "KEY_UNKNOWN")
 
 
@@ -178,7 +167,7 @@ def test_a_revoked_key_is_out_after_five_seconds(call: Caller, service: Service,
 def test_a_key_opens_what_its_scope_names_and_nothing_else(
     scope: str, service: Service, api_url: str, clock: Clock
 ) -> None:
-    call = Caller(api_url, new_shop(service, api_url, clock, "narrow", scopes=[scope]), clock)
+    calls = Calls(new_shop(service, api_url, clock, "narrow", scopes=[scope]), api_url, clock)
     for needed, method, path in (
         ("catalog", "GET", "/v1/instruments"),
         ("catalog", "GET", "/v1/pairs"),
@@ -188,7 +177,7 @@ def test_a_key_opens_what_its_scope_names_and_nothing_else(
         ("orders", "POST", "/v1/orders"),
         ("orders", "GET", "/v1/events"),
     ):
-        answer = call(method, path)
+        answer = calls(method, path)
         if scope == needed:
             assert answer.status in (200, 400), path
         else:
@@ -197,9 +186,9 @@ def test_a_key_opens_what_its_scope_names_and_nothing_else(
 
 
 def test_a_refused_scope_spends_no_signature(service: Service, api_url: str, clock: Clock) -> None:
-    call = Caller(api_url, new_shop(service, api_url, clock, "narrow", scopes=["catalog"]), clock)
-    assert call("POST", "/v1/quotes", body=QUOTE).code == "SCOPE_MISSING"
-    assert raw(api_url, "POST", "/v1/quotes", json.dumps(QUOTE).encode(), call.last).code == "SCOPE_MISSING"
+    calls = Calls(new_shop(service, api_url, clock, "narrow", scopes=["catalog"]), api_url, clock)
+    assert calls("POST", "/v1/quotes", body=QUOTE).code == "SCOPE_MISSING"
+    assert raw(api_url, "POST", "/v1/quotes", json.dumps(QUOTE).encode(), calls.last).code == "SCOPE_MISSING"
 
 
 def test_every_route_is_open_on_purpose_or_asks_for_a_scope(service: Service) -> None:
@@ -227,10 +216,10 @@ def test_a_key_that_spent_its_budget_is_told_when_to_come_back(
 ) -> None:
     parts = other_service(redis_url=NOBODY_REDIS) if redis_away else service
     with served(parts) as url:
-        call = Caller(url, new_shop(parts, url, clock, "small", weight_per_minute=weight), clock)
-        answers = [call("GET", "/v1/events")]
+        calls = Calls(new_shop(parts, url, clock, "small", weight_per_minute=weight), url, clock)
+        answers = [calls("GET", "/v1/events")]
         while answers[-1].status == 200:
-            answers.append(call("GET", "/v1/events"))
+            answers.append(calls("GET", "/v1/events"))
             assert len(answers) <= max(2, weight)
         last = answers[-1]
         assert (last.status, last.code) == (429, "RATE_LIMITED")
@@ -239,7 +228,7 @@ def test_a_key_that_spent_its_budget_is_told_when_to_come_back(
         longest = 60 / weight * (5 if redis_away else 4) + 1
         assert 1 <= int(last.headers["retry-after"]) <= longest
         # Somebody else's budget is somebody else's.
-        other = Caller(url, new_shop(parts, url, clock, "other"), clock)
+        other = Calls(new_shop(parts, url, clock, "other"), url, clock)
         assert other("GET", "/v1/events").status == 200
 
 
@@ -248,8 +237,8 @@ def test_two_processes_share_a_budget(
 ) -> None:
     small = new_shop(service, api_url, clock, "small", weight_per_minute=16)
     with served(other_service()) as second_url:
-        assert Caller(api_url, small, clock)("GET", "/v1/events").status == 200
-        assert Caller(second_url, small, clock)("GET", "/v1/events").status == 429
+        assert Calls(small, api_url, clock)("GET", "/v1/events").status == 200
+        assert Calls(small, second_url, clock)("GET", "/v1/events").status == 429
 
 
 # --- routes, methods, queries ----------------------------------------------------------------------------------------
@@ -269,17 +258,17 @@ def test_a_method_that_is_not_offered_is_told_which_are(api_url: str) -> None:
         assert set(answer.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "OPTIONS"}
 
 
-def test_head_is_a_read_without_a_body_and_is_signed_as_head(call: Caller, api_url: str) -> None:
+def test_head_is_a_read_without_a_body_and_is_signed_as_head(calls: Calls, api_url: str) -> None:
     assert raw(api_url, "HEAD", "/healthz").status == 200
     assert raw(api_url, "HEAD", "/v1/orders").status == 401
-    answer = call("HEAD", "/v1/orders")
+    answer = calls("HEAD", "/v1/orders")
     assert (answer.status, answer.content) == (200, b"")
 
 
-def test_options_tells_the_methods_to_those_who_may_know(call: Caller, api_url: str) -> None:
+def test_options_tells_the_methods_to_those_who_may_know(calls: Calls, api_url: str) -> None:
     assert "GET" in raw(api_url, "OPTIONS", "/v1/time").headers["allow"]
     assert raw(api_url, "OPTIONS", "/v1/orders").status == 401
-    assert "POST" in call("OPTIONS", "/v1/orders").headers["allow"]
+    assert "POST" in calls("OPTIONS", "/v1/orders").headers["allow"]
 
 
 def test_a_strange_host_name_changes_nothing(api_url: str) -> None:
@@ -304,10 +293,10 @@ def test_the_sdk_raises_what_the_service_said(shop: Shop, clock: Clock) -> None:
     assert "sws_wrong" not in repr(shop.api) + str(caught.value)
 
 
-def test_answers_are_not_kept_by_anybody_unless_they_carry_an_etag(call: Caller) -> None:
-    assert call("GET", "/v1/orders").headers["cache-control"] == "no-store"
-    first = call("GET", "/v1/instruments")
+def test_answers_are_not_kept_by_anybody_unless_they_carry_an_etag(calls: Calls) -> None:
+    assert calls("GET", "/v1/orders").headers["cache-control"] == "no-store"
+    first = calls("GET", "/v1/instruments")
     assert first.headers["cache-control"] == "private, no-cache"
-    again = call("GET", "/v1/instruments", If_None_Match=first.headers["etag"])
+    again = calls("GET", "/v1/instruments", If_None_Match=first.headers["etag"])
     assert (again.status, again.content) == (304, b"")
     assert again.headers["etag"] == first.headers["etag"]

@@ -21,38 +21,34 @@ from swap.tables import ApiKey, UsedSignature
 from swap.web import MAX_BODY_BYTES
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
-from tests.webhook_client import ORDER, POSTS, QUOTE, Answer, Caller, raw, served
+from tests.servers import served
+from tests.signed_client import ORDER, POSTS, QUOTE, Answer, Calls, raw
 
 NOBODY_POSTGRES = "postgresql+psycopg://nobody:pg-password-1@127.0.0.1:1/none"
-
-
-@pytest.fixture
-def call(api_url: str, shop: Shop, clock: Clock) -> Caller:
-    return Caller(api_url, shop, clock)
 
 
 # --- the same bytes twice --------------------------------------------------------------------------------------------
 
 
-def test_a_quote_signed_once_is_answered_once(call: Caller, api_url: str) -> None:
+def test_a_quote_signed_once_is_answered_once(calls: Calls, api_url: str) -> None:
     body = json.dumps(QUOTE).encode()
-    assert call("POST", "/v1/quotes", body=body).status == 200
-    again = raw(api_url, "POST", "/v1/quotes", body, call.last)
+    assert calls("POST", "/v1/quotes", body=body).status == 200
+    again = raw(api_url, "POST", "/v1/quotes", body, calls.last)
     assert (again.status, again.code) == (401, "SIGNATURE_USED")
     assert again.json["error"]["details"]["retry"] == "new_request"
 
 
-def test_an_order_signed_once_may_be_sent_again_and_finds_itself(call: Caller, api_url: str) -> None:
+def test_an_order_signed_once_may_be_sent_again_and_finds_itself(calls: Calls, api_url: str) -> None:
     body = json.dumps(ORDER).encode()
-    first = call("POST", "/v1/orders", body=body)
+    first = calls("POST", "/v1/orders", body=body)
     assert first.status == 201, first.json
-    again = raw(api_url, "POST", "/v1/orders", body, call.last)
+    again = raw(api_url, "POST", "/v1/orders", body, calls.last)
     assert (again.status, again.data["id"]) == (200, first.data["id"])
 
 
-def test_a_read_may_be_sent_again(call: Caller, api_url: str, service: Service) -> None:
-    assert call("GET", "/v1/orders").status == 200
-    assert raw(api_url, "GET", "/v1/orders", b"", call.last).status == 200
+def test_a_read_may_be_sent_again(calls: Calls, api_url: str, service: Service) -> None:
+    assert calls("GET", "/v1/orders").status == 200
+    assert raw(api_url, "GET", "/v1/orders", b"", calls.last).status == 200
     with service.database.read() as session:
         assert session.scalars(select(UsedSignature)).all() == []
 
@@ -98,16 +94,16 @@ BAD_BODIES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_a_body_that_is_not_strict_json_is_told_so(path: str, call: Caller) -> None:
+def test_a_body_that_is_not_strict_json_is_told_so(path: str, calls: Calls) -> None:
     for name, body in BAD_BODIES.items():
-        answer = call("POST", path, body=body)
+        answer = calls("POST", path, body=body)
         assert (answer.status, answer.code) == (400, "BAD_JSON"), name
         assert answer.fields == {"body"}, name
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_a_body_of_strict_json_that_means_nothing_is_refused_field_by_field(path: str, call: Caller) -> None:
-    answer = call(
+def test_a_body_of_strict_json_that_means_nothing_is_refused_field_by_field(path: str, calls: Calls) -> None:
+    answer = calls(
         "POST", path, body=b'{"nonsense": "\xf0\x9f\x90\x8d", "from": [], "to": 1, "amount": 0.1, "memo": {}}'
     )
     assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
@@ -117,32 +113,32 @@ def test_a_body_of_strict_json_that_means_nothing_is_refused_field_by_field(path
     assert all(problem["code"] and problem["message"] for found in problems.values() for problem in found)
 
 
-def test_the_content_type_does_not_matter_since_the_bytes_are_signed(call: Caller) -> None:
+def test_the_content_type_does_not_matter_since_the_bytes_are_signed(calls: Calls) -> None:
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "\xff"]:
-        answer = call("POST", "/v1/quotes", body=QUOTE, Content_Type=content_type.encode("latin-1"))
+        answer = calls("POST", "/v1/quotes", body=QUOTE, Content_Type=content_type.encode("latin-1"))
         assert answer.status == 200, answer.json
 
 
-def test_numbers_at_the_edge_of_what_can_be_stored_come_back_as_they_were(call: Caller) -> None:
+def test_numbers_at_the_edge_of_what_can_be_stored_come_back_as_they_were(calls: Calls) -> None:
     metadata = {"big": 2**53 - 1, "small": 1 - 2**53, "float": 0.1, "deep": [[[[[[{"ä": "🐍"}]]]]]]}
-    order = call("POST", "/v1/orders", body={**ORDER, "metadata": metadata})
+    order = calls("POST", "/v1/orders", body={**ORDER, "metadata": metadata})
     assert order.status == 201, order.json
-    assert call("GET", f"/v1/orders/{order.data['id']}").data["metadata"] == metadata
+    assert calls("GET", f"/v1/orders/{order.data['id']}").data["metadata"] == metadata
 
 
-def test_a_body_too_large_is_refused_before_it_is_read(call: Caller) -> None:
-    assert call("POST", "/v1/quotes", body=b" " * MAX_BODY_BYTES).code == "BAD_JSON"
-    headers: dict[str, str | bytes] = {**call.last, "Content-Length": str(MAX_BODY_BYTES + 1)}
-    answer = raw(call.url, "GET", "/v1/orders", b"", headers)
+def test_a_body_too_large_is_refused_before_it_is_read(calls: Calls) -> None:
+    assert calls("POST", "/v1/quotes", body=b" " * MAX_BODY_BYTES).code == "BAD_JSON"
+    headers: dict[str, str | bytes] = {**calls.last, "Content-Length": str(MAX_BODY_BYTES + 1)}
+    answer = raw(calls.url, "GET", "/v1/orders", b"", headers)
     assert (answer.status, answer.code) == (413, "BODY_TOO_LARGE")
 
 
 # --- queries ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_name_with_nul_in_it_is_nobodys(call: Caller) -> None:
+def test_a_name_with_nul_in_it_is_nobodys(calls: Calls) -> None:
     for path in ("/v1/orders/ord_%00", "/v1/orders/%00/events", "/v1/instruments/%00/x"):
-        answer = call("GET", path.replace("%00", "\x00"), target=path)
+        answer = calls("GET", path.replace("%00", "\x00"), target=path)
         assert (answer.status, answer.code) == (404, "NOT_FOUND")
 
 
@@ -169,17 +165,17 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/events", "/v1/pairs"])
-def test_every_problem_of_a_query_is_named_in_the_usual_envelope(path: str, call: Caller) -> None:
+def test_every_problem_of_a_query_is_named_in_the_usual_envelope(path: str, calls: Calls) -> None:
     for query, names in QUERIES:
-        answer = call("GET", path, query)
+        answer = calls("GET", path, query)
         assert (answer.status, answer.code) == (422, "VALIDATION_FAILED"), query
         assert answer.fields == names, query
 
 
-def test_queries_in_strange_bytes_are_read_or_refused(call: Caller) -> None:
+def test_queries_in_strange_bytes_are_read_or_refused(calls: Calls) -> None:
     for path in ("/v1/orders", "/v1/events", "/v1/pairs"):
         for query in ("&", "=", "&&=&", "limit=1&limit=x", "limit=2;a", "a=%zz", "%", "limit", "?limit=1"):
-            answer = call("GET", path, query)
+            answer = calls("GET", path, query)
             assert answer.status in (200, 422), (path, query, answer.content)
             told_properly(answer)
 
@@ -223,7 +219,7 @@ def told_properly(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_no_body_makes_the_service_break(path: str, call: Caller) -> None:
+def test_no_body_makes_the_service_break(path: str, calls: Calls) -> None:
     start = {"/v1/addresses/validate": {"currency": "BTC", "network": "BTC", "address": "x"}}.get(
         path, QUOTE if path == "/v1/quotes" else ORDER
     )
@@ -232,17 +228,17 @@ def test_no_body_makes_the_service_break(path: str, call: Caller) -> None:
     @given(st.dictionaries(NAMES, JSON_VALUES | SIDES, max_size=3), st.lists(NAMES, max_size=2))
     def run(changes: dict[str, Any], left_out: list[str]) -> None:
         body = {name: value for name, value in {**start, **changes}.items() if name not in left_out}
-        told_properly(call("POST", path, body=json.dumps(body).encode("utf-8", "surrogatepass")))
+        told_properly(calls("POST", path, body=json.dumps(body).encode("utf-8", "surrogatepass")))
 
     run()
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_no_bytes_make_the_service_break(path: str, call: Caller) -> None:
+def test_no_bytes_make_the_service_break(path: str, calls: Calls) -> None:
     @fuzz(30)
     @given(st.binary(max_size=60))
     def run(body: bytes) -> None:
-        answer = call("POST", path, body=body)
+        answer = calls("POST", path, body=body)
         assert answer.status in (400, 422)
         told_properly(answer)
 
@@ -250,7 +246,7 @@ def test_no_bytes_make_the_service_break(path: str, call: Caller) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/events", "/v1/pairs"])
-def test_no_query_makes_the_service_break(path: str, call: Caller) -> None:
+def test_no_query_makes_the_service_break(path: str, calls: Calls) -> None:
     names = st.sampled_from(
         [
             "limit",
@@ -269,7 +265,7 @@ def test_no_query_makes_the_service_break(path: str, call: Caller) -> None:
     @given(st.lists(st.tuples(names, st.text(max_size=20) | st.binary(max_size=8)), max_size=3))
     def run(pairs: list[tuple[str, Any]]) -> None:
         clean = [(n, v.encode("utf-8", "surrogatepass") if isinstance(v, str) else v) for n, v in pairs]
-        told_properly(call("GET", path, urlencode(clean)))
+        told_properly(calls("GET", path, urlencode(clean)))
 
     run()
 
@@ -310,9 +306,9 @@ FOREIGN_CURSORS = [
 ]
 
 
-def test_a_cursor_made_by_somebody_else_is_read_or_refused(call: Caller) -> None:
+def test_a_cursor_made_by_somebody_else_is_read_or_refused(calls: Calls) -> None:
     for path, after in FOREIGN_CURSORS:
-        answer = call("GET", path, urlencode({"after": after}))
+        answer = calls("GET", path, urlencode({"after": after}))
         assert answer.status in (200, 410, 422), (path, after, answer.content)
         told_properly(answer)
 
@@ -332,19 +328,19 @@ def test_a_database_that_nobody_answers_for_is_unavailable(
     shop: Shop, clock: Clock, other_service: Callable[..., Service]
 ) -> None:
     with served(other_service(database_url=NOBODY_POSTGRES)) as url:
-        unavailable(Caller(url, shop, clock)("GET", "/v1/orders"))
-        unavailable(Caller(url, shop, clock)("POST", "/v1/orders", body=ORDER))
+        unavailable(Calls(shop, url, clock)("GET", "/v1/orders"))
+        unavailable(Calls(shop, url, clock)("POST", "/v1/orders", body=ORDER))
 
 
 def test_a_database_that_was_never_migrated_is_unavailable(
     shop: Shop, clock: Clock, other_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     with served(other_service(database_url=f"sqlite:///{tmp_path}/empty.db")) as url:
-        unavailable(Caller(url, shop, clock)("GET", "/v1/orders"))
+        unavailable(Calls(shop, url, clock)("GET", "/v1/orders"))
 
 
 def test_a_database_lost_on_the_way_stops_writes_but_not_the_catalog(
-    call: Caller, service: Service, other_service: Callable[..., Service], tmp_path: Path, backend: str, clock: Clock
+    calls: Calls, service: Service, other_service: Callable[..., Service], tmp_path: Path, backend: str, clock: Clock
 ) -> None:
     if backend != "sqlite":
         pytest.skip("a file can be taken away, a server cannot; the other two cover it")
@@ -356,7 +352,7 @@ def test_a_database_lost_on_the_way_stops_writes_but_not_the_catalog(
                 shutil.copy(tmp_path / f"swap.db{more}", tmp_path / f"copy.db{more}")
     parts = other_service(database_url=f"sqlite:///{copy}")
     with served(parts) as url:
-        elsewhere = Caller(url, call.shop, clock)
+        elsewhere = Calls(calls.shop, url, clock)
         assert elsewhere("GET", "/v1/instruments").status == 200
         parts.database.close()
         copy.unlink()
@@ -371,14 +367,14 @@ def test_a_database_lost_on_the_way_stops_writes_but_not_the_catalog(
 
 
 def test_what_breaks_on_our_side_is_a_500_with_a_request_id_and_no_story(
-    call: Caller, service: Service, clock: Clock
+    calls: Calls, service: Service, clock: Clock
 ) -> None:
     # SWAP_SECRET_KEYS was rotated, and the old text taken out too early.
     sealed = Vault(["another text, of at least 32 characters"]).seal("sws_elsewhere")
     with service.database.write() as session:
         session.execute(update(ApiKey).values(secret_sealed=sealed))
     clock.advance(5)
-    answer = call("GET", "/v1/orders")
+    answer = calls("GET", "/v1/orders")
     assert (answer.status, answer.code) == (500, "INTERNAL")
     assert answer.json["error"]["details"]["request_id"] == answer.headers["x-request-id"]
     assert b"Traceback" not in answer.content
@@ -398,11 +394,11 @@ def test_what_breaks_on_our_side_is_a_500_with_a_request_id_and_no_story(
         ("type=order.created", "type"),
     ],
 )
-def test_a_filter_of_the_feed_that_makes_no_sense_is_refused(query: str, field: str, call: Caller) -> None:
-    answer = call("GET", "/v1/events", query)
+def test_a_filter_of_the_feed_that_makes_no_sense_is_refused(query: str, field: str, calls: Calls) -> None:
+    answer = calls("GET", "/v1/events", query)
     assert (answer.status, answer.fields) == (422, {field})
 
 
-def test_the_feed_can_be_filtered_over_http(call: Caller) -> None:
+def test_the_feed_can_be_filtered_over_http(calls: Calls) -> None:
     query = "types=order.created,order.updated&since=2025-10-09T12:00:00Z&until=2999-01-01T00:00:00Z&order_id=ord_x"
-    assert call("GET", "/v1/events", query).data["events"] == []
+    assert calls("GET", "/v1/events", query).data["events"] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,20 +20,9 @@ from swap.tables import WebhookDelivery, WebhookEndpoint
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, new_shop
 from tests.factories import make_orders, move, read_order
-from tests.receivers import Receiver, receiving
-from tests.webhook_client import Caller
+from tests.receivers import Receiver
+from tests.signed_client import Calls
 from workers.schedule import Scheduler
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def call(api_url: str, shop: Shop, clock: Clock) -> Caller:
-    return Caller(api_url, shop, clock)
 
 
 def code_of(work: Callable[[], Any]) -> tuple[int, str]:
@@ -99,7 +88,7 @@ def test_an_endpoint_of_another_client_or_one_that_was_deleted_is_not_found(
     assert other.api.webhook_endpoints()[0]["enabled"] is True
 
 
-def test_every_problem_of_a_request_is_named_and_nothing_is_changed(shop: Shop, call: Caller) -> None:
+def test_every_problem_of_a_request_is_named_and_nothing_is_changed(shop: Shop, calls: Calls) -> None:
     made = shop.api.add_webhook_endpoint("https://hooks.example")
     path = f"/v1/webhook-endpoints/{made['id']}"
     create = "/v1/webhook-endpoints"
@@ -126,11 +115,11 @@ def test_every_problem_of_a_request_is_named_and_nothing_is_changed(shop: Shop, 
         ),
     ]
     for method, target, body, names in cases:
-        answer = call(method, target, body=json.dumps(body).encode())
+        answer = calls(method, target, body=json.dumps(body).encode())
         assert answer.status == 422, (target, body)
         assert {name.partition(".")[0] for name in answer.fields} == names, (target, body)
     for query in ("status=gone", "since=yesterday", "limit=0", "after=whd_none", "endpoint_id=x"):
-        assert call("GET", "/v1/webhook-deliveries", query).status == 422, query
+        assert calls("GET", "/v1/webhook-deliveries", query).status == 422, query
     assert shop.api.webhook_endpoints() == [{k: v for k, v in made.items() if k != "secret"}]
 
 

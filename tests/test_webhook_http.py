@@ -15,6 +15,8 @@ import pytest
 from swap.infra.webhook_http import Sent, canonical, is_private, post, refusal
 from tests.receivers import receiving, speaking
 
+pytestmark = pytest.mark.server
+
 LIMIT = 0.4
 HEADERS = {"Content-Type": "application/json", "webhook-id": "evt_1"}
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,31 +30,13 @@ from swap.tables import OrderEvent, WebhookDelivery, WebhookEndpoint
 from tests.conftest import Clock
 from tests.factories import make_client, make_order, make_orders, move, read_order
 from tests.product import NoQueue, Product, bodies
-from tests.receivers import Receiver, receiving, speaking
-
-
-def until(true: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "not within its time"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def twin(database_url: str) -> Iterator[Database]:
-    with closing(Database(database_url)) as database:
-        yield database
+from tests.receivers import Receiver, speaking
+from tests.waiting import until
 
 
 @pytest.fixture
 def product(database: Database, clock: Clock) -> Product:
     return Product(database, clock)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------------

@@ -24,7 +24,10 @@ from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.factories import read_order
 from tests.receivers import Receiver, receiving, speaking
+from tests.waiting import until
 from workers import jobs
+
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAIN_SECONDS = 2
@@ -59,11 +62,11 @@ class Worker:
         return self.path.read_text(errors="replace")
 
     def until(self, true: Callable[[], object], seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while not true():
+        def holds() -> object:
             assert self.process.poll() is None, self.log()
-            assert time.monotonic() < end, f"not within its time: {self.log()}"
-            time.sleep(0.02)
+            return true()
+
+        until(holds, seconds, self.log)
 
     def started(self) -> Worker:
         self.until(lambda: STARTED in self.log())

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from swap.settings import SECRETS
 from swap.web import MAX_BODY_BYTES
 from swap.wiring import Service
 from tests.conftest import Clock
+
+pytestmark = [pytest.mark.process, pytest.mark.sqlite_only]
 
 ROOT = Path(__file__).parents[1]
 SECRET_KEY = "the text under which this child keeps its secrets"
@@ -90,14 +91,6 @@ class Child:
             return answer.status, json.loads(answer.read() or b"null")
         finally:
             connection.close()
-
-
-@pytest.fixture
-def database_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """SQLite alone: nothing here is the database's business."""
-    path = tmp_path / "swap.db"
-    shutil.copy(sqlite_template, path)
-    return f"sqlite:///{path}"
 
 
 @pytest.fixture(params=SERVERS)
