@@ -53,6 +53,8 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/make_lifecycle.py --check
+	$(BIN)/python docs/make_errors.py --check
 
 docs: setup
 	$(BIN)/python docs/make_lifecycle.py
+	$(BIN)/python docs/make_errors.py
