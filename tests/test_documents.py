@@ -10,6 +10,7 @@ import runpy
 import tokenize
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ def test_the_readme_lists_every_scenario_with_its_address() -> None:
         assert f"| `{addresses['XRP']}` | **{name}**: {SCENARIOS[name].meaning} |" in text
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
+def test_every_make_target_that_readme_and_contributing_name_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"`make ([a-z-]+)`", (ROOT / "README.md").read_text())):
+    texts = [(ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")]
+    for target in {name for text in texts for name in re.findall(r"(?:`|^(?:\$ )?)make ([a-z-]+)", text, re.MULTILINE)}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
@@ -178,6 +180,7 @@ def parsed(*folders: str) -> Iterator[ast.Module]:
             yield ast.parse(path.read_text())
 
 
+@cache
 def prose_of(path: Path) -> str:
     """What is written for people, on one line: a document, or docstrings, comments and, in the service itself, sentences."""
     text = path.read_text()
@@ -194,6 +197,7 @@ def prose_of(path: Path) -> str:
     return " ".join(text.split())
 
 
+@cache
 def headings_of(document: Path) -> set[str]:
     text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
     return {heading.replace("`", "") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
