@@ -269,7 +269,7 @@ def test_an_address_without_a_rule_needs_the_upstreams_yes(
     service: Service, calls: Calls, faults: Faults, clock: Clock
 ) -> None:
     assert calls.order(**_to_euro(client_order_id="yes")).status == 201
-    clock.advance(301)  # past what the gate remembers
+    clock.advance(301)  # past what the destination check remembers
     faults["validate"] = answering(200, b"false")
     refused = calls.order(**_to_euro(client_order_id="no", refund_address=...))
     assert (refused.status, refused.codes) == (422, {"destination_address": ["ADDRESS_REFUSED"]})

@@ -49,8 +49,8 @@ class SignedTickets:
         """The parts, and when the ticket expires. Raises InvalidTicket, of which ExpiredTicket is one."""
         mac = ticket.rpartition(".")[2]
         try:
-            # The decoder takes a MAC in many spellings: padded, with other idle bits at its end, with letters that are not
-            # ASCII. Only the one that was issued counts, so that a ticket has one name and can be spent once.
+            # The decoder takes a MAC in many spellings: padded, with other unused bits in its last character, with letters
+            # that are not ASCII. Only the issued spelling counts: a ticket then has one name, and can be spent once.
             if not ticket.isascii() or base64_encode(base64_decode(mac)).decode("ascii") != mac:
                 raise InvalidTicket
             *parts, expires = self._signer.unsign(ticket).decode("ascii").split(".")

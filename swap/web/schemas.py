@@ -138,7 +138,7 @@ PlaceOrder = Strict.from_dict(
 class ValidateAddress(Strict):
     currency = _text(64, required=True)
     network = _text(64, required=True)
-    # Taken as it is: that something is wrong with it is the answer, not an error.
+    # Taken as it is: a wrong address is an answer here, not an error.
     address = fields.String(required=True, validate=validate.Length(0, 4096))
     memo = fields.String(allow_none=True, validate=validate.Length(0, 4096))
     memo_none = _waiver("the wallet")

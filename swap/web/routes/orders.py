@@ -32,8 +32,8 @@ def place() -> flask.Response:
     """Place an order. Safe to send again with the same `client_order_id` and fields: it finds the order it made.
 
     201 new, with where to pay; 202 still being created, or in doubt; 200 made before; 409 `client_order_id` used with
-    other fields; 422 refused; 503 not sent, nothing lost, send the same again. There is no cancel upstream: an order
-    nobody pays for expires, and stays watched for a late deposit.
+    other fields; 422 refused; 503 not sent, nothing lost, send the same again. There is no cancel upstream: an order that is
+    not paid for expires, and stays watched for a late deposit.
     """
     service = current_service()
     content, problems = read(PlaceOrder())
