@@ -379,7 +379,7 @@ def run() -> None:
     try:
         main()
     except InvalidRequest as error:
-        found = [f"{name}: {problem['message']}" for name, problems in error.fields.items() for problem in problems]
+        found = [f"{name}: {problem.message}" for name, problems in error.fields.items() for problem in problems]
         _fail("\n".join([f"{error.code}: {error.message}", *found]))
     except SwapError as error:
         _fail(f"{error.code}: {error.message}")

@@ -33,14 +33,14 @@ ROOT = Path(__file__).resolve().parent.parent
 DYING = """
 import os, signal, sys
 from decimal import Decimal
-from swap.orders.validation import OrderRequest
 from swap.orders.create import OrderCreator
+from swap.orders.validation import Destination, InstrumentName, OrderRequest
 from swap.wiring import start
 
 OrderCreator.settle = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 start("api").placer.place(sys.argv[1], OrderRequest(
-    client_order_id="order-1", from_currency="BTC", from_network="BTC", to_currency="XRP", to_network="XRP",
-    amount=Decimal("0.0125"), rate_mode="FLOATING", destination_address=sys.argv[2], destination_memo="7",
+    client_order_id="order-1", source=InstrumentName("BTC", "BTC"), target=InstrumentName("XRP", "XRP"),
+    amount=Decimal("0.0125"), rate_mode="FLOATING", destination=Destination(sys.argv[2], "7"),
 ))
 """
 
