@@ -15,9 +15,9 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.domain import schedules
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.money import plain
+from swap.domain.schedules import PollState, next_poll
 from swap.domain.times import Timing
 from swap.errors import (
     AddressRefused,
@@ -240,15 +240,7 @@ class OrderCreator:
         if problem is not None:
             log.error("orders.held", order_id=order.id, reason=problem, upstream_order_id=reply.primary_ref)
         now = self._timing.now()
-        look = schedules.next_poll(
-            Status.AWAITING_DEPOSIT,
-            age=timedelta(),
-            since_change=timedelta(),
-            deposit_seen=False,
-            failures=0,
-            rng=self._timing.rng,
-            scale=self._timing.scale,
-        )
+        wait = next_poll(PollState(Status.AWAITING_DEPOSIT), self._timing)
         # A held order keeps what was quoted: a later look is measured against that, not against what is in question.
         told = reply.amount_to_get if problem is None else None
         return {
@@ -266,7 +258,7 @@ class OrderCreator:
             "amount_to_get": told or order.amount_to_get,
             "facts": reply.facts.to_json(),
             "as_of": now,
-            "next_check_at": None if look is None else now + look,
+            "next_check_at": None if wait is None else now + wait,
             "failures": 0,
         }
 

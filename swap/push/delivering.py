@@ -155,7 +155,7 @@ class Deliverer:
 
     def _failed(self, delivery: WebhookDelivery, endpoint: WebhookEndpoint, sent: Sent, result: dict[str, Any]) -> None:
         schedule = schedules.WEBHOOK_RETRIES if delivery.type != TEST else ()
-        delay = schedules.retry_delay(delivery.tries + 1, schedule, self._timing.rng, self._timing.scale)
+        delay = schedules.retry_delay(delivery.tries + 1, schedule, self._timing)
         log.warning(
             "webhooks.not_delivered",
             delivery_id=delivery.id,

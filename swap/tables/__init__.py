@@ -8,12 +8,11 @@ from swap.tables.clients import ApiKey, Client, UsedSignature
 from swap.tables.columns import Json, Money, Row, Utc, new_id
 from swap.tables.orders import Order, OrderAttempt, Orphan, SpentQuote, TransferRow, UpstreamRef
 from swap.tables.push import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint
-from swap.tables.upstream import Chore, Disagreement, Reconciliation, UpstreamCall, Watching
+from swap.tables.upstream import Disagreement, PeriodicTask, Reconciliation, UpstreamCall, Watching
 
 __all__ = [
     "ApiKey",
     "CatalogState",
-    "Chore",
     "Client",
     "Disagreement",
     "FeedHead",
@@ -25,6 +24,7 @@ __all__ = [
     "OrderEvent",
     "Orphan",
     "PairRow",
+    "PeriodicTask",
     "Reconciliation",
     "Row",
     "SpentQuote",

@@ -44,12 +44,11 @@ class PairRow(Row):
 
 
 class CatalogState(Row):
-    """One row. `version` rises with every change of instruments or pairs; `next_refresh_at` is the refresher's lease."""
+    """One row. `version` rises with every change of instruments or pairs; `failures`: refreshes in a row that failed."""
 
     __tablename__ = "catalog_state"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int]
     fetched_at: Mapped[datetime | None]
-    next_refresh_at: Mapped[datetime]
     failures: Mapped[int]
     last_error: Mapped[str | None]

@@ -29,8 +29,8 @@ class UpstreamCall(Row):
     response_body: Mapped[str | None]
 
 
-class Chore(Row):
-    """Periodic work that one process does for all. `next_at` is due time and lease; what has no row yet is due."""
+class PeriodicTask(Row):
+    """A task that one process does for all. `next_at` is due time and lease; a task without a row is due."""
 
     __tablename__ = "chores"
     name: Mapped[str] = mapped_column(primary_key=True)

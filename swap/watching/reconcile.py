@@ -69,17 +69,13 @@ class Reconcile:
         """Reconcile each key whose day is over; one process does it for all. A list that could not be read is tried
         again after an hour, and so is one over which we died."""
         for upstream in self._upstreams.values():
-            chore, now = f"reconcile {upstream.public_key}", self._timing.now()
-            with self._database.read() as session:
-                if not periodic.is_due(session, chore, now):
-                    continue
-            with self._database.write() as session:
-                if not periodic.claim(session, chore, now, now + self._lease):
-                    continue
+            task, now = f"reconcile {upstream.public_key}", self._timing.now()
+            if not periodic.take(self._database, task, now, now + self._lease):
+                continue
             report = self._reconcile(upstream)
             wait = self._retry if report.outcome == "not_read" else self._every
             with self._database.write() as session:
-                periodic.reschedule(session, chore, now + wait)
+                periodic.reschedule(session, task, now + wait)
 
     def last(self, limit: int = 10) -> list[dict[str, Any]]:
         """The newest stored reports of all keys, newest first."""
