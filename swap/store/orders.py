@@ -17,6 +17,7 @@ from swap.store.serializers import order_view, same_view
 from swap.tables import Order, OrderAttempt, SpentQuote, TransferRow, UpstreamRef
 
 _COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
+_RIVAL_FOR = timedelta(hours=1)
 _WRITE_ONCE = ("deposit_kind", "deposit_address", "deposit_memo", "deposit_link")
 
 
@@ -168,6 +169,26 @@ def owner_of(session: Session, ref: str) -> str | None:
 
 def refs_of(session: Session, order_id: str) -> Sequence[str]:
     return session.scalars(select(UpstreamRef.ref).where(UpstreamRef.order_id == order_id)).all()
+
+
+def rivals(session: Session, order: Order) -> Sequence[Order]:
+    """Other orders of ours, of any client, that may have made the same upstream order: alike in route, amount and
+    destination, made within an hour of it, and without an upstream id of their own so far."""
+    query = select(Order).where(
+        Order.id != order.id,
+        Order.destination_address == order.destination_address,
+        Order.from_currency == order.from_currency,
+        Order.from_network == order.from_network,
+        Order.to_currency == order.to_currency,
+        Order.to_network == order.to_network,
+        Order.upstream_order_id.is_(None),
+        Order.created_at >= order.created_at - _RIVAL_FOR,
+        Order.created_at <= order.created_at + _RIVAL_FOR,
+    )
+    open_ends = (None, "create_in_doubt", "create_unconfirmed")
+    return [
+        rival for rival in session.scalars(query) if rival.amount == order.amount and rival.status_reason in open_ends
+    ]
 
 
 # --- due ---------------------------------------------------------------------------------------------------------------

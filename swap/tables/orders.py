@@ -116,9 +116,10 @@ class UpstreamRef(Row):
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
 
 
-class Orphan(Row):
+class UnownedOrder(Row):
     """An order at the upstream that belongs to none of ours, or could not be proved to. `ref`: the id to ask with;
-    `refs`: all known; `order_id`: ours that may have made it; `deposit_seen_at`: money came in on it: somebody must act."""
+    `refs`: all known ids; `order_id`: the order of ours that may have made it; `deposit_seen_at`: when money was seen on
+    it, which an operator must deal with."""
 
     __tablename__ = "orphans"
     ref: Mapped[str] = mapped_column(primary_key=True)
