@@ -49,7 +49,7 @@ def decimals(amount: Decimal) -> int:
 def within(actual: Decimal, expected: Decimal, tolerance: Decimal) -> bool:
     """Whether `actual` is not below `expected` by more than the relative `tolerance` (0.01 is one percent).
 
-    More than expected is always fine: the customer gains.
+    More than expected is always accepted: the customer gains.
     """
     with localcontext(_CONTEXT):
         return actual >= expected * (1 - tolerance)

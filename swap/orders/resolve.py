@@ -183,9 +183,9 @@ class Resolver:
             return False
         if not candidate.from_list or reply.created_at is None:
             return True
-        # Identical orders are told apart by time only: each may adopt an upstream order made after its own create and
+        # Identical orders can be distinguished by time only: each may adopt an upstream order made after its own create and
         # before the next identical one's. If it adopted a later one, its own upstream order would fall outside the other's
-        # window and be left unwatched. Creates sent within a second of each other cannot be told apart, and need not be.
+        # window and be left unwatched. Creates sent within a second of each other cannot be distinguished, and need not be.
         offset = timedelta(seconds=self._upstreams[last.upstream_key].offset_seconds)
         return not any(
             last.sent_at + CLOCK_SLACK / 2 < attempt.sent_at

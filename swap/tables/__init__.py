@@ -1,6 +1,6 @@
 """Rows, a module per noun. No behaviour.
 
-The database is the truth: due times, leases, deliveries and history are rows here; Redis only wakes people up.
+The database is the truth: due times, leases, deliveries and history are rows here; Redis only wakes the workers up.
 """
 
 from swap.tables.catalog import CatalogState, InstrumentRow, PairRow

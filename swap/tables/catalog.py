@@ -29,7 +29,7 @@ class InstrumentRow(Row):
 
 
 class PairRow(Row):
-    """A directed pair. Limits and fixed rate are learned from the rates we read; null until then."""
+    """A directed pair. Limits and fixed rate are learned from rates that were read; null until then."""
 
     __tablename__ = "pairs"
     from_currency_key: Mapped[str] = mapped_column(primary_key=True)
