@@ -631,7 +631,7 @@ def test_a_done_answer_for_an_order_that_was_ended_meanwhile_changes_nothing(
     answer = _while_it_hangs(service, calls, shop, faults, end, Holding())
     assert (answer.status, answer.data["status"], answer.data["deposit"]) == (200, "failed", None)
     assert attempts(service, answer.data["id"])[0].outcome == "done"
-    (orphan,) = service.support.orphans()
+    (orphan,) = service.support.unowned_orders()
     assert (orphan["order_id"], orphan["refs"]) == (answer.data["id"], attempts(service, answer.data["id"])[0].refs)
 
 

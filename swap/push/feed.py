@@ -47,6 +47,10 @@ class Feed:
     def __init__(self, database: Database, queue: JobQueue, clock: Callable[[], datetime]) -> None:
         self._database, self._queue, self._clock = database, queue, clock
 
+    def has_unpublished(self) -> bool:
+        with self._database.read() as session:
+            return events.has_unpublished(session)
+
     def publish(self) -> int:
         """Give every waiting event its place. Returns how many were published."""
         total = 0
@@ -60,9 +64,8 @@ class Feed:
         return total
 
     def _publish_some(self) -> int:
-        with self._database.read() as session:
-            if not events.has_unpublished(session):
-                return 0
+        if not self.has_unpublished():
+            return 0
         now = self._clock()
         with self._database.write() as session:
             head = events.lock_head(session)
