@@ -21,6 +21,7 @@ from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, S
 
 
 @click.group()
+@click.version_option(package_name="swap-service", prog_name="swap")
 def main() -> None:
     """The swap service: orders between fiat and crypto, watched until the money has arrived."""
 

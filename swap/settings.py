@@ -40,6 +40,12 @@ _DIGITS = re.compile(r"[0-9]{1,5}")
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?|\.[0-9]{1,12}")
 
 
+def checkout() -> Path | None:
+    """The checkout that the service runs from. None for an installed package, which has its migrations inside."""
+    package = Path(__file__).resolve().parent
+    return None if (package / "migrations").is_dir() else package.parent
+
+
 def state_folder() -> Path:
     """Where a development service keeps its database, its secret key and the address of its embedded Redis, unless it is
     given others.
@@ -47,8 +53,8 @@ def state_folder() -> Path:
     A checkout has `var` for that. An installed package never writes beside itself: it takes `swap` in the user's folder
     for state, `$XDG_STATE_HOME` or `~/.local/state` (XDG Base Directory Specification).
     """
-    root = Path(__file__).resolve().parent.parent
-    if (root / "pyproject.toml").is_file():
+    root = checkout()
+    if root is not None:
         return root / "var"
     chosen = os.environ.get("XDG_STATE_HOME", "")
     # The specification has a relative path ignored.

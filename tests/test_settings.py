@@ -71,7 +71,8 @@ def test_a_checkout_keeps_its_state_in_var() -> None:
 def test_an_installed_package_keeps_its_state_in_the_users_folder(
     environ: dict[str, str], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.settings.__file__", str(tmp_path / "site-packages" / "swap" / "settings.py"))
+    (tmp_path / "swap" / "migrations").mkdir(parents=True)
+    monkeypatch.setattr("swap.settings.__file__", str(tmp_path / "swap" / "settings.py"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/user")
     for name, value in environ.items():
