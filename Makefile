@@ -64,11 +64,12 @@ referees: setup .venv-referees/.ready ## the address validator beside eight othe
 	  done
 	@touch $@
 
-lint: setup ## ruff, mypy, the floors of the architecture, generated documents
+lint: setup ## ruff, mypy, the floors of the architecture, the lock file, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(UV) lock --quiet --check
 	$(BIN)/python docs/make_lifecycle.py --check
 	$(BIN)/python docs/make_errors.py --check
 
