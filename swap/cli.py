@@ -15,12 +15,13 @@ import orjson
 
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
 from swap.infra import logs
-from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings
+from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings, state_folder
 
 # Commands import what they run when they run it: a worker need not load the sandbox, nor `swap --help` the database.
 
 
 @click.group()
+@click.version_option(package_name="swap-service", prog_name="swap")
 def main() -> None:
     """The swap service: orders between fiat and crypto, watched until the money has arrived."""
 
@@ -143,7 +144,7 @@ def demo() -> None:
     """One BTC to XRP swap in front of your eyes, on parts started for it alone."""
     from swap.tools.demo import run as run_demo
 
-    sys.exit(run_demo(Path(Settings.var) / "demo"))
+    sys.exit(run_demo(state_folder() / "demo"))
 
 
 @main.command()

@@ -281,7 +281,7 @@ def _embedded_redis(var: Path) -> str:
 
 
 def _own_secret_key(var: Path) -> str:
-    """A secret key of this checkout, made once, readable by its owner alone."""
+    """A secret key of this installation, made once, readable by its owner alone."""
     path = var / "secret_keys"
     var.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"secret_keys.{os.getpid()}")

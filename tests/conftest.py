@@ -56,6 +56,7 @@ _PROCESSES = {
     "test_listen",
     "test_attempts",
     "test_drill",
+    "test_wheel",
 }
 # And those that serve HTTP or a sandbox without one.
 _SERVERS = {"test_sandbox", "test_sandbox_chaos", "test_sandbox_vendor_sdk", "test_recipes", "test_webhook_http"}

@@ -167,17 +167,8 @@ class Keys:
         caller = self.caller(key)
         if caller is None:
             raise NotAuthenticated("This X-API-Key is not known, or was revoked.", code="KEY_UNKNOWN")
-        good = signing.verify_request(
-            caller.secret,
-            signature,
-            method=method,
-            path=path,
-            query=query,
-            timestamp=timestamp,
-            body=body,
-            now_ms=now_ms,
-        )
-        if not good:
+        parts = signing.SignedParts(method, path, query, timestamp, body)
+        if not signing.verify_request(caller.secret, signature, parts, now_ms):
             raise NotAuthenticated(
                 "X-Signature does not fit the request. It is the hex HMAC-SHA256 of "
                 "METHOD + path + ?query + timestamp + body, with the secret as the key.",

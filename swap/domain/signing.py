@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 WINDOW_MS = 5_000
@@ -126,23 +126,23 @@ def within_window(timestamp: str, now_ms: int) -> bool:
     return _TIMESTAMP_MS.fullmatch(timestamp) is not None and abs(int(timestamp) - now_ms) <= WINDOW_MS
 
 
-def verify_request(
-    secret: str,
-    signature: str,
-    *,
-    method: str,
-    path: str | bytes,
-    query: str | bytes,
-    timestamp: str,
-    body: bytes,
-    now_ms: int,
-) -> bool:
-    """Whether `signature` is the one `sign_request` makes and `timestamp` lies within the window around `now_ms`.
+class SignedParts(NamedTuple):
+    """What a signature of our own API covers, in its order; each part as for `sign_request`."""
+
+    method: str
+    path: str | bytes
+    query: str | bytes
+    timestamp: str
+    body: bytes
+
+
+def verify_request(secret: str, signature: str, parts: SignedParts, now_ms: int) -> bool:
+    """Whether `signature` is the one `sign_request` makes and the timestamp lies within the window around `now_ms`.
 
     Compares in constant time and never raises on what a caller sent. Upper-case hex is refused on purpose: a signature
     works once on a call that changes something, and one signature must not have two spellings.
     """
-    if not within_window(timestamp, now_ms):
+    if not within_window(parts.timestamp, now_ms):
         return False
-    expected = sign_request(secret, method, path, query, timestamp, body)
+    expected = sign_request(secret, *parts)
     return hmac.compare_digest(expected.encode("ascii"), signature.encode("utf-8", "surrogatepass"))

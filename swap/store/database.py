@@ -25,9 +25,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from swap.errors import ConfigurationError
+from swap.settings import checkout
 from swap.tables import Row
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+MIGRATIONS = (checkout() or Path(__file__).resolve().parents[1]) / "migrations"
 WRITER_SECONDS = 10.0
 _MIGRATION_LOCK = 7_267_001  # any number; PostgreSQL's advisory locks are named by one
 
