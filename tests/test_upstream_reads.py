@@ -206,13 +206,13 @@ def test_a_dead_address_of_several_does_not_stop_a_call(monkeypatch: pytest.Monk
 def test_the_time_to_connect_is_shared_out_among_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    def silence(address: object, share: float, **_: object) -> None:
+    def silence(address: object, share: float, *_: object) -> None:
         shares.append(share)
         raise TimeoutError("timed out")
 
     addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 443)) for last in (1, 2)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
-    monkeypatch.setattr("swap.upstream.transport.create_connection", silence)
+    monkeypatch.setattr("swap.infra.deadline.open_socket", silence)
     with pytest.raises(Unreachable) as unreachable:
         World().client("https://upstream.invalid").orders()
     assert unreachable.value.cause == "timeout"
