@@ -4,9 +4,12 @@ UV_VERSION = 0.13.8
 UV = PYTHONPATH=.boot UV_PYTHON_DOWNLOADS=never $(PYTHON) -m uv
 BIN = .venv/bin
 
-.PHONY: setup demo run test lint docs drill bench fuzz referees
+.PHONY: help setup demo run check test lint docs drill drill-small bench fuzz referees
 
-setup: .venv/.ready
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+setup: .venv/.ready ## .venv from the lock file
 
 .venv/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
@@ -14,29 +17,36 @@ setup: .venv/.ready
 	@$(UV) sync --quiet --frozen --python $(PYTHON)
 	@touch $@
 
-demo: setup
+demo: setup ## one swap from quote to payout, on real processes
 	$(BIN)/swap demo
 
-run: setup
+run: setup ## keep the service up, with the sandbox as its upstream
 	$(BIN)/swap up
 
-# Two processes: the machines it runs on have two cores. The small drill, real processes under fire, has them to itself.
-test: setup
+# The answer to "is it right?" in less than a minute: everything that needs no database, server or process.
+check: lint ## lint, types and every pure test
+	$(BIN)/pytest -n 2 -m pure
+
+# Two processes: the machines it runs on have two cores.
+test: setup ## every test; on PostgreSQL as well where TEST_DATABASE_URL names a server
 	$(BIN)/pytest -n 2
+
+# Real processes under fire have the machine to themselves.
+drill-small: setup ## the small drill: 60 orders, about two minutes
 	$(BIN)/pytest -m drill
 
-drill: setup
+drill: setup ## the service under a misbehaving upstream, killed and cut off; then an audit (8 minutes)
 	$(BIN)/python -m drill
 
-bench: setup
+bench: setup ## benchmarks, as tables
 	$(BIN)/python -m bench
 
 # A million inputs for the address validator; the test suite runs a few thousand.
-fuzz: setup
+fuzz: setup ## the address validator under a million odd inputs
 	$(BIN)/python -m bench.fuzz_addresses --count 1000000
 
 # Other libraries on the same addresses, in an environment of their own. One that cannot be installed is left out.
-referees: setup .venv-referees/.ready
+referees: setup .venv-referees/.ready ## the address validator beside eight other libraries
 	$(BIN)/python -m bench.referees
 
 .venv-referees/.ready: bench/referees.txt
@@ -47,12 +57,14 @@ referees: setup .venv-referees/.ready
 	  done
 	@touch $@
 
-lint: setup
+lint: setup ## ruff, mypy, the floors of the architecture, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/make_lifecycle.py --check
+	$(BIN)/python docs/make_errors.py --check
 
-docs: setup
+docs: setup ## write the generated documents
 	$(BIN)/python docs/make_lifecycle.py
+	$(BIN)/python docs/make_errors.py

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from swap.addresses import WARNINGS, base58, bech32, cashaddr, monero, own_checksums, ss58, validate
@@ -37,7 +38,7 @@ VECTORS = Path(__file__).parent.parent / "tests" / "vectors"
 Input = tuple[str, str, str | None]
 
 
-def vectors() -> list[dict[str, str]]:
+def vectors() -> list[dict[str, Any]]:
     """The rows of every vector file."""
     return [row for path in sorted(VECTORS.glob("*.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
 

@@ -126,7 +126,7 @@ def bip_utils() -> Adapters:
     def _payment_id(address: str) -> bytes:
         from bip_utils import Base58XmrDecoder
 
-        return Base58XmrDecoder.Decode(address)[65:73]
+        return bytes(Base58XmrDecoder.Decode(address)[65:73])
 
     adapters: Adapters = {
         "BTC": segwit(base58("00", "05"), "bc", taproot=True),

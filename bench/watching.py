@@ -187,7 +187,7 @@ class Simulation:
             self._look(number)
 
     def _claim(self, limit: int) -> list[int]:
-        """As `watch.claim_due`: four fifths by lane, a fifth to those that wait longest."""
+        """As swap.watching.due claims: four fifths by rank, a fifth to those that wait longest."""
         due: list[tuple[float, int]] = []
         while self.heap and self.heap[0][0] <= self.now:
             at, number = heapq.heappop(self.heap)

@@ -58,6 +58,9 @@ class SqliteStore(Store):
 
         return end
 
+    def close(self) -> None:
+        """The file goes with the drill's folder."""
+
 
 class PostgresStore(Store):
     """A database of its own on the server that `admin_url` names, dropped afterwards."""

@@ -47,6 +47,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", ["sqlite", *(["postgresql"] if POSTGRES else [])], scope="session")
 
 
+# Files whose tests start programs of the service themselves, without a fixture that would say so.
+_PROCESSES = {
+    "test_processes",
+    "test_worker",
+    "test_wsgi",
+    "test_migrations",
+    "test_listen",
+    "test_attempts",
+    "test_drill",
+}
+# And those that serve HTTP or a sandbox without one.
+_SERVERS = {"test_sandbox", "test_sandbox_chaos", "test_sandbox_vendor_sdk", "test_recipes", "test_webhook_http"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the most expensive thing that its fixtures build."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        module = item.path.stem
+        if module in _PROCESSES:
+            kind = "process"
+        elif module in _SERVERS or fixtures & {"service", "other_service", "settings", "sandbox_url"}:
+            kind = "stack"
+        else:
+            kind = "db" if fixtures & {"database", "database_url", "backend", "redis", "redis_url"} else "pure"
+        item.add_marker(kind)
+
+
 class Clock:
     """The real time, plus whatever a test has put on top of it."""
 

@@ -74,7 +74,7 @@ def answering(status: int, body: object = b"", **headers: str) -> Fault:
     return fault
 
 
-def spoiling(change: Callable[[dict[str, Any]], Any], status: int | None = None) -> Fault:
+def spoiling(change: Callable[[Any], Any], status: int | None = None) -> Fault:
     """The sandbox does what was asked; its answer is changed in place, or replaced by what `change` returns."""
 
     def fault(environ: Environ, app: App) -> tuple[str, list[tuple[str, str]], bytes]:

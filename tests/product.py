@@ -44,9 +44,9 @@ class Product:
         caller = self.keys.caller(made.key)
         assert caller is not None
         self.key, self.client_id = made.key, caller.client_id
-        self.feed = Feed(database, NoQueue(), clock)  # type: ignore[arg-type]
+        self.feed = Feed(database, NoQueue(), clock)  # type: ignore[arg-type] # a stand-in
         allow_private = options.get("allow_private", True)
-        self.endpoints = Endpoints(database, self.vault, NoQueue(), clock, allow_private=allow_private)  # type: ignore[arg-type]
+        self.endpoints = Endpoints(database, self.vault, NoQueue(), clock, allow_private=allow_private)  # type: ignore[arg-type] # a stand-in
         self.deliverer = self.another_deliverer(database, **options)
 
     def another_deliverer(self, database: Database, **options: Any) -> Deliverer:

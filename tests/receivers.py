@@ -65,7 +65,7 @@ def receiving() -> Iterator[Receiver]:
 
 
 @contextmanager
-def speaking(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
+def speaking(say: Callable[[socket.socket, threading.Event], object]) -> Iterator[str]:
     """A server that says what it likes to whoever connects; `say` gets the connection and the end of the test."""
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))

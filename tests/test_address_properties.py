@@ -35,7 +35,7 @@ from swap.addresses import (
 )
 from swap.addresses.base32 import BECH32, CONFLUX, CROCKFORD, NANO, RFC4648, RFC4648_LOWER
 from swap.addresses.blake256 import blake256d
-from swap.addresses.digests import blake2b_256, keccak256, sha512_256
+from swap.addresses.digests import blake2b_256, keccak256, sha256d, sha512_256
 from swap.addresses.networks import NETWORKS
 
 quick = settings(
@@ -46,7 +46,7 @@ LOWER = "abcdefghijklmnopqrstuvwxyz0123456789"
 HEX = "0123456789abcdefABCDEF"
 
 
-def _base58check(version: bytes, double_hash: Callable[[bytes], bytes] = base58.sha256d) -> Callable[[bytes], str]:
+def _base58check(version: bytes, double_hash: Callable[[bytes], bytes] = sha256d) -> Callable[[bytes], str]:
     return lambda seed: base58.encode_check(version + seed[:20], double_hash=double_hash)
 
 

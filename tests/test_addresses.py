@@ -100,7 +100,7 @@ def test_every_answer_is_complete() -> None:
                 assert verdict.normalised
                 assert verdict.send_address
             else:
-                assert verdict.reason in MESSAGES
+                assert verdict.reason is not None and verdict.reason in MESSAGES
                 assert verdict.message == MESSAGES[verdict.reason]
                 assert verdict.field == ("memo" if verdict.reason.startswith("memo_") else "address")
                 assert verdict.normalised is verdict.send_address is verdict.send_memo is None
@@ -474,7 +474,7 @@ def test_anything_but_text_is_invalid(nothing: Any) -> None:
 
 def test_a_verdict_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        validate("XRP", "XRP", XRP).status = "invalid"  # type: ignore[misc]
+        validate("XRP", "XRP", XRP).status = "invalid"  # type: ignore[misc] # it is frozen
 
 
 # --- what was found by fuzzing and by reading the specifications again

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from swap.domain.lifecycle import Status
+from swap.errors import OutcomeUnknown
 from swap.orders import attempts
 from swap.sandbox.server import running
 from swap.sandbox.world import World
@@ -220,9 +221,9 @@ def test_only_ids_that_are_there_in_full_are_read_from_an_answer_that_broke_off(
     body: bytes, refs: tuple[str, ...]
 ) -> None:
     for status in (200, 502):
-        with pytest.raises(Exception, match="create") as raised:
+        with pytest.raises(OutcomeUnknown, match="create") as raised:
             judge_create(status, body, {})
-        found = raised.value.found  # type: ignore[attr-defined]
+        found = raised.value.found
         assert (found.refs if found else ()) == refs
 
 

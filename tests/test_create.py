@@ -426,7 +426,8 @@ def test_while_the_rate_is_away_no_attempt_is_made(
     answer = calls.order()
     assert (answer.status, answer.error["code"], answer.details["retry"]) == (503, "RATE_UNAVAILABLE", "same_request")
     assert len(attempts(service, order_id)) == 1
-    del faults["create"], faults["rate"]
+    del faults["create"]
+    del faults["rate"]
     assert calls.order().status == 201
     assert len(world.orders()) == 1
 

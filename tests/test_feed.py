@@ -37,7 +37,7 @@ class JobQueue:
 
 def make_feed(database: Database) -> tuple[Feed, JobQueue]:
     queue = JobQueue()
-    return Feed(database, queue, lambda: NOON), queue  # type: ignore[arg-type]
+    return Feed(database, queue, lambda: NOON), queue  # type: ignore[arg-type] # a stand-in that records
 
 
 @pytest.fixture
@@ -369,7 +369,7 @@ def test_filters_choose_among_the_events_and_cursors_go_on_behind_what_they_left
 
 def aged(database: Database) -> Feed:
     """The feed as it is a day after everything made at NOON has become too old."""
-    return Feed(database, JobQueue(), lambda: NOON + RETENTION + timedelta(days=1))  # type: ignore[arg-type]
+    return Feed(database, JobQueue(), lambda: NOON + RETENTION + timedelta(days=1))  # type: ignore[arg-type] # a stand-in that records
 
 
 def ended(database: Database, client_id: str, **changed: Any) -> str:

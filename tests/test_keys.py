@@ -84,7 +84,7 @@ def test_scopes_are_kept_once_each(keys: Keys) -> None:
 def test_a_good_signature_proves_the_caller(keys: Keys, clock: Clock) -> None:
     made = keys.create("shop", scopes=["orders"], weight_per_minute=7)
     caller = keys.authenticate(**signed(made, clock))
-    assert (caller.key, caller.scopes, caller.weight_per_minute) == (made.key, {"orders"}, 7)
+    assert (caller.key, caller.scopes, caller.weight_per_minute) == (made.key, frozenset({"orders"}), 7)
 
 
 @pytest.mark.parametrize(

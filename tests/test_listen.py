@@ -38,7 +38,7 @@ def until(pauses: int) -> Any:
         if len(slept) > pauses:
             raise Over
 
-    sleep.slept = slept  # type: ignore[attr-defined]
+    sleep.slept = slept  # type: ignore[attr-defined] # the list goes with the function
     return sleep
 
 

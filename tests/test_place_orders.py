@@ -7,12 +7,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, inspect, select
+from sqlalchemy import create_engine, func, inspect, select
 
 from swap.domain.lifecycle import Facts, Status, Transfer
 from swap.sandbox.server import running
@@ -315,7 +316,7 @@ def test_an_unusable_verdict_leaves_a_good_address_to_the_create(
     for number, verdict in enumerate(
         (answering(200, {"hello": 1}), answering(401, {"message": "no"}), answering(200, HTML_403), answering(503))
     ):
-        with subtests.test(number):
+        with subtests.test(str(number)):
             faults["validate"] = verdict
             assert calls.order(client_order_id=f"order-{number}").status == 201
 
@@ -393,13 +394,13 @@ def test_sixteen_at_once_with_one_id_make_one_order(service: Service, calls: Cal
 def test_different_requests_at_once_with_one_id_make_one_order_and_conflicts(
     service: Service, calls: Calls, world: World
 ) -> None:
-    answers = at_once([lambda n=n: calls.order(amount=f"0.01{n:02}") for n in range(10, 18)])  # type: ignore[misc]
+    answers = at_once([partial(calls.order, amount=f"0.01{n:02}") for n in range(10, 18)])
     assert Counter(a.status for a in answers) == {201: 1, 409: 7}
     assert (count(service), len(world.orders())) == (1, 1)
 
 
 def test_different_ids_at_once_make_an_order_each(service: Service, calls: Calls, world: World) -> None:
-    answers = at_once([lambda n=n: calls.order(client_order_id=f"order-{n}") for n in range(16)])  # type: ignore[misc]
+    answers = at_once([partial(calls.order, client_order_id=f"order-{n}") for n in range(16)])
     assert [a.status for a in answers] == [201] * 16
     assert len({a.data["deposit"]["address"] for a in answers}) == 16
     assert (count(service), len(world.orders())) == (16, 16)
@@ -411,7 +412,7 @@ def test_different_ids_at_once_make_an_order_each(service: Service, calls: Calls
 def test_reads_go_on_over_one_connection_while_a_create_hangs(
     service: Service, other_service: Callable[..., Service], shop: Shop, clock: Clock, faults: Faults, monkeypatch: Any
 ) -> None:
-    real = database_module.create_engine
+    real = create_engine
     one = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 2}
     with monkeypatch.context() as patched:
         patched.setattr(database_module, "create_engine", lambda url, **options: real(url, **{**options, **one}))

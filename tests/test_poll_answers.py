@@ -196,6 +196,7 @@ def test_a_look_that_broke_on_the_database_hands_its_lease_back_and_counts_no_fa
     service.due.run_all([order_id])
     stored = read_order(service.database, order_id)
     assert (left, stored.failures, stored.status) == ([0], 0, "awaiting_deposit")
+    assert stored.next_check_at is not None
     assert stored.next_check_at < clock() + timedelta(seconds=6)
     clock.advance(6)
     assert watch_due(service) == [order_id]
@@ -378,9 +379,12 @@ def test_failed_looks_back_off_to_an_hour_and_alert_after_five(
     monkeypatch.setattr("swap.watching.poll.log.error", lambda event, **_: alarms.append(event))
     waits = []
     for number in range(1, 27):
-        clock.advance(read_order(service.database, order_id).next_check_at - clock() + timedelta(seconds=1))
+        due_at = read_order(service.database, order_id).next_check_at
+        assert due_at is not None
+        clock.advance(due_at - clock() + timedelta(seconds=1))
         assert watch_due(service) == [order_id]
         stored = read_order(service.database, order_id)
+        assert stored.next_check_at is not None
         waits.append((stored.next_check_at - clock()).total_seconds())
         assert stored.failures == number
         assert alarms == ["watch.order_not_readable"] * ((number >= 5) + (number >= 24)), "once, then daily"
@@ -399,6 +403,7 @@ def test_a_row_that_cannot_be_read_backs_off_and_stops_nobody(service: Service, 
     assert view(service, well)["status"] == "exchanging"
     stored = read_order(service.database, poison)
     assert stored.failures == 1
+    assert stored.next_check_at is not None
     assert stored.next_check_at < clock() + timedelta(seconds=60), "its own back-off, not the lease"
 
 

@@ -18,7 +18,8 @@ from workers import jobs
 
 
 def queued(redis: Redis, name: str) -> list[Job]:
-    return Queue(name, connection=redis, serializer=JSONSerializer).jobs
+    jobs_in_order: list[Job] = Queue(name, connection=redis, serializer=JSONSerializer).jobs
+    return jobs_in_order
 
 
 @pytest.fixture

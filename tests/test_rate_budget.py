@@ -34,7 +34,7 @@ class Time:
 
 def later(redis: Redis, name: str, seconds: float) -> None:
     """Let `seconds` pass for the bucket, whose clock is Redis' own."""
-    at = float(redis.hget(f"swap:bucket:{name}", "at") or 0)  # type: ignore[arg-type]
+    at = float(redis.hget(f"swap:bucket:{name}", "at") or 0)
     redis.hset(f"swap:bucket:{name}", "at", str(at - seconds))
 
 
@@ -67,7 +67,7 @@ def test_buckets_are_told_apart_by_name_and_forgotten_in_the_end(redis: Redis) -
     assert bucket.take("a", rate=0.01, burst=4) == 0
     assert bucket.take("b", rate=0.01, burst=4) == 0
     assert bucket.take("a", rate=0.01, burst=4) != 0
-    assert 0 < int(redis.pttl("swap:bucket:a")) <= 460_000  # type: ignore[arg-type]
+    assert 0 < int(redis.pttl("swap:bucket:a")) <= 460_000
 
 
 def test_many_processes_together_take_what_one_may(redis: Redis, redis_url: str) -> None:
@@ -93,7 +93,7 @@ def test_redis_away_is_told_and_left_alone_for_a_second() -> None:
     with Redis.from_url(NOBODY) as nobody:
         bucket = SharedBucket(nobody, monotonic=time)
         assert bucket.take("b", rate=1, burst=4) is None
-    bucket._script = None  # type: ignore[assignment] # asked now, it would raise
+    bucket._script = None  # type: ignore[assignment] # a call of it would raise
     time.now += 0.9
     assert bucket.take("b", rate=1, burst=4) is None
     time.now += 0.2
@@ -247,7 +247,7 @@ def test_one_second_of_refusals_cuts_the_rate_once(redis: Redis) -> None:
     spend(budget, time, 120)
     for _ in range(50):
         budget.refused(None)
-    assert float(redis.hget("swap:budget:upstream", "rate") or 0) == pytest.approx(18, rel=0.01)  # type: ignore[arg-type]
+    assert float(redis.hget("swap:budget:upstream", "rate") or 0) == pytest.approx(18, rel=0.01)
 
 
 # --- checks of addresses ---------------------------------------------------------------------------------------------

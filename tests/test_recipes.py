@@ -97,7 +97,12 @@ def test_the_recipe_for_browsers_survives_a_gateway(service: Service, shop: Shop
         heard: queue.Queue[int] = queue.Queue()
         assert process.stdout is not None
         lines = process.stdout
-        reader = threading.Thread(target=lambda: [heard.put(int(line)) for line in lines])
+
+        def read() -> None:
+            for line in lines:
+                heard.put(int(line))
+
+        reader = threading.Thread(target=read)
         reader.start()
         try:
             hears_all(service, order["id"], running, heard)

@@ -229,7 +229,9 @@ def test_an_echo_with_another_destination_is_valid_counted_and_not_the_truth(
     asked = ADDRESSES["completes"]["TRC20"]
     echoed = caller.create().json()["destinationAddress"]
     assert echoed != asked
-    assert swap_sandbox.world.catalog.instrument("USDT", "TRC20").network.address_problem(echoed) is None  # type: ignore[union-attr]
+    instrument = swap_sandbox.world.catalog.instrument("USDT", "TRC20")
+    assert instrument is not None
+    assert instrument.network.address_problem(echoed) is None
     (order,) = swap_sandbox.truth()
     assert (order["requestedDestination"], order["destinationAddress"]) == (asked, asked)
     assert (order["echoedDestination"], order["wasAnswered"]) == (echoed, True)

@@ -215,6 +215,10 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
         with service.database.read() as session:
             return session.scalar(select(func.count()).where(OrderEvent.position.is_(None))) == 0
 
+    def looks() -> bool:
+        scheduler.tick()
+        return looked.is_set()
+
     monkeypatch.setattr(alone.deliverer, "deliver_due", hang)
     monkeypatch.setattr(alone.due, "run_all", lambda _ids: looked.set())
     scheduler = scheduler_of(alone)
@@ -222,7 +226,7 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
         scheduler.tick()
         assert hanging.wait(20)
         make_order(service.database)
-        until(lambda: scheduler.tick() or looked.is_set())
+        until(looks)
         until(published)
     finally:
         over.set()

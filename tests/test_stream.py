@@ -63,7 +63,7 @@ def test_a_signature_lets_a_key_in_and_changes_are_pushed_as_the_feed_has_them(
 
 def test_a_first_message_that_proves_nothing_ends_the_connection(stream: Running, shop: Shop, clock: Clock) -> None:
     good = credentials(shop, clock)
-    for wrong, code in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({**good, "signature": "0" * 64}, "SIGNATURE_INVALID"),
         ({**good, "key": "swk_unknown"}, "KEY_UNKNOWN"),
         ({**good, "timestamp": str(int(good["timestamp"]) - 60_000)}, "TIMESTAMP_OUTSIDE_WINDOW"),
@@ -72,7 +72,8 @@ def test_a_first_message_that_proves_nothing_ends_the_connection(stream: Running
         ({"op": "auth", "key": 7}, "BAD_MESSAGE"),
         ({"op": "subscribe", "channels": ["orders"]}, "NOT_AUTHENTICATED"),
         ({"op": 1}, "BAD_MESSAGE"),
-    ]:
+    ]
+    for wrong, code in refused:
         with Peer(stream.url) as stranger:
             assert code_of(stranger.ask(**wrong)) == code
             assert stranger.closed()[0] == 4401

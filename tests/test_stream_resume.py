@@ -283,7 +283,7 @@ def subscribed(service: Service) -> None:
     """Wait until a gateway listens on Redis."""
     waiting = threading.Event()
     for _ in range(int(PATIENCE * 20)):
-        if service.redis.pubsub_numsub("swap:feed")[0][1]:  # type: ignore[index]
+        if service.redis.pubsub_numsub("swap:feed")[0][1]:
             return
         waiting.wait(0.05)
     raise AssertionError("nobody listens")

@@ -35,7 +35,7 @@ def test_a_pace_never_asks_for_more_than_there_is_and_never_hurries(
     assert min(found.moving, found.fresh, found.aged) >= 1
     assert sum(looks / getattr(found, name) for name, looks in planned.items()) <= capacity * 1.000001
     if sum(planned.values()) <= capacity:
-        assert (found.moving, found.fresh, found.aged) == tuple(pytest.approx(1) for _ in range(3))
+        assert [found.moving, found.fresh, found.aged] == pytest.approx([1, 1, 1])
 
 
 @given(planned=planned_looks, capacity=st.floats(min_value=0.1, max_value=1000))
@@ -44,7 +44,8 @@ def test_every_tier_keeps_its_share_when_it_needs_it_and_nothing_is_left_while_s
 ) -> None:
     found = pace(planned, capacity, listened=False)
     given = {name: looks / getattr(found, name) for name, looks in planned.items()}
-    for name, share in (("moving", 0.5), ("fresh", 0.3), ("aged", 0.2)):
+    shares: dict[schedules.Tier, float] = {"moving": 0.5, "fresh": 0.3, "aged": 0.2}
+    for name, share in shares.items():
         assert given[name] >= min(planned[name], share * capacity) * 0.999999
     assert sum(given.values()) >= min(sum(planned.values()), capacity) * 0.999999
 

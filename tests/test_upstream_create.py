@@ -29,6 +29,8 @@ from swap.errors import (
     RateModeRefused,
     RequestRefused,
     Unreachable,
+    UpstreamError,
+    UpstreamRefused,
     UpstreamUnavailable,
 )
 from swap.upstream import decode
@@ -51,7 +53,7 @@ from tests.scripted_upstream import (
 CREATE = CreateRequest("BTC", "BTC", "XRP", "XRP", Decimal("0.0125"), "rExampleDestination")
 
 
-def outcome(step: Any, **options: Any) -> tuple[Exception, World, int]:
+def outcome(step: Any, **options: Any) -> tuple[UpstreamError, World, int]:
     with asking(step, reply(201, ORDER), **options) as (client, server, world):
         with pytest.raises((NotSent, OutcomeUnknown, RequestRefused)) as failed:
             client.create_order(CREATE, order_ref="ord_1", attempt=2)
@@ -202,12 +204,14 @@ def test_the_echo_is_read_in_full() -> None:
         (422, {"message": "rateMode FIXED is not available"}, RateModeRefused, None),
     ],
 )
-def test_the_written_list_refuses(status: int, body: dict[str, Any], error: type[Exception], side: str | None) -> None:
+def test_the_written_list_refuses(
+    status: int, body: dict[str, Any], error: type[UpstreamRefused], side: str | None
+) -> None:
     with asking(reply(status, body)) as (client, server, world):
         with pytest.raises(error) as refused:
             client.create_order(CREATE)
         assert getattr(refused.value, "side", None) == side
-        assert refused.value.status == status  # type: ignore[attr-defined]
+        assert refused.value.status == status
         assert len(server.seen) == len(world.calls) == 1
 
 
@@ -473,7 +477,7 @@ def test_what_is_kept_of_a_call_holds_no_key_and_no_signature() -> None:
     (call,) = world.calls
     assert call.request_id == "req-7"
     assert call.response_body is not None and len(call.response_body.encode()) <= 4096
-    for kept in (call.response_body, call.request_body or "", str(error), error.body or "", repr(call)):  # type: ignore[attr-defined]
+    for kept in (call.response_body, call.request_body or "", str(error), error.body or "", repr(call)):
         assert SECRET not in kept
         assert PUBLIC not in kept
     assert "[redacted]" in call.response_body

@@ -318,8 +318,8 @@ def test_a_refund_address_that_was_never_given_may_not_come_back() -> None:
 
 
 def test_an_address_in_another_spelling_of_its_network_is_the_same() -> None:
-    asked = {"to_currency": "ETH", "to_network": "ERC20", "destination_memo": None}
-    told = {"to_currency": "ETH", "to_network": "ERC20", "destination_memo": None}
+    asked: dict[str, Any] = {"to_currency": "ETH", "to_network": "ERC20", "destination_memo": None}
+    told: dict[str, Any] = {"to_currency": "ETH", "to_network": "ERC20", "destination_memo": None}
     lower = replace(ECHO, **told, destination_address=ETH_ADDRESS.lower())
     assert problem(lower, **asked, destination_address=ETH_ADDRESS) is None
     other = replace(ECHO, **told, destination_address=ETH_ADDRESS[:-1] + "8")
@@ -378,8 +378,8 @@ def test_a_fixed_order_needs_an_answer_that_says_fixed() -> None:
 
 
 def test_a_source_with_memos_needs_a_deposit_memo() -> None:
-    swapped = {"from_currency": "XRP", "from_network": "XRP", "to_currency": "BTC", "to_network": "BTC"}
-    places = {"destination_address": BTC_ADDRESS, "destination_memo": None, "refund_address": None}
+    swapped: dict[str, Any] = {"from_currency": "XRP", "from_network": "XRP", "to_currency": "BTC", "to_network": "BTC"}
+    places: dict[str, Any] = {"destination_address": BTC_ADDRESS, "destination_memo": None, "refund_address": None}
     reply = replace(ECHO, **swapped, **places, deposit_address=OTHER_XRP_ADDRESS)
     assert problem(reply, XRP, **swapped, **places) == "deposit_memo_missing"
     assert problem(replace(reply, deposit_memo="77"), XRP, **swapped, **places) is None
@@ -388,7 +388,7 @@ def test_a_source_with_memos_needs_a_deposit_memo() -> None:
 
 
 def test_fiat_is_paid_by_link() -> None:
-    told = {"from_currency": "EUR", "from_network": "EUR", "refund_address": None}
+    told: dict[str, Any] = {"from_currency": "EUR", "from_network": "EUR", "refund_address": None}
     reply = replace(ECHO, **told, deposit_address=None, payment_link="https://pay.invalid/1")
     assert problem(reply, EUR, **told) is None
 
@@ -406,14 +406,19 @@ def test_fiat_is_paid_by_link() -> None:
 def test_a_later_look_is_judged_by_what_would_be_shown(
     stored: dict[str, Any], told: dict[str, Any], reason: str | None
 ) -> None:
-    known = {"deposit_kind": "address", "deposit_address": OTHER_BTC_ADDRESS, "deposit_memo": None, **stored}
+    known: dict[str, Any] = {
+        "deposit_kind": "address",
+        "deposit_address": OTHER_BTC_ADDRESS,
+        "deposit_memo": None,
+        **stored,
+    }
     assert problem(replace(ECHO, **told), **known) == reason
 
 
 def test_a_deposit_memo_that_is_missing_stays_missing_when_a_look_says_nothing_of_it() -> None:
-    swapped = {"from_currency": "XRP", "from_network": "XRP", "to_currency": "BTC", "to_network": "BTC"}
-    places = {"destination_address": BTC_ADDRESS, "destination_memo": None, "refund_address": None}
-    known = {"deposit_kind": "address", "deposit_address": OTHER_XRP_ADDRESS, "deposit_memo": None}
+    swapped: dict[str, Any] = {"from_currency": "XRP", "from_network": "XRP", "to_currency": "BTC", "to_network": "BTC"}
+    places: dict[str, Any] = {"destination_address": BTC_ADDRESS, "destination_memo": None, "refund_address": None}
+    known: dict[str, Any] = {"deposit_kind": "address", "deposit_address": OTHER_XRP_ADDRESS, "deposit_memo": None}
     look = replace(ECHO, **swapped, **places, deposit_address=None)
     assert problem(look, XRP, **swapped, **places, **known) == "deposit_memo_missing"
 

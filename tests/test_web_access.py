@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import flask
@@ -99,7 +100,7 @@ def test_a_clock_further_off_is_told_the_time(offset_ms: int, call: Caller, cloc
     assert abs(answer.json["error"]["details"]["server_time"] - clock.time() * 1000) < 5000
 
 
-BAD_CREDENTIALS: list[tuple[dict[str, str | bytes | None], str]] = [
+BAD_CREDENTIALS: list[tuple[dict[str, Any], str]] = [
     ({"X_API_Key": None}, "CREDENTIALS_MISSING"),
     ({"X_Timestamp": None}, "CREDENTIALS_MISSING"),
     ({"X_Signature": None}, "CREDENTIALS_MISSING"),

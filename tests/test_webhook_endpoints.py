@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def test_an_endpoint_is_made_listed_changed_and_deleted(shop: Shop, service: Ser
         "created_at": made["created_at"],
     }
     assert shop.api.webhook_endpoints() == [made]
-    changes = {"url": "https://hooks.example/b", "types": [], "description": None}
+    changes: dict[str, Any] = {"url": "https://hooks.example/b", "types": [], "description": None}
     changed = shop.api.change_webhook_endpoint(made["id"], **changes)
     assert changed == {**made, **changes}
     shop.api.delete_webhook_endpoint(made["id"])
@@ -85,15 +86,16 @@ def test_an_endpoint_of_another_client_or_one_that_was_deleted_is_not_found(
     gone = shop.api.add_webhook_endpoint("https://hooks.example")["id"]
     shop.api.delete_webhook_endpoint(gone)
     for endpoint_id in (theirs, gone, "whe_none"):
-        for work in (
+        calls: list[Callable[[str], Any]] = [
             lambda each: shop.api._call("GET", f"/v1/webhook-endpoints/{each}"),
             lambda each: shop.api.change_webhook_endpoint(each, enabled=False),
             shop.api.delete_webhook_endpoint,
             shop.api.rotate_webhook_secret,
             shop.api.test_webhook_endpoint,
             lambda each: shop.api.redeliver_all(each, "2026-01-01T00:00:00Z"),
-        ):
-            assert code_of(lambda work=work, each=endpoint_id: work(each)) == (404, "ENDPOINT_NOT_FOUND")
+        ]
+        for call in calls:
+            assert code_of(partial(call, endpoint_id)) == (404, "ENDPOINT_NOT_FOUND")
     assert other.api.webhook_endpoints()[0]["enabled"] is True
 
 
@@ -312,7 +314,7 @@ def test_deliveries_are_listed_newest_first_by_filters_and_pages(
     other = new_shop(service, api_url, clock, "another")
     assert list(other.api.webhook_deliveries()) == []
     for work in (other.api.webhook_delivery, other.api.redeliver):
-        assert code_of(lambda work=work: work(one["id"])) == (404, "DELIVERY_NOT_FOUND")
+        assert code_of(partial(work, one["id"])) == (404, "DELIVERY_NOT_FOUND")
 
 
 def test_one_delivery_is_sent_again_with_the_same_id_whatever_became_of_it(

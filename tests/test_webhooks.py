@@ -688,7 +688,7 @@ def test_an_endpoint_belongs_to_the_client_of_the_key(product: Product) -> None:
     ],
 )
 def test_a_target_that_is_no_public_https_url_is_refused(product: Product, url: str) -> None:
-    strict = Endpoints(product.database, product.vault, NoQueue(), product.clock, allow_private=False)  # type: ignore[arg-type]
+    strict = Endpoints(product.database, product.vault, NoQueue(), product.clock, allow_private=False)  # type: ignore[arg-type] # a stand-in
     with pytest.raises(InvalidRequest) as caught:
         strict.add(product.key, url)
     assert [p["code"] for p in caught.value.fields["url"]] == ["URL_NOT_ALLOWED"]

@@ -169,11 +169,16 @@ def test_a_worker_in_the_middle_of_a_job_stops_in_its_time_and_loses_nothing(
     service: Service, shop: Shop, redis: Redis, clock: Clock, start: Start
 ) -> None:
     """The receiver hangs for longer than the worker may still run; the lease brings the delivery back."""
+
+    def hang() -> int:
+        time.sleep(DRAIN_SECONDS + 3)
+        return 204
+
     with receiving() as receiver:
         service.endpoints.add(shop.key, receiver.url)
         order = shop.place()
         worker = start()
-        receiver.answers["/"] = lambda: time.sleep(DRAIN_SECONDS + 3) or 204
+        receiver.answers["/"] = hang
         worker.until(lambda: receiver.got)
         began = time.monotonic()
         assert worker.terminate() == 0

@@ -85,7 +85,7 @@ class Child:
     ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method, target, body, headers or {}, **options)  # type: ignore[arg-type]
+            connection.request(method, target, body, headers or {}, **options)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or b"null")
         finally:

@@ -1,0 +1,1 @@
+"""Technique without business: the job queue, token buckets, secrets at rest, logs, outgoing webhook requests."""

@@ -92,7 +92,7 @@ class Doctor:
 
     def _prove_the_key(self) -> Finding:
         """A good signature has been accepted; only if a wrong one is refused does that prove anything (docs/upstream.md
-        2)."""
+        section 2)."""
         try:
             self._forged.orders()
         except UpstreamError as error:

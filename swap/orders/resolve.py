@@ -73,7 +73,7 @@ class Resolver:
         *,
         terms_stand: Callable[[Order], bool],
     ) -> None:
-        # A step has this long for everything it reads; a create it may lead to comes on top (see watch.LEASE).
+        # A step has this long for everything it reads; a create it may lead to comes on top (see swap.watching.due.LEASE).
         self._step_seconds, self._read_seconds = 2 * timing.read_timeout + 5, timing.read_timeout
         self._database, self._upstreams, self._creator = database, upstreams, creator
         self._timing, self._terms_stand = timing, terms_stand

@@ -195,7 +195,7 @@ def cursor_text(position: int, epoch: str) -> str:
 
 
 def event_view(event: OrderEvent, epoch: str) -> dict[str, Any]:
-    """The Contract's Event. `cursor` is null until the event is in the feed."""
+    """The event as callers see it. `cursor` is null until the event is in the feed."""
     return {
         "id": event.id,
         "type": event.type,

@@ -27,7 +27,7 @@ _PAID_OR_PAST = {
 
 
 def order_view(order: Order) -> dict[str, Any]:
-    """The Contract's Order. Amounts are decimal strings, times ISO-8601 UTC with milliseconds."""
+    """The order as callers see it. Amounts are decimal strings, times ISO-8601 UTC with milliseconds."""
     status = Status(order.status)
     facts = Facts.from_json(order.facts)
     return {
