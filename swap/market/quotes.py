@@ -31,7 +31,7 @@ from swap.infra.vault import Vault
 from swap.market.catalog import Catalog
 from swap.tables import InstrumentRow, Order
 from swap.upstream.client import UpstreamClient
-from swap.upstream.replies import Rate, RateMode
+from swap.upstream.replies import Rate, RateMode, RateRequest
 
 log = structlog.get_logger()
 
@@ -188,7 +188,7 @@ class Quotes:
         """The upstream's rate now, checked: right mode, amount within its limits, fresh by its own clock. `priority`: of the
         budget."""
         try:
-            rate = self._upstream.rate(
+            request = RateRequest(
                 source.currency,
                 source.network,
                 target.currency,
@@ -197,9 +197,8 @@ class Quotes:
                 mode=mode,
                 markup=self._markup,
                 referrer_id=self._referrer_id,
-                priority=priority,
-                deadline=deadline,
-            ).require_mode(mode)
+            )
+            rate = self._upstream.rate(request, priority=priority, deadline=deadline)
         except UpstreamRefused as error:
             raise self._explained(error, source, target, mode, deadline) from error
         except UpstreamError as error:
