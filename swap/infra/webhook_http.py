@@ -106,10 +106,10 @@ def canonical(url: str) -> str:
 
 
 def is_private(address: str) -> bool:
-    """Whether an IP address leads anywhere but to the public internet. Raises ValueError when it is none.
+    """Whether this IP address may lead anywhere but to the public internet. Raises ValueError for what is no IP address.
 
-    Loopback, private, link-local, multicast, reserved and unspecified addresses do, those of clouds' metadata services,
-    and IPv6 addresses that are another way to write such an IPv4 address.
+    True for loopback, private, link-local, multicast, reserved and unspecified addresses, for cloud metadata services, and
+    for IPv6 forms of any of these.
     """
     found = ip_address(address)
     if isinstance(found, IPv6Address):
