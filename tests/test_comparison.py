@@ -25,7 +25,7 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 
 def ours(*refs: str, paid_out: str | None = None, attempted: Any = None, **changed: Any) -> OurOrder:
     """A completed BTC to XRP order of noon, left in peace since; with these upstream ids."""
-    values = {"id": "ord_1", "status": Status.COMPLETED, "refund_address": BTC_ADDRESS}
+    values: dict[str, Any] = {"id": "ord_1", "status": Status.COMPLETED, "refund_address": BTC_ADDRESS}
     values |= {"upstream_order_id": refs[0] if refs else None}
     order = order_row("shop", **{**values, **changed})
     return OurOrder(order, refs, attempted, None if paid_out is None else Decimal(paid_out))
