@@ -310,7 +310,7 @@ def show_order(order_id: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def show_orphans(as_json: bool) -> None:
     """Orders at the upstream that belong to none of ours, or could not be proved to."""
-    _show({"orphans": _service().support.orphans()}, as_json)
+    _show({"orphans": _service().support.unowned_orders()}, as_json)
 
 
 @orders.command("replay")
@@ -380,7 +380,7 @@ def run() -> None:
     try:
         main()
     except InvalidRequest as error:
-        found = [f"{name}: {problem['message']}" for name, problems in error.fields.items() for problem in problems]
+        found = [f"{name}: {problem.message}" for name, problems in error.fields.items() for problem in problems]
         _fail("\n".join([f"{error.code}: {error.message}", *found]))
     except SwapError as error:
         _fail(f"{error.code}: {error.message}")

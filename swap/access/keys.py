@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from swap.domain import signing
-from swap.errors import InvalidRequest, NotAuthenticated
+from swap.errors import FieldProblem, InvalidRequest, NotAuthenticated
 from swap.infra.vault import Vault
 from swap.store import clients
 from swap.store.database import Database
@@ -63,12 +63,12 @@ class Keys:
         if unknown:
             choices = ", ".join(SCOPES)
             message = f"No such scope: {', '.join(unknown)}. There are: {choices}."
-            raise InvalidRequest({"scopes": [{"code": "UNKNOWN_SCOPE", "message": message}]}, message)
+            raise InvalidRequest({"scopes": [FieldProblem("UNKNOWN_SCOPE", message)]}, message)
         if not name.strip():
-            raise InvalidRequest({"name": [{"code": "REQUIRED", "message": "A key needs a name."}]})
+            raise InvalidRequest.on("name", "REQUIRED", "A key needs a name.")
         if weight_per_minute < 1:
             message = "A key must be allowed one request a minute at least."
-            raise InvalidRequest({"weight_per_minute": [{"code": "TOO_SMALL", "message": message}]})
+            raise InvalidRequest.on("weight_per_minute", "TOO_SMALL", message)
         chosen = tuple(dict.fromkeys(scopes)) or DEFAULT_SCOPES
         key, secret = f"swk_{secrets.token_hex(12)}", f"sws_{secrets.token_urlsafe(32)}"
         now = self._clock()
