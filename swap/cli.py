@@ -38,7 +38,7 @@ def up() -> None:
     # A copy: the children read their secrets from the environment themselves.
     settings = _settings(dict(os.environ))
     supervisor = supervise.Supervisor(drain_seconds=settings.drain_seconds)
-    signal.signal(signal.SIGTERM, _interrupt)
+    _stop_on_signals()
     environ = dict(os.environ)
     try:
         if settings.redis_url is None:
@@ -170,7 +170,7 @@ def listen(
     )
     if not secret.strip():
         raise click.UsageError("Give the key's secret by --secret-file, or in SWAP_LISTEN_SECRET.")
-    signal.signal(signal.SIGTERM, _interrupt)
+    _stop_on_signals()
     forward = None if forward_to is None else Forward(forward_to)
     if forward is not None:
         click.echo(f"Forwarding to {forward.url}, signed with the secret {forward.secret}", err=True)
@@ -372,8 +372,10 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+def _stop_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt. SIGINT too: a shell starts its background jobs with it ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def run() -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from random import Random
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
@@ -45,7 +44,9 @@ from swap.upstream.access import UpstreamAccess
 from swap.upstream.circuit_breaker import CircuitBreaker
 from swap.upstream.client import UpstreamClient
 from swap.upstream.journal import Call
+from swap.upstream.key_pair import KeyPair
 from swap.upstream.rate_budget import RateBudget
+from swap.upstream.transport import Transport
 from swap.watching.due import DueOrders
 from swap.watching.list_signal import ListSignal
 from swap.watching.poll import Poller
@@ -114,19 +115,19 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Servic
     database, vault = Database(settings.database_url), Vault(settings.secret_keys)
     redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1)
     queue = JobQueue(redis)
-    timing = Timing(
-        now=clock,
-        scale=settings.time_scale,
-        read_timeout=settings.upstream_read_timeout,
-        create_timeout=settings.upstream_create_timeout,
-    )
+    timing = _timing(settings, clock)
     scale = float(settings.time_scale)
     access = UpstreamAccess(
         RateBudget(redis, float(settings.upstream_rps)), CircuitBreaker(scale=scale), CircuitBreaker(scale=scale)
     )
     upstreams = _upstreams(settings, access, database, timing)
     upstream = upstreams[settings.upstream_public_key]
-    options = _create_options(settings)
+    options = CreateOptions(
+        upstream_key=settings.upstream_public_key,
+        referrer_id=settings.upstream_referrer_id,
+        markup=settings.upstream_markup,
+        max_at_once=settings.max_creates,
+    )
     catalog = Catalog(database, upstream, timing)
     quotes = Quotes(
         upstream,
@@ -175,30 +176,15 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Servic
     )
 
 
-def _create_options(settings: Settings) -> CreateOptions:
-    return CreateOptions(
-        upstream_key=settings.upstream_public_key,
-        referrer_id=settings.upstream_referrer_id,
-        markup=settings.upstream_markup,
-        max_at_once=settings.max_creates,
-    )
-
-
 def doctor(service: Service) -> Doctor:
     """Its second client signs with a secret that is wrong in one bit, and leaves budget and breaker alone: what it is
     refused with says nothing about the upstream."""
     settings = service.settings
     secret = settings.upstream_secret_key
     forged = UpstreamClient(
-        settings.upstream_url,
-        settings.upstream_public_key,
-        secret[:-1] + chr(ord(secret[-1]) ^ 1),
-        user_agent=settings.upstream_user_agent,
-        proxy=settings.upstream_proxy,
-        read_timeout=settings.upstream_read_timeout,
-        create_timeout=settings.upstream_create_timeout,
-        clock=lambda: service.clock().timestamp(),
-        rng=Random(),  # noqa: S311 - spreads retries, protects nothing
+        _transport(settings),
+        KeyPair(settings.upstream_public_key, secret[:-1] + chr(ord(secret[-1]) ^ 1)),
+        _timing(settings, service.clock),
     )
     return Doctor(service.database, service.queue, service.catalog, service.upstream, forged, service.clock)
 
@@ -212,25 +198,26 @@ def _upstreams(
         access.learn(call)
         keep_call(database, call)
 
+    pairs = ((settings.upstream_public_key, settings.upstream_secret_key), *settings.upstream_old_keys)
     return {
         public_key: UpstreamClient(
-            settings.upstream_url,
-            public_key,
-            secret_key,
-            user_agent=settings.upstream_user_agent,
-            proxy=settings.upstream_proxy,
-            read_timeout=timing.read_timeout,
-            create_timeout=timing.create_timeout,
-            on_call=on_call,
-            take=access.take,
-            clock=lambda: timing.now().timestamp(),
-            rng=timing.rng,
+            _transport(settings), KeyPair(public_key, secret_key), timing, take=access.take, on_call=on_call
         )
-        for public_key, secret_key in (
-            (settings.upstream_public_key, settings.upstream_secret_key),
-            *settings.upstream_old_keys,
-        )
+        for public_key, secret_key in pairs
     }
+
+
+def _transport(settings: Settings) -> Transport:
+    return Transport(settings.upstream_url, user_agent=settings.upstream_user_agent, proxy=settings.upstream_proxy)
+
+
+def _timing(settings: Settings, clock: Callable[[], datetime]) -> Timing:
+    return Timing(
+        now=clock,
+        scale=settings.time_scale,
+        read_timeout=settings.upstream_read_timeout,
+        create_timeout=settings.upstream_create_timeout,
+    )
 
 
 def keep_call(database: Database, call: Call) -> None:

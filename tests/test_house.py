@@ -20,16 +20,7 @@ FUNCTION_LINES = 70
 PARAMETERS = 7
 
 # What breaks a rule today. The set may only shrink: an entry that no longer breaks its rule fails the test.
-_BEING_MENDED = {
-    "UpstreamClient: lines",
-    "UpstreamClient.__init__: parameters",
-    "UpstreamClient.rate: parameters",
-    "UpstreamClient.rate_post: parameters",
-    "Exchange: lines",
-    "Exchange.__init__: parameters",
-    "Gateway: lines",
-    "Socket: lines",
-}
+_BEING_MENDED = {"Gateway: lines", "Socket: lines"}
 
 _NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 _TOP = {"__init__.py", "cli.py", "errors.py", "sdk.py", "settings.py", "wiring.py"}

@@ -54,6 +54,7 @@ class Timing:
 
     now: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     rng: Random = field(default_factory=Random)
     scale: Decimal = Decimal(1)
     read_timeout: float = 12.0

@@ -1,1 +1,2 @@
-"""Technique without business: the job queue, token buckets, secrets at rest, logs, outgoing webhook requests."""
+"""Technique without business: the job queue, Redis and its outages, token buckets, deadlines, secrets at rest, logs, webhook
+requests."""

@@ -35,7 +35,7 @@ from swap.infra.vault import Vault
 from swap.market.catalog import Catalog
 from swap.tables import InstrumentRow, Order
 from swap.upstream.client import UpstreamClient
-from swap.upstream.replies import Rate, RateMode
+from swap.upstream.replies import Rate, RateMode, RateRequest
 
 log = structlog.get_logger()
 
@@ -162,7 +162,7 @@ class Quotes:
         """
         source, target = swap.source, swap.target
         try:
-            rate = self._upstream.rate(
+            request = RateRequest(
                 source.currency,
                 source.network,
                 target.currency,
@@ -171,9 +171,8 @@ class Quotes:
                 mode=swap.mode,
                 markup=self._markup,
                 referrer_id=self._referrer_id,
-                priority=priority,
-                deadline=deadline,
-            ).require_mode(swap.mode)
+            )
+            rate = self._upstream.rate(request, priority=priority, deadline=deadline)
         except UpstreamRefused as error:
             raise _explained(error, swap) from error
         except UpstreamError as error:
