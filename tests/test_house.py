@@ -31,7 +31,7 @@ _LIBRARIES = {
     "flask": {"swap.web", "swap.sandbox"},
     "flask_smorest": {"swap.web"},
     "granian": {"swap.processes.api"},
-    "itsdangerous": {"swap.infra", "swap.market.quotes", "swap.orders.destination"},
+    "itsdangerous": {"swap.infra.tickets", "swap.market.quotes"},
     "marshmallow": {"swap.web"},
     "psycopg": set(),  # SQLAlchemy's driver
     "pytest": {"swap.sandbox.fixture"},
