@@ -1,4 +1,4 @@
-"""A product backend's way to the service: signed requests, and answers as they are. Written from the Contract alone, so
+"""A product backend's way to the service: signed requests, and answers as they are. Written from the documents alone, so
 that a mistake in the service's own client would not be shared."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Answer:
-    """`retry` is what `details.retry` says, `pause` the Retry-After in seconds; `data` the Contract's, or {}."""
+    """`retry` is what `details.retry` says, `pause` the Retry-After in seconds; `data` what the API answered, or {}."""
 
     status: int
     data: dict[str, Any]

@@ -76,7 +76,7 @@ class Sandbox:
 
 
 def fingerprint(order: dict[str, Any]) -> Fingerprint:
-    """What the upstream can tell two of our orders apart by, from the Contract's Order."""
+    """What the upstream can tell two of our orders apart by, read from the order as callers see it."""
     destination, refund = order["destination"], order["refund"]
     return (
         *(order["from"]["currency"], order["from"]["network"], order["to"]["currency"], order["to"]["network"]),

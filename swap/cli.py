@@ -15,12 +15,13 @@ import orjson
 
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
 from swap.infra import logs
-from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings
+from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings, state_folder
 
 # Commands import what they run when they run it: a worker need not load the sandbox, nor `swap --help` the database.
 
 
 @click.group()
+@click.version_option(package_name="swap-service", prog_name="swap")
 def main() -> None:
     """The swap service: orders between fiat and crypto, watched until the money has arrived."""
 
@@ -37,7 +38,7 @@ def up() -> None:
     # A copy: the children read their secrets from the environment themselves.
     settings = _settings(dict(os.environ))
     supervisor = supervise.Supervisor(drain_seconds=settings.drain_seconds)
-    signal.signal(signal.SIGTERM, _interrupt)
+    _stop_on_signals()
     environ = dict(os.environ)
     try:
         if settings.redis_url is None:
@@ -143,7 +144,7 @@ def demo() -> None:
     """One BTC to XRP swap in front of your eyes, on parts started for it alone."""
     from swap.tools.demo import run as run_demo
 
-    sys.exit(run_demo(Path(Settings.var) / "demo"))
+    sys.exit(run_demo(state_folder() / "demo"))
 
 
 @main.command()
@@ -169,7 +170,7 @@ def listen(
     )
     if not secret.strip():
         raise click.UsageError("Give the key's secret by --secret-file, or in SWAP_LISTEN_SECRET.")
-    signal.signal(signal.SIGTERM, _interrupt)
+    _stop_on_signals()
     forward = None if forward_to is None else Forward(forward_to)
     if forward is not None:
         click.echo(f"Forwarding to {forward.url}, signed with the secret {forward.secret}", err=True)
@@ -309,7 +310,7 @@ def show_order(order_id: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def show_orphans(as_json: bool) -> None:
     """Orders at the upstream that belong to none of ours, or could not be proved to."""
-    _show({"orphans": _service().support.orphans()}, as_json)
+    _show({"orphans": _service().support.unowned_orders()}, as_json)
 
 
 @orders.command("replay")
@@ -371,15 +372,17 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+def _stop_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt. SIGINT too: a shell starts its background jobs with it ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def run() -> None:
     try:
         main()
     except InvalidRequest as error:
-        found = [f"{name}: {problem['message']}" for name, problems in error.fields.items() for problem in problems]
+        found = [f"{name}: {problem.message}" for name, problems in error.fields.items() for problem in problems]
         _fail("\n".join([f"{error.code}: {error.message}", *found]))
     except SwapError as error:
         _fail(f"{error.code}: {error.message}")

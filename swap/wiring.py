@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from random import Random
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
@@ -27,6 +26,7 @@ from swap.infra.vault import Vault
 from swap.market.catalog import Catalog
 from swap.market.quotes import Quotes
 from swap.ops.doctor import Doctor
+from swap.ops.housekeeping import Housekeeping
 from swap.ops.support import Support
 from swap.orders.create import CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck
@@ -45,13 +45,15 @@ from swap.upstream.access import UpstreamAccess
 from swap.upstream.circuit_breaker import CircuitBreaker
 from swap.upstream.client import UpstreamClient
 from swap.upstream.journal import Call
+from swap.upstream.key_pair import KeyPair
 from swap.upstream.rate_budget import RateBudget
+from swap.upstream.transport import Transport
 from swap.watching.due import DueOrders
 from swap.watching.list_signal import ListSignal
 from swap.watching.poll import Poller
-from swap.watching.reconcile import Reconcile
+from swap.watching.reconcile import Reconciler
 from swap.watching.throttle import PollThrottle
-from swap.watching.unowned import UnownedOrders
+from swap.watching.unowned import UnownedOrderPoller
 
 log = structlog.get_logger()
 
@@ -74,19 +76,25 @@ class Service:
     orders: OrderReader
     resolver: Resolver
     due: DueOrders
-    unowned: UnownedOrders
+    unowned: UnownedOrderPoller
     throttle: PollThrottle
     list_signal: ListSignal
-    reconcile: Reconcile
+    reconcile: Reconciler
     feed: Feed
     endpoints: Endpoints
     deliverer: Deliverer
     keys: Keys
     tracking: Tracking
     support: Support
-    clock: Callable[[], datetime]
+    housekeeping: Housekeeping
+    timing: Timing
     # Set once the process has been told to end: it takes no new orders any more.
     draining: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """What time it is, as aware UTC."""
+        return self.timing.now
 
     def close(self) -> None:
         self.deliverer.close()
@@ -114,13 +122,7 @@ def build(
     database, vault = Database(settings.database_url), Vault(settings.secret_keys)
     redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1)
     queue = JobQueue(redis)
-    timing = Timing(
-        now=clock,
-        sleep=sleep,
-        scale=settings.time_scale,
-        read_timeout=settings.upstream_read_timeout,
-        create_timeout=settings.upstream_create_timeout,
-    )
+    timing = _timing(settings, clock, sleep)
     scale = float(settings.time_scale)
     access = UpstreamAccess(
         RateBudget(redis, float(settings.upstream_rps)), CircuitBreaker(scale=scale), CircuitBreaker(scale=scale)
@@ -149,6 +151,7 @@ def build(
     resolver = Resolver(database, upstreams, creator, timing, terms_stand=quotes.still_stand)
     throttle = PollThrottle(database, access, timing)
     poller = Poller(database, upstream, reply_check, throttle, queue, timing)
+    feed = Feed(database, queue, clock)
     return Service(
         settings=settings,
         database=database,
@@ -163,18 +166,19 @@ def build(
         placer=OrderPlacer(database, destinations, catalog, quotes, creator, options, timing),
         orders=OrderReader(database, clock),
         resolver=resolver,
-        due=DueOrders(database, poller, resolver, Sweeper(database, resolver, queue, timing), timing),
-        unowned=UnownedOrders(database, upstreams, timing),
+        due=DueOrders(database, poller, resolver, Sweeper(database, creator, resolver, queue, timing), timing),
+        unowned=UnownedOrderPoller(database, upstreams, timing),
         throttle=throttle,
         list_signal=ListSignal(database, upstreams, timing),
-        reconcile=Reconcile(database, upstreams, timing),
-        feed=Feed(database, queue, clock),
+        reconcile=Reconciler(database, upstreams, timing),
+        feed=feed,
         endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
         deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
         keys=Keys(database, vault, clock),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
-        clock=clock,
+        housekeeping=Housekeeping(database, feed, clock),
+        timing=timing,
     )
 
 
@@ -184,15 +188,9 @@ def doctor(service: Service) -> Doctor:
     settings = service.settings
     secret = settings.upstream_secret_key
     forged = UpstreamClient(
-        settings.upstream_url,
-        settings.upstream_public_key,
-        secret[:-1] + chr(ord(secret[-1]) ^ 1),
-        user_agent=settings.upstream_user_agent,
-        proxy=settings.upstream_proxy,
-        read_timeout=settings.upstream_read_timeout,
-        create_timeout=settings.upstream_create_timeout,
-        clock=lambda: service.clock().timestamp(),
-        rng=Random(),  # noqa: S311 - spreads retries, protects nothing
+        _transport(settings),
+        KeyPair(settings.upstream_public_key, secret[:-1] + chr(ord(secret[-1]) ^ 1)),
+        _timing(settings, service.clock),
     )
     return Doctor(service.database, service.queue, service.catalog, service.upstream, forged, service.clock)
 
@@ -206,26 +204,27 @@ def _upstreams(
         access.learn(call)
         keep_call(database, call)
 
+    pairs = ((settings.upstream_public_key, settings.upstream_secret_key), *settings.upstream_old_keys)
     return {
         public_key: UpstreamClient(
-            settings.upstream_url,
-            public_key,
-            secret_key,
-            user_agent=settings.upstream_user_agent,
-            proxy=settings.upstream_proxy,
-            read_timeout=timing.read_timeout,
-            create_timeout=timing.create_timeout,
-            on_call=on_call,
-            take=access.take,
-            sleep=timing.sleep,
-            clock=lambda: timing.now().timestamp(),
-            rng=timing.rng,
+            _transport(settings), KeyPair(public_key, secret_key), timing, take=access.take, on_call=on_call
         )
-        for public_key, secret_key in (
-            (settings.upstream_public_key, settings.upstream_secret_key),
-            *settings.upstream_old_keys,
-        )
+        for public_key, secret_key in pairs
     }
+
+
+def _transport(settings: Settings) -> Transport:
+    return Transport(settings.upstream_url, user_agent=settings.upstream_user_agent, proxy=settings.upstream_proxy)
+
+
+def _timing(settings: Settings, clock: Callable[[], datetime], sleep: Callable[[float], None] = time.sleep) -> Timing:
+    return Timing(
+        now=clock,
+        sleep=sleep,
+        scale=settings.time_scale,
+        read_timeout=settings.upstream_read_timeout,
+        create_timeout=settings.upstream_create_timeout,
+    )
 
 
 def keep_call(database: Database, call: Call) -> None:
@@ -280,7 +279,7 @@ def _embedded_redis(var: Path) -> str:
 
 
 def _own_secret_key(var: Path) -> str:
-    """A secret key of this checkout, made once, readable by its owner alone."""
+    """A secret key of this installation, made once, readable by its owner alone."""
     path = var / "secret_keys"
     var.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"secret_keys.{os.getpid()}")

@@ -31,6 +31,8 @@ from swap.sdk import SwapClient
 from swap.settings import Settings
 from swap.store.database import Database
 from swap.upstream.client import UpstreamClient
+from swap.upstream.key_pair import KeyPair
+from swap.upstream.transport import Transport
 from swap.wiring import Service, build
 from tests.databases import POSTGRES, Postgres, refresh, store_catalog
 from tests.faults import Faults, Looks
@@ -136,7 +138,7 @@ def listed(sqlite_template: Path) -> Any:
     """What the sandbox lists, as the catalog reads it: fetched once, and stored for every test that builds a service."""
     with (
         running(World(*SANDBOX_KEYS)) as url,
-        closing(UpstreamClient(url, *SANDBOX_KEYS, user_agent="tests")) as upstream,
+        closing(UpstreamClient(Transport(url, user_agent="tests"), KeyPair(*SANDBOX_KEYS), Timing())) as upstream,
         closing(Database(f"sqlite:///{sqlite_template}")) as database,
     ):
         return Catalog(database, upstream, Timing())._fetch()

@@ -14,6 +14,8 @@ from swap.market.catalog import Catalog
 from swap.store.database import Database
 from swap.tables import Row
 from swap.upstream.client import UpstreamClient
+from swap.upstream.key_pair import KeyPair
+from swap.upstream.transport import Transport
 
 POSTGRES = os.environ.get("TEST_DATABASE_URL")
 
@@ -26,7 +28,7 @@ def refresh(catalog: Catalog, listed: Any) -> None:
 
 
 def store_catalog(database: Database, listed: Any) -> None:
-    no_upstream = UpstreamClient("http://127.0.0.1:1", "pk", "sk", user_agent="tests")
+    no_upstream = UpstreamClient(Transport("http://127.0.0.1:1", user_agent="tests"), KeyPair("pk", "sk"), Timing())
     refresh(Catalog(database, no_upstream, Timing()), listed)
 
 

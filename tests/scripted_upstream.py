@@ -16,12 +16,17 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from swap.domain.times import Timing
 from swap.upstream.client import UpstreamClient
+from swap.upstream.exchange import OnCall, Take
 from swap.upstream.journal import Call
+from swap.upstream.key_pair import KeyPair
+from swap.upstream.transport import Transport
 
 PUBLIC = "pk_test_4f0c2b7e9a"
 SECRET = "sk_test_0d5e81c3a6f24b79"
@@ -176,17 +181,32 @@ class World:
         self.slept.append(seconds)
         self.now += seconds
 
-    def client(self, url: str, **options: Any) -> UpstreamClient:
+    def client(
+        self,
+        url: str,
+        *,
+        proxy: str | None = None,
+        take: Take | None = None,
+        on_call: OnCall | None = None,
+        clock: Callable[[], float] | None = None,
+        **timing: Any,
+    ) -> UpstreamClient:
+        """`clock`: seconds since 1970. `timing`: other fields of Timing than those of this world."""
+        clock = clock or (lambda: NOW + self.now)
         chosen: dict[str, Any] = {
-            "user_agent": AGENT,
-            "on_call": self.calls.append,
-            "take": lambda priority, max_wait: self.taken.append((priority, max_wait)),
-            "clock": lambda: NOW + self.now,
+            "now": lambda: datetime.fromtimestamp(clock(), UTC),
             "monotonic": lambda: self.now,
             "sleep": self.sleep,
             "rng": random.Random(7),
+            **timing,
         }
-        return UpstreamClient(url, PUBLIC, SECRET, **{**chosen, **options})
+        return UpstreamClient(
+            Transport(url, user_agent=AGENT, proxy=proxy),
+            KeyPair(PUBLIC, SECRET),
+            Timing(**chosen),
+            take=take or (lambda priority, max_wait: self.taken.append((priority, max_wait))),
+            on_call=on_call or self.calls.append,
+        )
 
 
 @contextlib.contextmanager

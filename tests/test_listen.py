@@ -109,7 +109,7 @@ def test_what_it_forwards_is_the_webhook_the_service_would_send(service: Service
     assert forward.send(event) == "ConnectionError"
 
 
-def test_the_command_shows_and_forwards_until_it_is_stopped(
+def test_the_command_shows_and_forwards_until_it_is_stopped_even_in_the_background_of_a_shell(
     service: Service, shop: Shop, api_url: str, tmp_path: Path
 ) -> None:
     start = shop.api.events()["next"]
@@ -119,6 +119,8 @@ def test_the_command_shows_and_forwards_until_it_is_stopped(
     service.feed.publish()
     with receiving() as receiver:
         command = [
+            # As a shell starts a background job: SIGINT is ignored.
+            *("/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh"),
             *(sys.executable, "-m", "swap.cli", "listen", "--key", shop.key, "--secret-file", str(secret_file)),
             *("--url", api_url, "--after", start, "--json", "--forward-to", f"{receiver.url}/hook"),
         ]

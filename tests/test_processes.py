@@ -343,7 +343,7 @@ def test_a_part_without_redis_refuses_with_a_sentence(tmp_path: Path) -> None:
     assert "swap up" in done.stderr
 
 
-def test_up_runs_all_parts_and_stops_them_all(tmp_path: Path) -> None:
+def test_up_runs_all_parts_and_stops_them_all_even_in_the_background_of_a_shell(tmp_path: Path) -> None:
     environ = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": f"sqlite:///{tmp_path / 'swap.db'}",
@@ -356,8 +356,10 @@ def test_up_runs_all_parts_and_stops_them_all(tmp_path: Path) -> None:
     with socket.socket() as taken:
         if taken.connect_ex(("127.0.0.1", 8090)) == 0:
             pytest.skip("something listens at the sandbox's own port")
+    # As a shell starts a background job: SIGINT is ignored.
+    background = ["/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh", *SWAP, "up"]
     with (tmp_path / "up.log").open("wb") as log:
-        up = subprocess.Popen([*SWAP, "up"], env=environ, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+        up = subprocess.Popen(background, env=environ, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
     try:
         until(lambda: _status(f"http://{environ['SWAP_API_BIND']}/readyz") == 200, 60)
         children = _children(up.pid)

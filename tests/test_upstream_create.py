@@ -344,7 +344,7 @@ def test_a_connection_that_is_never_made_is_not_sent(monkeypatch: pytest.MonkeyP
     def silence(*_: object, **__: object) -> None:
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr("swap.upstream.transport.create_connection", silence)
+    monkeypatch.setattr("swap.infra.deadline.open_socket", silence)
     assert not_sent("http://127.0.0.1:9").cause == "timeout"
 
 

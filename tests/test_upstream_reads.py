@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -34,15 +35,15 @@ from swap.errors import (
     UpstreamUnavailable,
 )
 from swap.upstream import decode
-from swap.upstream.client import UpstreamClient
 from swap.upstream.clock import UpstreamClock
 from swap.upstream.journal import excerpt
+from swap.upstream.key_pair import KeyPair
 from swap.upstream.refusals import classify, read_problem
-from swap.upstream.replies import AddressVerdict, Pair
+from swap.upstream.replies import AddressVerdict, Instrument, Pair, RateRequest
+from swap.upstream.transport import Transport
 from tests.scripted_upstream import (
     NOW,
     ORDER,
-    PUBLIC,
     RATE,
     SECRET,
     Script,
@@ -56,6 +57,8 @@ from tests.scripted_upstream import (
 )
 
 pytestmark = pytest.mark.server
+
+BTC_USDT = RateRequest("BTC", "BTC", "USDT", "TRC20")
 
 # --- retries and deadlines -------------------------------------------------------------------------------------------
 
@@ -208,13 +211,13 @@ def test_a_dead_address_of_several_does_not_stop_a_call(monkeypatch: pytest.Monk
 def test_the_time_to_connect_is_shared_out_among_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    def silence(address: object, share: float, **_: object) -> None:
+    def silence(address: object, share: float, *_: object) -> None:
         shares.append(share)
         raise TimeoutError("timed out")
 
     addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 443)) for last in (1, 2)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
-    monkeypatch.setattr("swap.upstream.transport.create_connection", silence)
+    monkeypatch.setattr("swap.infra.deadline.open_socket", silence)
     with pytest.raises(Unreachable) as unreachable:
         World().client("https://upstream.invalid").orders()
     assert unreachable.value.cause == "timeout"
@@ -235,10 +238,7 @@ def test_an_idle_connection_that_died_costs_a_read_nothing() -> None:
 def test_one_client_serves_many_threads() -> None:
     steps = [reply(200, RATE) for _ in range(64)]
     with asking(*steps) as (client, server, _):
-        threads = [
-            threading.Thread(target=lambda: [client.rate("BTC", "BTC", "USDT", "TRC20", amount=None) for _ in range(8)])
-            for _ in range(8)
-        ]
+        threads = [threading.Thread(target=lambda: [client.rate(BTC_USDT) for _ in range(8)]) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -293,7 +293,7 @@ def test_cookies_are_not_kept() -> None:
 )
 def test_a_base_url_must_be_a_bare_https_host(url: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        UpstreamClient(url, PUBLIC, SECRET, user_agent="x")
+        Transport(url, user_agent="x")
     assert "secret" not in str(refused.value)
 
 
@@ -301,19 +301,19 @@ def test_a_base_url_must_be_a_bare_https_host(url: str) -> None:
     "url", ["https://upstream.example", "http://localhost:1", "http://127.0.0.1:1/", "http://[::1]:1"]
 )
 def test_https_and_loopback_are_fine(url: str) -> None:
-    assert repr(UpstreamClient(url, PUBLIC, SECRET, user_agent="x")) == f"UpstreamClient({url.rstrip('/')!r})"
+    assert repr(World().client(url)) == f"UpstreamClient({url.rstrip('/')!r})"
 
 
 @pytest.mark.parametrize(("public", "secret"), [("", "s"), ("p", ""), ("p\n", "s"), ("p", "geheim niß"), ("p", "a b")])
 def test_keys_that_cannot_travel_in_a_header_are_refused_without_being_repeated(public: str, secret: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        UpstreamClient("https://upstream.example", public, secret, user_agent="x")
+        KeyPair(public, secret)
     assert "geheim" not in str(refused.value)
 
 
 def test_an_empty_user_agent_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="user agent"):
-        UpstreamClient("https://upstream.example", PUBLIC, SECRET, user_agent=" ")
+        Transport("https://upstream.example", user_agent=" ")
 
 
 # --- the classifier --------------------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_an_expired_order_is_known_in_all_its_forms(step: Any) -> None:
 
 def test_a_rate_with_a_status_is_an_error_though_it_came_with_200() -> None:
     with asking(reply(200, {**RATE, "status": "paused"})) as (client, _, _), pytest.raises(RequestRefused):
-        client.rate("BTC", "BTC", "USDT", "TRC20", amount=Decimal(1))
+        client.rate(replace(BTC_USDT, amount=Decimal(1)))
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -461,22 +461,16 @@ def test_pairs_give_up_after_128_pages() -> None:
         assert len(server.seen) == 128
 
 
-def test_a_pair_detail_mixes_numbers_and_text() -> None:
-    body = {"minAmount": 0.002, "maxAmount": "3.5", "isActive": True, "enableFixedRate": True, "minAmountUSDT": 12.0}
-    detail = decode.read_pair_detail({**body, "minAmount": Decimal("0.002")})
-    assert (detail.min_amount, detail.max_amount) == (Decimal("0.002"), Decimal("3.5"))
-    assert (detail.fixed_rate, detail.active) == (True, True)
-    with asking(reply(200, body)) as (client, _, _):
-        assert client.pair("BTC", "BTC", "USDT", "TRC20").min_amount == Decimal("0.002")
-    with pytest.raises(Malformed):
-        decode.read_pair_detail({"hello": 1})
+def read_instrument(row: JSON) -> Instrument:
+    (instrument,) = decode.read_instruments([row])
+    return instrument
 
 
 def test_an_instrument_is_read_with_its_gaps() -> None:
-    bare = decode.read_instrument({"currencyTitle": "RON", "networkTitle": "RON", "instrumentType": "FIAT"})
+    bare = read_instrument({"currencyTitle": "RON", "networkTitle": "RON", "instrumentType": "FIAT"})
     assert (bare.type, bare.name, bare.precision, bare.requires_memo) == ("fiat", "RON", 8, False)
     assert (bare.slug, bare.contract_address, bare.logo_url) == (None, None, None)
-    rich = decode.read_instrument(
+    rich = read_instrument(
         {
             "currencyTitle": "RUNE",
             "networkTitle": "RUNE",

@@ -10,33 +10,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 from swap.addresses.base32 import BECH32 as ALPHABET
+from swap.addresses.polymod import polymod
 from swap.addresses.refusals import InvalidAddress
 
 BECH32 = 1
 BECH32M = 0x2BC830A3
 
-_GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-
-
-def _feedback() -> tuple[int, ...]:
-    table = []
-    for top in range(32):
-        value = 0
-        for bit, generator in enumerate(_GENERATOR):
-            if top >> bit & 1:
-                value ^= generator
-        table.append(value)
-    return tuple(table)
-
-
-_FEEDBACK = _feedback()
-
-
-def _polymod(check: int, words: bytes) -> int:
-    feedback = _FEEDBACK
-    for word in words:
-        check = (check & 0x1FFFFFF) << 5 ^ word ^ feedback[check >> 25]
-    return check
+_polymod = polymod((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3), length=6)
 
 
 @lru_cache(maxsize=512)

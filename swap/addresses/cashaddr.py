@@ -10,30 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from swap.addresses.base32 import BECH32, Alphabet
+from swap.addresses.polymod import polymod
 from swap.addresses.refusals import InvalidAddress
 
-_GENERATOR = (0x98F2BC8E61, 0x79B76D99E2, 0xF33E5FB3C4, 0xAE2EABE2A8, 0x1E4F43E470)
-
-
-def _feedback() -> tuple[int, ...]:
-    table = []
-    for top in range(32):
-        value = 0
-        for bit, generator in enumerate(_GENERATOR):
-            if top >> bit & 1:
-                value ^= generator
-        table.append(value)
-    return tuple(table)
-
-
-_FEEDBACK = _feedback()
-
-
-def _polymod(check: int, words: bytes) -> int:
-    feedback = _FEEDBACK
-    for word in words:
-        check = (check & 0x07FFFFFFFF) << 5 ^ word ^ feedback[check >> 35]
-    return check
+_polymod = polymod((0x98F2BC8E61, 0x79B76D99E2, 0xF33E5FB3C4, 0xAE2EABE2A8, 0x1E4F43E470), length=8)
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""The doorbell: tells workers that there is something to do. Rung after commit; a lost ring costs delay, nothing else.
+"""The job queue: tells workers that there is something to do. Used after commit; a lost job costs delay, nothing else.
 
 Jobs are named by string and carry ids at most, so a job may run twice or never. RQ's own retry and `unique` are not used:
 minutes and hours are due times in the database.
@@ -16,15 +16,17 @@ from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from swap.infra.redis_guard import RedisGuard
+
 log = structlog.get_logger()
 
 URGENT: Final = "urgent"
 WATCH: Final = "watch"
 PUSH: Final = "push"
-# The pub/sub channel on which the streams hear that the feed has grown.
+# The pub/sub channel on which the streams learn that the feed has grown.
 FEED: Final = "swap:feed"
 
-# job -> (queue, how many may wait in it). A full queue is not rung again: whoever empties it finds the rows anyway.
+# job -> (queue, how many may wait in it). A full queue takes no more: the worker that empties it finds the rows anyway.
 JOBS: Final = {
     "resolve": (URGENT, 50),
     "look": (WATCH, 200),
@@ -32,57 +34,45 @@ JOBS: Final = {
     "deliver": (PUSH, 20),
 }
 
-_AWAY_SECONDS = 1.0
-
 
 class JobQueue:
+    """One per process; thread-safe. After a failure Redis is left alone for a second (`RedisGuard`)."""
+
     def __init__(self, redis: Redis, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queues = {
             name: Queue(name, connection=redis, serializer=JSONSerializer, default_timeout=170)
             for name in (URGENT, WATCH, PUSH)
         }
         self._redis = redis
-        self._monotonic = monotonic
-        self._away_until = 0.0
+        self._guard = RedisGuard(monotonic)
 
     def enqueue(self, job: str, *arguments: object) -> bool:
-        """Ask the workers to run `workers.jobs.<job>`. False when Redis is away or the queue is full.
-
-        After a failure Redis is left alone for a second, so that an outage does not cost every request its timeout.
-        """
-        if self._monotonic() < self._away_until:
-            return False
+        """Ask the workers to run `workers.jobs.<job>`. False when Redis is away or the queue is full."""
         name, limit = JOBS[job]
         queue = self._queues[name]
-        try:
+
+        def add() -> bool:
             if queue.count >= limit:
                 return False
             queue.enqueue_call(f"workers.jobs.{job}", args=arguments, timeout=170, result_ttl=0, failure_ttl=3600)
-        except RedisError as error:
-            self._away_until = self._monotonic() + _AWAY_SECONDS
+            return True
+
+        def report(error: RedisError) -> None:
             log.warning("bell.not_rung", job=job, error=type(error).__name__)
-            return False
-        return True
+
+        return bool(self._guard.ask(add, report))
 
     def announce(self, position: int) -> None:
-        """Tell whoever listens right now that the feed has grown to this position. Nobody may be listening."""
-        if self._monotonic() < self._away_until:
-            return
-        try:
-            self._redis.publish(FEED, position)
-        except RedisError as error:
-            self._away_until = self._monotonic() + _AWAY_SECONDS
+        """Tell the streams that listen right now that the feed has grown to this position. None may be listening."""
+
+        def report(error: RedisError) -> None:
             log.warning("bell.not_told", error=type(error).__name__)
+
+        self._guard.ask(lambda: self._redis.publish(FEED, position), report)
 
     def depth(self, job: str) -> int | None:
         """How many jobs wait in this one's queue; None while Redis is away."""
-        if self._monotonic() < self._away_until:
-            return None
-        try:
-            return int(self._queues[JOBS[job][0]].count)
-        except RedisError:
-            self._away_until = self._monotonic() + _AWAY_SECONDS
-            return None
+        return self._guard.ask(lambda: int(self._queues[JOBS[job][0]].count))
 
     def ping(self) -> bool:
         """Whether Redis is there."""

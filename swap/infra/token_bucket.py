@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 
-# Answers the seconds to wait as text, "0" when the tokens were taken. A bucket that is not there yet starts at a quarter:
-# after a flush nobody knows what was spent in the last moment.
+from swap.infra.redis_guard import RedisGuard
+
+# Returns the seconds to wait as text, "0" when the tokens were taken. A bucket that is not there yet starts at a quarter:
+# after a flush it is not known what was spent in the last moment.
 _TAKE = """
 local rate, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
@@ -31,27 +32,18 @@ redis.call('PEXPIRE', KEYS[1], math.ceil(1000 * (burst / rate + 60)))
 return tostring(wait)
 """
 
-_AWAY_SECONDS = 1.0
-
 
 class SharedBucket:
     """One script, many buckets by name. Thread-safe."""
 
     def __init__(self, redis: Redis, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._script = redis.register_script(_TAKE)
-        self._monotonic = monotonic
-        self._away_until = 0.0
+        self._guard = RedisGuard(monotonic)
 
     def take(self, name: str, *, rate: float, burst: float, tokens: float = 1) -> float | None:
         """Take `tokens`. Returns 0 when taken, the seconds until they will be there, or None while Redis is away."""
-        if self._monotonic() < self._away_until:
-            return None
-        try:
-            answer: Any = self._script(keys=[f"swap:bucket:{name}"], args=[rate, burst, tokens])
-        except RedisError:
-            self._away_until = self._monotonic() + _AWAY_SECONDS
-            return None
-        return float(answer)
+        answer: Any = self._guard.ask(lambda: self._script(keys=[f"swap:bucket:{name}"], args=[rate, burst, tokens]))
+        return None if answer is None else float(answer)
 
 
 class LocalBucket:

@@ -1,4 +1,4 @@
-"""One POST to an address that somebody else chose: a wall on its time, no redirects, no way into our own network.
+"""One POST to an address that a customer chose: a limit on its time, no redirects, no way into our own network.
 
 Nothing here follows a redirect, keeps a connection or a cookie, or reads a proxy out of the environment. Every address
 the host's name stands for is judged before it is connected to, and the one that was judged is the one connected to: a
@@ -8,25 +8,22 @@ name that is public when it is registered may point at our own machines when it 
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from types import TracebackType
-from typing import Any
 from urllib.parse import urlsplit
 
 from requests.models import PreparedRequest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from swap.infra.deadline import AddressInfo, Deadline, retry_after
 
 _CONNECT_SECONDS = 5.0
 _EXCERPT = 500
@@ -49,7 +46,7 @@ _TRANSLATED = IPv6Network("64:ff9b::/96")
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 
 # As `socket.getaddrinfo` is called and answers.
-Resolve = Callable[..., list[tuple[Any, Any, int, str, Any]]]
+Resolve = Callable[..., list[AddressInfo]]
 
 
 class PrivateTarget(OSError):
@@ -86,15 +83,15 @@ def post(
 
     Unless `allow_private`, nothing is sent over plain http or to an address that is not public.
 
-    The limit is a wall, also for a server that sends one byte a second: a timer shuts the socket. A name lookup cannot be
+    The limit holds even for a server that sends one byte a second: a timer shuts the socket. A name lookup cannot be
     interrupted; one that takes longer is left to itself. An answer counts once its status and headers are there, whatever
     becomes of its body.
     """
-    with _Wall(limit) as wall:
+    with Deadline(limit) as deadline:
         try:
-            return _post(canonical(url), body, headers, wall, allow_private, resolve or socket.getaddrinfo)
+            return _post(canonical(url), body, headers, deadline, allow_private, resolve or socket.getaddrinfo)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            timed_out = wall.over or isinstance(error, TimeoutError)
+            timed_out = deadline.expired or isinstance(error, TimeoutError)
             return Sent(None, None, "TimedOut" if timed_out else type(error).__name__)
 
 
@@ -109,10 +106,10 @@ def canonical(url: str) -> str:
 
 
 def is_private(address: str) -> bool:
-    """Whether an IP address leads anywhere but to the public internet. Raises ValueError when it is none.
+    """Whether this IP address may lead anywhere but to the public internet. Raises ValueError for what is no IP address.
 
-    Loopback, private, link-local, multicast, reserved and unspecified addresses do, those of clouds' metadata services,
-    and IPv6 addresses that are another way to write such an IPv4 address.
+    True for loopback, private, link-local, multicast, reserved and unspecified addresses, for cloud metadata services, and
+    for IPv6 forms of any of these.
     """
     found = ip_address(address)
     if isinstance(found, IPv6Address):
@@ -155,56 +152,8 @@ def refusal(url: str, *, allow_private: bool) -> str | None:
     return None
 
 
-class _Wall:
-    """Shuts what it guards when the time is over. It holds a duplicate: wrapping a socket in TLS takes its descriptor."""
-
-    def __init__(self, limit: float) -> None:
-        self.over = False
-        self._ends = time.monotonic() + limit
-        self._lock = threading.Lock()
-        self._guarded: socket.socket | None = None
-        self._timer = threading.Timer(limit, self._fall)
-        self._timer.daemon = True
-
-    def left(self) -> float:
-        """Seconds until it falls. Raises TimeoutError when it has."""
-        left = self._ends - time.monotonic()
-        if self.over or left <= 0:
-            raise TimeoutError("out of time")
-        return left
-
-    def guard(self, connected: socket.socket) -> None:
-        with self._lock:
-            self._guarded = socket.socket(fileno=os.dup(connected.fileno()))
-            if self.over:
-                self._shut()
-
-    def _fall(self) -> None:
-        with self._lock:
-            self.over = True
-            self._shut()
-
-    def _shut(self) -> None:
-        if self._guarded is not None:
-            with suppress(OSError):
-                self._guarded.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> _Wall:
-        self._timer.start()
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-        with self._lock:
-            if self._guarded is not None:
-                self._guarded.close()
-                self._guarded = None
-
-
 def _post(
-    url: str, body: bytes, headers: Mapping[str, str], wall: _Wall, allow_private: bool, resolve: Resolve
+    url: str, body: bytes, headers: Mapping[str, str], deadline: Deadline, allow_private: bool, resolve: Resolve
 ) -> Sent:
     parts = urlsplit(url)
     assert parts.hostname is not None
@@ -213,25 +162,29 @@ def _post(
         raise NotHttps("only https is allowed")
     port = parts.port or (443 if secure else 80)
     connection = http.client.HTTPConnection(parts.hostname, port)
-    # The Host header leaves out the port that goes without saying.
+    # The Host header leaves out the port that is the scheme's own.
     connection.default_port = 443 if secure else 80
-    plain = _connected(_looked_up(resolve, parts.hostname, port, wall), wall, allow_private)
+    addresses = _look_up(resolve, parts.hostname, port, deadline)
+    if not allow_private and any(is_private(str(address[0])) for *_, address in addresses):
+        raise PrivateTarget("this address is not public")
+    plain = deadline.connect(addresses, at_most=_CONNECT_SECONDS)
     try:
+        plain.settimeout(deadline.remaining())
         connection.sock = _tls().wrap_socket(plain, server_hostname=parts.hostname) if secure else plain
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", path, body, {**headers, "Connection": "close"})
         with connection.getresponse() as answer:
             # A shut socket looks like the end of headers that have none.
-            wall.left()
+            deadline.remaining()
             return Sent(answer.status, _start(answer), None, _pause(answer))
     finally:
         connection.close()
         plain.close()
 
 
-def _looked_up(resolve: Resolve, host: str, port: int, wall: _Wall) -> list[tuple[Any, Any, int, str, Any]]:
+def _look_up(resolve: Resolve, host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     """On a thread of its own, not in a pool: one name that hangs must not keep others waiting."""
-    answer: Future[list[tuple[Any, Any, int, str, Any]]] = Future()
+    answer: Future[list[AddressInfo]] = Future()
 
     def look_up() -> None:
         try:
@@ -240,29 +193,7 @@ def _looked_up(resolve: Resolve, host: str, port: int, wall: _Wall) -> list[tupl
             answer.set_exception(error)
 
     threading.Thread(target=look_up, name="look-up", daemon=True).start()
-    return answer.result(timeout=wall.left())
-
-
-def _connected(found: list[tuple[Any, Any, int, str, Any]], wall: _Wall, allow_private: bool) -> socket.socket:
-    if not allow_private and any(is_private(str(address[0])) for *_, address in found):
-        raise PrivateTarget("this address is not public")
-    until = time.monotonic() + min(_CONNECT_SECONDS, wall.left())
-    refused: OSError = TimeoutError("no address answered in time")
-    for position, (family, kind, protocol, _, address) in enumerate(found):
-        share = (until - time.monotonic()) / (len(found) - position)
-        if share <= 0:
-            break
-        trial = socket.socket(family, kind, protocol)
-        try:
-            trial.settimeout(share)
-            trial.connect(address)
-            trial.settimeout(wall.left())
-            wall.guard(trial)
-            return trial
-        except OSError as error:
-            trial.close()
-            refused = error
-    raise refused
+    return answer.result(timeout=deadline.remaining())
 
 
 def _start(answer: http.client.HTTPResponse) -> str:
@@ -275,17 +206,8 @@ def _start(answer: http.client.HTTPResponse) -> str:
 
 
 def _pause(answer: http.client.HTTPResponse) -> float | None:
-    """Retry-After in seconds, from either of its forms (RFC 9110, 10.2.3); a date is measured against the answer's own
-    Date where it has one, whose clock may not be ours."""
-    text = (answer.getheader("Retry-After") or "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), _LONGEST_PAUSE)
-    try:
-        until = parsedate_to_datetime(text)
-        now = parsedate_to_datetime(answer.getheader("Date") or "") if answer.getheader("Date") else datetime.now(UTC)
-        return min(max((until - now).total_seconds(), 0.0), _LONGEST_PAUSE)
-    except (ValueError, TypeError, OverflowError):
-        return None
+    value, date = answer.getheader("Retry-After") or "", answer.getheader("Date") or ""
+    return retry_after(value, date, longest=_LONGEST_PAUSE, now=datetime.now(UTC))
 
 
 @cache

@@ -1,0 +1,1 @@
+"""For support and operators: the full record of an order, and a check of every part."""

@@ -197,8 +197,8 @@ def free_port() -> int:
 
 
 def _die_with_parent() -> None:
-    # Looked up before any lock could be held by another thread of the parent is not possible after fork; one call, no
-    # allocation that matters, and the alternative is an orphaned server.
+    # Runs between fork and exec, where another thread of the parent may hold a lock. So libc is loaded at import time, and
+    # this makes a single call. Without it a killed supervisor would leave a Redis server behind.
     _LIBC.prctl(1, signal.SIGTERM)
 
 

@@ -32,7 +32,7 @@ def body(delivery: WebhookDelivery, event: OrderEvent | None, epoch: str) -> byt
 
 
 def webhook_body(event: OrderEvent, epoch: str) -> bytes:
-    """The Contract's webhook body, of at most MAX_BODY_BYTES.
+    """The webhook body (docs/webhooks.md, "What is sent"), of at most MAX_BODY_BYTES.
 
     An order that would not fit loses its older transfers first, then its metadata, at last everything; `data.shortened`
     then names what is not whole, to be read by GET /v1/orders/{id}.

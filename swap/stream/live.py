@@ -1,17 +1,17 @@
 """The feed as it grows: one reader per process, whatever the number of sockets.
 
 A socket that resumes reads the database up to some position, and is handed over to the live feed at exactly that position:
-the last entries are kept in memory, so that the hand-over needs no waiting for each other and leaves neither gap nor
-duplicate.
+the last entries are kept in memory, so that neither side has to wait for the other, and the hand-over leaves neither gap
+nor duplicate.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from swap.push.feed import Feed
 from swap.store.events import cursor_text
 from swap.stream.protocol import ORDERS, Entry
+from swap.stream.threads import InThread
 
 log = structlog.get_logger()
 
@@ -33,11 +34,10 @@ class Listener(Protocol):
 
 
 class Live:
-    """`in_thread`: runs what waits for the database. `void`: called when every cursor has become void."""
+    """`in_thread`: runs what waits for the database. `on_void`: called when every cursor has become void."""
 
-    def __init__(self, feed: Feed, in_thread: Callable[..., Awaitable[Any]]) -> None:
-        self._feed, self._in_thread = feed, in_thread
-        self.void: Callable[[], None] = lambda: None
+    def __init__(self, feed: Feed, in_thread: InThread, on_void: Callable[[], None]) -> None:
+        self._feed, self._in_thread, self._on_void = feed, in_thread, on_void
         self.position, self.epoch = 0, ""
         self._recent: deque[Entry] = deque(maxlen=_KEPT)
         self._before_recent = 0
@@ -98,13 +98,13 @@ class Live:
         epoch, end, entries = await self._in_thread(self._read, self.position)
         if epoch != self.epoch or end < self.position:
             log.warning("stream.feed_restored")
-            # First the new life: whoever subscribes from here on joins that.
+            # First the new epoch: a socket that subscribes from here on joins that.
             await self.start()
-            self.void()
+            self._on_void()
             return False
         for entry in entries:
             self._take(entry)
-            # Each entry may go to thousands of sockets; others have their turn in between.
+            # Each entry may go to thousands of sockets; other tasks have their turn in between.
             await asyncio.sleep(0)
         return len(entries) == _AT_ONCE
 
@@ -112,11 +112,11 @@ class Live:
         if after is None:
             head = self._feed.head()
             return head.epoch, head.position, []
-        head, found = self._feed.all_clients(after, _AT_ONCE)
-        return head.epoch, head.position, [Entry.of(event, head.epoch) for event in found]
+        head, events = self._feed.all_clients(after, _AT_ONCE)
+        return head.epoch, head.position, [Entry.of(event, head.epoch) for event in events]
 
     def _take(self, entry: Entry) -> None:
-        # In one step, without waiting: whoever joins sees it either kept or delivered, never neither.
+        # In one step, without waiting: a socket that joins finds it either kept or delivered, never neither.
         if len(self._recent) == _KEPT:
             self._before_recent = self._recent[0].position
         self._recent.append(entry)

@@ -1,5 +1,5 @@
-"""What the streams hear over Redis: that the feed has grown, and rates that another stream has read. All of it may be lost:
-the feed is polled as well, and a rate is read again."""
+"""What the streams tell each other over Redis: that the feed has grown, and rates that one of them has read. All of it may
+be lost: the feed is polled as well, and a rate is read again."""
 
 from __future__ import annotations
 
@@ -22,43 +22,40 @@ _AWAY_SECONDS = 1.0
 
 
 class Notices:
-    def __init__(self, url: str, on_feed: Callable[[], None], on_rate: Callable[[dict[str, Any]], None]) -> None:
-        self._redis = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2, health_check_interval=10)
-        self._on_feed, self._on_rate = on_feed, on_rate
+    """One per process, for its event loop."""
 
-    async def run(self) -> None:
-        """Listen until cancelled; where Redis is away, try again every second."""
-        heard = False
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2, health_check_interval=10)
+
+    async def run(self, on_feed: Callable[[], None], on_rate: Callable[[dict[str, Any]], None]) -> None:
+        """Listen until cancelled; while Redis is away, try again every second.
+
+        `on_feed` is called when the feed may have grown, `on_rate` with each rate as `tell_rate` was given it.
+        """
+        connected = False
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(FEED, _RATES)
-                    heard = True
-                    # What was told while nobody listened.
-                    self._on_feed()
+                    connected = True
+                    # For what was announced before this process listened.
+                    on_feed()
                     while True:
-                        self._hear(await pubsub.get_message(timeout=1.0))
+                        notice = await pubsub.get_message(timeout=1.0)
+                        if notice is None:
+                            continue
+                        if notice["channel"] == FEED.encode():
+                            on_feed()
+                        elif (rate := _read(notice["data"])) is not None:
+                            on_rate(rate)
             except (RedisError, OSError) as error:
-                if heard:
+                if connected:
                     log.warning("stream.redis_away", error=type(error).__name__)
-                heard = False
+                connected = False
             await asyncio.sleep(_AWAY_SECONDS)
 
-    def _hear(self, told: dict[str, Any] | None) -> None:
-        if told is None:
-            return
-        if told["channel"] == FEED.encode():
-            self._on_feed()
-            return
-        try:
-            content = orjson.loads(told["data"])
-        except ValueError:
-            return
-        if isinstance(content, dict):
-            self._on_rate(content)
-
     async def turn(self, pair: str, seconds: float) -> bool:
-        """Whether it is ours to read this pair's rate now; true as well while Redis is away and nobody can agree."""
+        """Whether this process is to read this pair's rate now. Always true while Redis is away: they cannot agree then."""
         try:
             won = await self._redis.set(f"swap:rate:{pair}", "1", nx=True, px=max(1, int(seconds * 1000)))
         except (RedisError, OSError):
@@ -71,3 +68,11 @@ class Notices:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _read(data: bytes) -> dict[str, Any] | None:
+    try:
+        content = orjson.loads(data)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

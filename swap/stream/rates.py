@@ -1,7 +1,8 @@
 """Rate channels: one read per subscribed pair and interval for the whole fleet, however many sockets follow it.
 
-The streams take turns over Redis; whoever has it reads, and tells the others. Reads leave the upstream's reserve alone
-(priority "look"), and take a tenth of UPSTREAM_RPS at most: with many pairs each one is read less often.
+The streams take turns over Redis; the one whose turn it is reads, and publishes what it read to the others. Reads leave
+the upstream's reserve alone (priority "look"), and take a tenth of UPSTREAM_RPS at most: with many pairs each one is read
+less often.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +21,11 @@ from swap.domain.money import plain
 from swap.domain.times import iso
 from swap.errors import InvalidRequest, ServiceError, SwapError
 from swap.market.catalog import Snapshot, pair_key
+from swap.market.quotes import Swap
 from swap.store.catalog import PairKey
 from swap.stream.notices import Notices
 from swap.stream.protocol import message
+from swap.stream.threads import InThread
 from swap.tables import InstrumentRow
 from swap.upstream.replies import Rate
 from swap.wiring import Service
@@ -50,33 +53,33 @@ class _Followed:
 
 class Rates:
     """`publish(name, message)`: to every socket on that channel. `in_thread`: for the database; `in_reader`: for what
-    waits for the upstream."""
+    waits for the upstream. `background`: runs a coroutine beside the caller. `monotonic`: any seconds."""
 
     def __init__(
         self,
         service: Service,
+        notices: Notices,
         publish: Callable[[str, bytes], None],
-        in_thread: Callable[..., Awaitable[Any]],
-        in_reader: Callable[..., Awaitable[Any]],
+        in_thread: InThread,
+        in_reader: InThread,
         background: Callable[[Coroutine[Any, Any, Any]], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._service, self._publish = service, publish
+        self._service, self._notices, self._publish = service, notices, publish
         self._in_thread, self._in_reader, self._background = in_thread, in_reader, background
         self._monotonic = monotonic
         self._followed: dict[PairKey, _Followed] = {}
         self._own = secrets.token_hex(8)
-        self.notices: Notices | None = None
 
     def room(self, pair: Pair) -> bool:
-        """Whether one may follow this pair; so many pairs, and no more, can be read often enough to be of use."""
+        """Whether this pair may be followed: no more than 200 can be read often enough to be of use."""
         return len(self._followed) < _MAX_PAIRS or pair_key(*pair) in self._followed
 
     def join(self, name: str, pair: Pair) -> bytes | None:
         """One more socket follows the channel. Returns the message with what is known, if anything is."""
         followed = self._followed.setdefault(pair_key(*pair), _Followed(*pair))
         followed.names[name] = followed.names.get(name, 0) + 1
-        return None if followed.last is None else _said(name, followed.last)
+        return None if followed.last is None else _message(name, followed.last)
 
     def leave(self, name: str) -> None:
         for pair, followed in list(self._followed.items()):
@@ -115,23 +118,21 @@ class Rates:
                     self._background(self._read(pair, followed, every))
 
     async def _read(self, pair: PairKey, followed: _Followed, every: float) -> None:
-        assert self.notices is not None
         try:
-            # A little less than the interval, so that whoever had the turn last finds it free again.
-            if await self.notices.turn("|".join(pair), every * 0.9):
+            # A little less than the interval, so that the stream that had the last turn finds it free again.
+            if await self._notices.turn("|".join(pair), every * 0.9):
                 rate = await self._in_reader(self._ask, followed)
                 self._take(pair, rate)
-                await self.notices.tell_rate({"by": self._own, "pair": pair, "rate": rate})
+                await self._notices.tell_rate({"by": self._own, "pair": pair, "rate": rate})
         finally:
             followed.reading = False
 
     def _ask(self, followed: _Followed) -> dict[str, Any]:
         try:
-            rate = self._service.quotes.rate(
-                followed.source, followed.target, None, "FLOATING", _READ_SECONDS, priority="look"
-            )
+            swap = Swap(followed.source, followed.target, None, "FLOATING")
+            rate = self._service.quotes.rate(swap, _READ_SECONDS, priority="look")
         except InvalidRequest as error:
-            return {"code": next(iter(error.fields.values()))[0]["code"]}
+            return {"code": next(iter(error.fields.values()))[0].code}
         except ServiceError as error:
             return {"code": error.code}
         except (SwapError, SQLAlchemyError) as error:
@@ -151,10 +152,10 @@ class Rates:
             return
         followed.last = rate
         for name in followed.names:
-            self._publish(name, _said(name, rate))
+            self._publish(name, _message(name, rate))
 
 
-def _said(name: str, rate: dict[str, Any]) -> bytes:
+def _message(name: str, rate: dict[str, Any]) -> bytes:
     if "code" in rate:
         return message("rate", channel=name, rate=None, code=rate["code"])
     return message("rate", channel=name, rate=rate, code=None)

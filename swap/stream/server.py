@@ -1,4 +1,4 @@
-"""The gateway: lets sockets in, feeds them all from one reader, and lets them go. One event loop; whatever waits for the
+"""The gateway: lets sockets in, feeds them all from one reader, and lets them go. One event loop; what waits for the
 database or the upstream runs on a few threads."""
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -25,14 +25,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from swap.domain.times import iso
-from swap.errors import NotAllowed
 from swap.infra.token_bucket import LocalBucket
-from swap.stream import protocol
+from swap.stream.identity import Identity, ended
 from swap.stream.live import Live
 from swap.stream.notices import Notices
 from swap.stream.protocol import INSTRUMENTS, PATH, Close, Limits, message
 from swap.stream.rates import Pair, Rates
-from swap.stream.sockets import Identity, Socket
+from swap.stream.sockets import Socket
+from swap.stream.threads import Threads
 from swap.wiring import Service
 
 log = structlog.get_logger()
@@ -42,11 +42,10 @@ _HEARTBEAT_SECONDS = 15
 _CHECK_SECONDS = 5.0
 _CATALOG_SECONDS = 2.0
 _REPLAYS_AT_ONCE = 4
-_CHECKED_AT_ONCE = 500
 
 
 def run(service: Service) -> None:
-    """Serve on SWAP_STREAM_BIND until SIGTERM or SIGINT; then every socket is told to come back, to another process."""
+    """Serve on SWAP_STREAM_BIND until SIGTERM or SIGINT; then every client is asked to come back, to another process."""
     # A socket is a file; the usual limit of 1,024 would be reached long before ours.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
@@ -78,20 +77,16 @@ async def _serve(service: Service) -> None:
 
 
 class Gateway:
+    """One per process: its sockets, and what feeds them. `limits`: None takes the ones for production."""
+
     def __init__(self, service: Service, limits: Limits | None = None) -> None:
-        self.service, self.limits = service, limits or Limits()
-        self._pool = ThreadPoolExecutor(6, thread_name_prefix="stream-db")
-        # Threads of their own: nobody's replay, and no slow upstream, may hold up the live feed.
-        self._live_pool = ThreadPoolExecutor(1, thread_name_prefix="stream-live")
-        self._rate_pool = ThreadPoolExecutor(2, thread_name_prefix="stream-rates")
-        self.live = Live(service.feed, self._on(self._live_pool))
-        self.live.void = self._void
-        in_thread = self._on(self._pool)
-        self.rates = Rates(service, self.publish, in_thread, self._on(self._rate_pool), self.background)
         assert service.settings.redis_url is not None
-        self._notices = Notices(service.settings.redis_url, self.live.ring, self.rates.hear)
-        self.rates.notices = self._notices
-        self.in_thread: Callable[..., Awaitable[Any]] = in_thread
+        self.service, self.limits = service, limits or Limits()
+        self._threads = Threads()
+        self.in_thread = self._threads.database
+        self.live = Live(service.feed, self._threads.live, self._end_cursors)
+        self._notices = Notices(service.settings.redis_url)
+        self.rates = Rates(service, self._notices, self.publish, self.in_thread, self._threads.rates, self.background)
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self._origins = frozenset(service.settings.allowed_origins)
         self._open: set[Socket] = set()
@@ -118,7 +113,7 @@ class Gateway:
                 log.error("stream.database_away", error=type(error).__name__)
                 await asyncio.sleep(1)
         quiet = logging.getLogger("swap.stream.websockets")
-        quiet.setLevel(logging.CRITICAL)  # what strangers send to an open port is no news
+        quiet.setLevel(logging.CRITICAL)  # what strangers send to an open port is not worth a line
         limits = self.limits
         self._server = await self._stack.enter_async_context(
             serve(
@@ -141,14 +136,15 @@ class Gateway:
         for listening in self._server.sockets:
             # Inherited by every accepted socket. Left alone the kernel grows it to megabytes for a reader that sleeps.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.kernel_buffer)
-        for work in (self.live.run, self._notices.run, self.rates.run, self._heartbeats):
+        listen = partial(self._notices.run, self.live.ring, self.rates.hear)
+        for work in (self.live.run, listen, self.rates.run, self._heartbeats):
             self._loops.append(asyncio.create_task(_for_ever(work)))
         for seconds, step in ((_CHECK_SECONDS, self._check_identities), (_CATALOG_SECONDS, self._check_catalog)):
             self._loops.append(asyncio.create_task(_for_ever(step, seconds)))
         return int(next(iter(self._server.sockets)).getsockname()[1])
 
     async def close(self) -> None:
-        """Tell everybody to come back, and wait for them to go, at most SWAP_DRAIN_SECONDS."""
+        """Ask every client to come back, and wait for them to go, at most SWAP_DRAIN_SECONDS."""
         if self._server is not None:
             self._server.close(code=Close.RESTARTING, reason="restarting; come back and resume by cursor")
             with suppress(TimeoutError):
@@ -168,21 +164,13 @@ class Gateway:
             async with asyncio.timeout(1):
                 await self._stack.aclose()
         await self._notices.close()
-        for pool in (self._pool, self._live_pool, self._rate_pool):
-            # Nothing is left for the loop to do; what a thread holds must be given back before the database is closed.
-            pool.shutdown(wait=True, cancel_futures=True)
+        # Nothing is left for the loop to do while this waits.
+        self._threads.close()
 
     def background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(_logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    @staticmethod
-    def _on(pool: ThreadPoolExecutor) -> Callable[..., Awaitable[Any]]:
-        def run(work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
-            return asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
-
-        return run
 
     # --- coming and going --------------------------------------------------------------------------------------------
 
@@ -221,41 +209,14 @@ class Gateway:
             self._open.discard(opened)
             if opened in self._known and opened.identity is not None:
                 self._known.discard(opened)
-                owner = _owner(opened.identity)
+                owner = opened.identity.owner
                 self._count[owner] -= 1
                 if not self._count[owner]:
                     del self._count[owner], self._budgets[owner]
 
-    async def identify(self, content: dict[str, Any]) -> Identity:
-        """Who says this. Raises SocketRefused, NotAuthenticated."""
-        token = protocol.field_of(content, "token")
-        if token:
-            tracked = await self.in_thread(self.service.tracking.open, token)
-            order = tracked.order
-            return Identity(
-                order.client_id,
-                order_id=order.id,
-                token_version=order.token_version,
-                expires_at=tracked.expires_at,
-            )
-        caller = await self.in_thread(
-            lambda: self.service.keys.authenticate(
-                key=protocol.field_of(content, "key"),
-                timestamp=protocol.field_of(content, "timestamp"),
-                signature=protocol.field_of(content, "signature"),
-                method="GET",
-                path=PATH.encode(),
-                query=b"",
-                body=b"",
-            )
-        )
-        if not caller.scopes & {"orders", "quotes", "catalog"}:
-            raise NotAllowed("This key has no scope for anything that is streamed.")
-        return Identity(caller.client_id, scopes=caller.scopes, key=caller.key)
-
     def admit(self, opened: Socket, identity: Identity) -> bool:
         """Count it in, unless its owner has too many already."""
-        owner = _owner(identity)
+        owner = identity.owner
         limit = self.limits.per_client if identity.order_id is None else self.limits.per_order
         if self._count[owner] >= limit:
             return False
@@ -299,9 +260,6 @@ class Gateway:
 
     # --- watching over them ------------------------------------------------------------------------------------------
 
-    def now_ms(self) -> int:
-        return int(self.service.clock().timestamp() * 1000)
-
     async def _heartbeats(self) -> None:
         turn = 0
         while True:
@@ -316,42 +274,26 @@ class Gateway:
     async def _check_identities(self) -> None:
         """End the sockets of keys and tokens that were revoked or have expired."""
         known = [(opened, opened.identity) for opened in self._known if opened.identity is not None]
-        keys = {identity.key for _, identity in known if identity.key is not None}
-        orders = sorted({identity.order_id for _, identity in known if identity.order_id is not None})
-        live = await self.in_thread(self.service.keys.live, keys) if keys else set()
-        versions: dict[str, int] = {}
-        for start in range(0, len(orders), _CHECKED_AT_ONCE):
-            some = orders[start : start + _CHECKED_AT_ONCE]
-            versions |= await self.in_thread(self.service.tracking.versions, some)
-        now = self.service.clock()
+        over = await ended(self.service, self.in_thread, (identity for _, identity in known))
         for opened, identity in known:
-            if identity.order_id is None:
-                good = identity.key in live
-            else:
-                fresh = identity.expires_at is not None and now < identity.expires_at
-                good = fresh and versions.get(identity.order_id) == identity.token_version
-            if not good:
+            if identity in over:
                 opened.end(Close.CREDENTIALS_ENDED, "the key or token was revoked, or has expired")
 
-    def _void(self) -> None:
+    def _end_cursors(self) -> None:
         for opened in list(self._known):
             if opened.follows_orders:
                 opened.end(Close.CURSORS_VOID, "the feed was restored; begin without a cursor")
 
 
-def _owner(identity: Identity) -> str:
-    return f"order {identity.order_id}" if identity.order_id is not None else f"client {identity.client_id}"
-
-
 async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]], pause: float = 1.0) -> None:
-    """Run it again and again, also when it breaks."""
+    """Run it again and again, even when it breaks."""
     while True:
         await _logged(work())
         await asyncio.sleep(pause)
 
 
 async def _logged(work: Coroutine[Any, Any, Any]) -> None:
-    """Run it; what breaks it is written down here, since nobody waits for it."""
+    """Run it; what breaks it is logged here, since no caller waits for it."""
     try:
         await work
     except SQLAlchemyError as error:

@@ -4,72 +4,79 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
 
-from swap.domain.times import iso
+from swap.domain.times import iso, to_ms
 from swap.errors import ServiceError
 from swap.infra.token_bucket import LocalBucket
-from swap.push.feed import EVERYTHING
-from swap.store import orders as order_rows
+from swap.push.feed import EVERYTHING, Feed
 from swap.store.events import EventFilter
 from swap.stream import protocol
-from swap.stream.protocol import INSTRUMENTS, ORDERS, Close, Entry, SocketRefused, message
-
-if TYPE_CHECKING:
-    from swap.stream.rates import Pair
-    from swap.stream.server import Gateway
+from swap.stream.channels import check
+from swap.stream.identity import Identity, identify
+from swap.stream.live import Live
+from swap.stream.protocol import ORDERS, Close, Entry, Limits, SocketRefused, message
+from swap.stream.rates import Pair, Rates
+from swap.stream.threads import InThread
+from swap.wiring import Service
 
 log = structlog.get_logger()
 
 # Not live yet: no position is above it.
 _REPLAYING = 2**63
 _PAGE = 100
-# So few entries may be written at once; more are sent one by one, each waiting for the reader.
+# This many entries may be written at once; more are sent one by one, each waiting for the reader.
 _AT_ONCE = 20
-_SCOPES = {ORDERS: "orders", "order": "orders", "rates": "quotes", INSTRUMENTS: "catalog"}
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who authenticated: with a key, or with an order's tracking token."""
+class Host(Protocol):
+    """What a socket needs of the process it is open in."""
 
-    client_id: str
-    scopes: frozenset[str] = frozenset()
-    key: str | None = None
-    order_id: str | None = None
-    token_version: int = 0
-    expires_at: datetime | None = None
+    service: Service
+    limits: Limits
+    live: Live
+    rates: Rates
+    in_thread: InThread
+    replays: asyncio.Semaphore
+
+    def admit(self, opened: Socket, identity: Identity) -> bool: ...
+
+    def join(self, name: str, follower: Socket, pair: Pair | None) -> bytes | None: ...
+
+    def leave(self, name: str, follower: Socket) -> None: ...
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> None: ...
 
 
 class Socket:
-    def __init__(self, gateway: Gateway, connection: ServerConnection) -> None:
-        self._gateway, self._connection = gateway, connection
+    """One connection, from its authentication to its end. `identity`: None until then."""
+
+    def __init__(self, host: Host, connection: ServerConnection) -> None:
+        self._host, self._connection = host, connection
         self.number = next(_numbers)
         self.identity: Identity | None = None
         # Order channels: the position after which it is live. The others carry no positions.
         self._live_after: dict[str, int] = {}
         self._others: set[str] = set()
         self._ended = False
-        # How much it had not taken at the last heartbeat, and for how many in a row that has not become less.
+        # Bytes that the client had not taken at the last heartbeat, and for how many in a row they did not become fewer.
         self._unread = self._stalled = 0
-        limits = gateway.limits
-        self.budgets = [LocalBucket(limits.per_second, limits.burst)]
+        self.budgets = [LocalBucket(host.limits.per_second, host.limits.burst)]
 
     # --- listening to it ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
         try:
-            async with asyncio.timeout(self._gateway.limits.auth_seconds):
+            async with asyncio.timeout(self._host.limits.auth_seconds):
                 first = await self._connection.recv()
                 known = await self._authenticate(first)
         except TimeoutError:
@@ -91,7 +98,7 @@ class Socket:
             given = content.get("id")
             if content["op"] != "auth":
                 raise SocketRefused("NOT_AUTHENTICATED", 'The first message must be {"op": "auth", ...}.')
-            identity = await self._gateway.identify(content)
+            identity = await identify(self._host.service, self._host.in_thread, content)
         except (SocketRefused, ServiceError) as error:
             self.put(protocol.refusal(error, given))
             self.end(Close.NOT_AUTHENTICATED, error.code)
@@ -99,7 +106,7 @@ class Socket:
         except SQLAlchemyError:
             self.end(Close.TRY_LATER, "try again later")
             return False
-        if not self._gateway.admit(self, identity):
+        if not self._host.admit(self, identity):
             self.put(protocol.refusal(SocketRefused("TOO_MANY_CONNECTIONS", "Close some of the others first."), given))
             self.end(Close.TRY_LATER, "too many connections")
             return False
@@ -119,7 +126,7 @@ class Socket:
                 case "unsubscribe":
                     self._unsubscribe(content, given)
                 case "ping":
-                    self.put(message("pong", id=given, time=self._gateway.now_ms()))
+                    self.put(message("pong", id=given, time=to_ms(self._host.service.clock())))
                 case "auth":
                     raise SocketRefused("ALREADY_AUTHENTICATED", "Open another connection for another identity.")
                 case _:
@@ -137,22 +144,26 @@ class Socket:
         after = content.get("after")
         if after is not None and (not isinstance(after, str) or len(after) > 64):
             raise SocketRefused("BAD_MESSAGE", '"after" is a cursor.')
-        pairs = await self._check(names)
+        assert self.identity is not None
+        pairs = await check(self._host, self.identity, names, {*self._live_after, *self._others})
+        limit = self._host.limits.channels
+        if len(self._live_after) + len(self._others) + len(names) > limit:
+            raise SocketRefused("TOO_MANY_CHANNELS", f"A connection has at most {limit} channels.", limit=limit)
         feeds = [name for name in names if name == ORDERS or name.startswith("order.")]
         if after is not None and not feeds:
             raise SocketRefused("BAD_MESSAGE", '"after" is for channels of orders.')
-        start = self._gateway.live.position
+        start = self._host.live.position
         if after is not None:
-            start = await self._gateway.in_thread(self._gateway.service.feed.position, after)
-            if not after.endswith(self._gateway.live.epoch):
-                # The feed has begun anew, and the live one is about to notice: its positions are still of the old life.
+            start = await self._host.in_thread(self._host.service.feed.position, after)
+            if not after.endswith(self._host.live.epoch):
+                # The feed has begun anew, and the live one is about to notice: its positions are still of the old epoch.
                 raise SocketRefused("TEMPORARILY_UNAVAILABLE", "Try again in a moment.")
         if self._ended:
             return
         self.put(message("subscribed", id=given, channels=names, cursor=self._cursor(start) if feeds else None))
         for name in feeds:
             self._live_after[name] = start if after is None else _REPLAYING
-            self._gateway.live.join(self._client_id, name, self)
+            self._host.live.join(self._client_id, name, self)
         if after is not None:
             try:
                 await self._replay(feeds, start)
@@ -164,52 +175,9 @@ class Socket:
         for name in names:
             if name not in feeds and not self._ended:
                 self._others.add(name)
-                first = self._gateway.join(name, self, pairs.get(name))
+                first = self._host.join(name, self, pairs.get(name))
                 if first is not None:
                     self.put(first)
-
-    async def _check(self, names: list[str]) -> dict[str, Pair]:
-        """The pairs of the channels of rates. Raises SocketRefused with every problem at once."""
-        assert self.identity is not None
-        found: dict[str, str] = {}
-        for name in names:
-            code = self._problem(name, self.identity)
-            if code is not None:
-                found[name] = code
-        asked = [order_id for order_id in protocol.order_ids(names) if f"order.{order_id}" not in found]
-        if asked and self.identity.order_id is None:
-            owned = await self._gateway.in_thread(self._owned, asked)
-            found |= {f"order.{order_id}": "ORDER_NOT_FOUND" for order_id in asked if order_id not in owned}
-        pairs: dict[str, Pair] = {}
-        for name in names:
-            if name.startswith("rates.") and name not in found:
-                pair = await self._gateway.rates.pair(name)
-                if pair is None:
-                    found[name] = "PAIR_UNKNOWN"
-                elif not self._gateway.rates.room(pair):
-                    found[name] = "TOO_MANY_PAIRS"
-                else:
-                    pairs[name] = pair
-        if not found and len(self._live_after) + len(self._others) + len(names) > self._gateway.limits.channels:
-            limit = self._gateway.limits.channels
-            raise SocketRefused("TOO_MANY_CHANNELS", f"A connection has at most {limit} channels.", limit=limit)
-        if found:
-            raise SocketRefused("CHANNELS_REFUSED", "Nothing was subscribed to.", channels=found)
-        return pairs
-
-    def _problem(self, name: str, identity: Identity) -> str | None:
-        if name in self._live_after or name in self._others:
-            return "ALREADY_SUBSCRIBED"
-        kind, dot, rest = name.partition(".")
-        if kind not in _SCOPES or bool(rest) != (kind in ("order", "rates")) or bool(dot) != bool(rest):
-            return "CHANNEL_UNKNOWN"
-        if identity.order_id is not None:
-            return None if name == f"order.{identity.order_id}" else "CHANNEL_NOT_ALLOWED"
-        return None if _SCOPES[kind] in identity.scopes else "SCOPE_MISSING"
-
-    def _owned(self, asked: list[str]) -> set[str]:
-        with self._gateway.service.database.read() as session:
-            return order_rows.owned_by(session, self._client_id, asked)
 
     def _unsubscribe(self, content: dict[str, Any], given: str | None) -> None:
         names = protocol.channels_of(content)
@@ -219,25 +187,25 @@ class Socket:
 
     def _drop(self, name: str) -> None:
         if self._live_after.pop(name, None) is not None:
-            self._gateway.live.leave(self._client_id, name, self)
+            self._host.live.leave(self._client_id, name, self)
         if name in self._others:
             self._others.discard(name)
-            self._gateway.leave(name, self)
+            self._host.leave(name, self)
 
     async def _replay(self, names: list[str], position: int) -> None:
         """Send what these channels missed since that position, then hand them over to the live feed."""
-        live, feed = self._gateway.live, self._gateway.service.feed
+        live, feed = self._host.live, self._host.service.feed
         only = EVERYTHING if ORDERS in names else EventFilter(order_ids=protocol.order_ids(names))
         while not self._ended:
             entries = live.since(position)
             if entries is None:
-                async with self._gateway.replays:
-                    entries, end = await self._gateway.in_thread(_page, feed, self._client_id, position, only)
+                async with self._host.replays:
+                    entries, end = await self._host.in_thread(_page, feed, self._client_id, position, only)
                 memory = False
             else:
                 # The database may have been read further than the live feed has come.
                 end, memory = max(position, live.position), True
-            wanted = [(entry, among) for entry in entries if (among := self._among(entry, names))]
+            wanted = [(entry, among) for entry in entries if (among := _among(entry, self._client_id, names))]
             if memory and len(wanted) <= _AT_ONCE:
                 # Without waiting in between: the live feed cannot move while this is done.
                 for entry, among in wanted:
@@ -251,11 +219,6 @@ class Socket:
                     return
             position = end
 
-    def _among(self, entry: Entry, names: list[str]) -> tuple[str, ...]:
-        if entry.client_id != self._client_id:
-            return ()
-        return tuple(name for name in entry.names() if name in names)
-
     # --- speaking to it ----------------------------------------------------------------------------------------------
 
     def offer(self, entry: Entry) -> None:
@@ -265,22 +228,22 @@ class Socket:
             self.put(entry.message(among, reduced=self._reduced))
 
     def put(self, text: bytes) -> None:
-        """Write without waiting. Whoever leaves too much unread is sent away: nobody's slowness costs us memory, or others
-        time."""
+        """Write without waiting. A client that leaves too much unread is sent away: its slowness must not cost us memory, or
+        other clients time."""
         if self._ended:
             return
-        if self._connection.transport.get_write_buffer_size() > self._gateway.limits.buffer:
+        if self._connection.transport.get_write_buffer_size() > self._host.limits.buffer:
             log.info("stream.too_slow", client_id=self.identity.client_id if self.identity else None)
             self.end(Close.TOO_SLOW, "too slow; resume by cursor")
             return
         broadcast((self._connection,), text, text=True)
 
     async def _send(self, text: bytes) -> bool:
-        """Write, and wait until the reader has room for more. False when there is none any more."""
+        """Write, and wait until the reader has room for more. False when the connection has ended."""
         if self._ended:
             return False
         try:
-            async with asyncio.timeout(self._gateway.limits.send_seconds):
+            async with asyncio.timeout(self._host.limits.send_seconds):
                 await self._connection.send(text, text=True)
         except TimeoutError:
             self.end(Close.TOO_SLOW, "too slow; resume by cursor")
@@ -290,20 +253,20 @@ class Socket:
 
     def heartbeat(self, made: dict[str | None, bytes]) -> None:
         """`cursor`: all up to there was sent on every channel of orders; null while one of them is being replayed, or
-        there is none. `made`: messages made in this round already."""
+        there is no such channel. `made`: messages made in this round already, by cursor."""
         unread = self._connection.transport.get_write_buffer_size()
         self._stalled = self._stalled + 1 if unread and unread >= self._unread else 0
         self._unread = unread
-        if self._stalled >= self._gateway.limits.stalls:
-            # Nor will it ever answer a ping: that waits behind what is not read.
+        if self._stalled >= self._host.limits.stalls:
+            # It will never answer a ping either: that waits behind what is not read.
             self.end(Close.TOO_SLOW, "nothing is read; resume by cursor")
         cursor = None
         positions = self._live_after.values()
         if positions and _REPLAYING not in positions:
             # A channel may be further than the live feed has come; the others are not.
-            cursor = self._cursor(max(self._gateway.live.position, min(positions)))
+            cursor = self._cursor(max(self._host.live.position, min(positions)))
         if cursor not in made:
-            made[cursor] = message("heartbeat", cursor=cursor, time=self._gateway.now_ms())
+            made[cursor] = message("heartbeat", cursor=cursor, time=to_ms(self._host.service.clock()))
         self.put(made[cursor])
 
     def end(self, code: Close, reason: str) -> None:
@@ -312,14 +275,7 @@ class Socket:
             return
         self._ended = True
         self.forget()
-        self._gateway.background(self._close(code, reason))
-
-    async def _close(self, code: Close, reason: str) -> None:
-        # The handshake has a limit of its own, but that begins only once all that was written before has been taken.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._gateway.limits.close_seconds + 1):
-                await self._connection.close(code, reason)
-        self.abort()
+        self._host.background(_close(self._connection, code, reason, self._host.limits.close_seconds + 1))
 
     def abort(self) -> None:
         """Cut the connection; it had its time to close."""
@@ -344,9 +300,22 @@ class Socket:
         return self.identity is None or self.identity.order_id is not None
 
     def _cursor(self, position: int) -> str:
-        return self._gateway.live.cursor(position)
+        return self._host.live.cursor(position)
 
 
-def _page(feed: Any, client_id: str, position: int, only: EventFilter) -> tuple[list[Entry], int]:
-    stretch = feed.read(client_id, position, _PAGE, only)
-    return [Entry.of(event, stretch.epoch) for event in stretch.events], stretch.end
+def _among(entry: Entry, client_id: str, names: list[str]) -> tuple[str, ...]:
+    """Those of the channels on which the entry travels to this client."""
+    return tuple(name for name in entry.names() if name in names) if entry.client_id == client_id else ()
+
+
+async def _close(connection: ServerConnection, code: Close, reason: str, seconds: float) -> None:
+    # The handshake has a limit of its own, but that begins only once all that was written before has been taken.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await connection.close(code, reason)
+    connection.transport.abort()
+
+
+def _page(feed: Feed, client_id: str, position: int, only: EventFilter) -> tuple[list[Entry], int]:
+    page = feed.read(client_id, position, _PAGE, only)
+    return [Entry.of(event, page.epoch) for event in page.events], page.end

@@ -1,0 +1,1 @@
+"""Commands for developers: the demo, its webhook receiver, and `swap listen`."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from swap.domain.lifecycle import Facts, Transfer, UpstreamEvent
 from swap.errors import Malformed
 from swap.upstream.fields import amount, count, fee, flag, link, mode, moment, number, string, text
-from swap.upstream.replies import AddressVerdict, Instrument, ListedOrder, OrderReply, Pair, PairDetail, Rate
+from swap.upstream.replies import AddressVerdict, Instrument, ListedOrder, OrderReply, Pair, Rate
 
 # For a row that tells none: Bitcoin's. It only rounds what we send (T8), so a wrong guess costs digits, not money.
 _DEFAULT_PRECISION = 8
@@ -91,14 +91,6 @@ def read_instruments(body: object) -> list[Instrument]:
     return list(found.values())
 
 
-def read_instrument(body: object) -> Instrument:
-    """E2."""
-    instrument = _instrument(_one(body, "instrument"))
-    if instrument is None:
-        raise Malformed("instrument: no titles")
-    return instrument
-
-
 def read_pairs(body: object) -> tuple[list[Pair], int]:
     """One page of E4a, flat or nested, inactive pairs included; and how many rows it had, readable or not: that is what
     tells the last page."""
@@ -110,19 +102,6 @@ def read_pairs(body: object) -> tuple[list[Pair], int]:
             active = flag(row.get("isActive")) is not False
             pairs.append(Pair(from_currency, from_network, to_currency, to_network, active))
     return pairs, len(found)
-
-
-def read_pair_detail(body: object) -> PairDetail:
-    """E4c, which mixes numbers and strings."""
-    row = _one(body, "pair")
-    if not any(name in row for name in ("minAmount", "maxAmount", "isActive", "enableFixedRate")):
-        raise Malformed("pair: neither limits nor a state")
-    return PairDetail(
-        min_amount=amount(row.get("minAmount")),
-        max_amount=amount(row.get("maxAmount")),
-        fixed_rate=flag(row.get("enableFixedRate")),
-        active=flag(row.get("isActive")) is not False,
-    )
 
 
 def read_verdict(body: object) -> AddressVerdict:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from swap.domain.signing import sign_v2
+from swap.domain.times import Timing
 from swap.errors import (
-    AuthFailed,
     Malformed,
     NotSent,
     OutcomeUnknown,
@@ -27,6 +24,7 @@ from swap.errors import (
 from swap.upstream.clock import UpstreamClock
 from swap.upstream.fields import parse_json, string
 from swap.upstream.journal import Call, excerpt
+from swap.upstream.key_pair import KeyPair
 from swap.upstream.refusals import ErrorAnswer, classify, judge_create, read_problem, requests_left, retry_after
 from swap.upstream.replies import OrderReply
 from swap.upstream.transport import Answer, Transport
@@ -34,6 +32,11 @@ from swap.upstream.transport import Answer, Transport
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Take = Callable[[str, float], None]
+"""Asked for leave before every attempt: priority of the budget, longest wait in seconds. What it raises ends the call."""
+OnCall = Callable[[Call], None]
+"""Told of every attempt and how it ended."""
 
 SMALL, LARGE = 1_000_000, 32_000_000
 """The most bytes an answer may have: for one thing, and for a whole catalog or list."""
@@ -50,8 +53,8 @@ _REQUEST_ID_HEADERS = ("X-Request-Id", "X-Correlation-Id", "CF-Ray")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One read. `query`: encoded, without "?". `order_ref`: which order it is about, for the journal. `priority`: of
-    the budget."""
+    """One request, before it is signed. `query`: encoded, without "?"; never of a signed request (C13). `order_ref`: which
+    order it is about, for the journal. `priority`: of the budget."""
 
     endpoint: str
     method: str
@@ -65,10 +68,11 @@ class Question:
 
 
 class _Record:
-    """A call while it is being made; `outcome` is what is told when nothing else was found out."""
+    """One attempt while it is being made. `outcome`: what the journal gets unless something better is found out."""
 
-    def __init__(self, at: float, began: float, outcome: str) -> None:
-        self.at, self.began, self.outcome = at, began, outcome
+    def __init__(self, question: Question, attempt: int, timing: Timing, outcome: str) -> None:
+        self.question, self.attempt, self.outcome = question, attempt, outcome
+        self.at, self.began = timing.now(), timing.monotonic()
         self.answer: Answer | None = None
         self.secrets: tuple[str, ...] = ()
 
@@ -77,35 +81,16 @@ class Exchange:
     """Thread-safe. See `UpstreamClient` for the arguments."""
 
     def __init__(
-        self,
-        transport: Transport,
-        public_key: str,
-        secret_key: str,
-        *,
-        read_timeout: float,
-        create_timeout: float,
-        on_call: Callable[[Call], None] | None,
-        take: Callable[[str, float], None] | None,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
-        sleep: Callable[[float], None],
-        rng: random.Random,
-        signed_reads: bool,
+        self, transport: Transport, keys: KeyPair, timing: Timing, take: Take | None, on_call: OnCall | None
     ) -> None:
-        self.clock = UpstreamClock(clock)
-        self._transport = transport
-        self._public_key, self._secret_key = public_key, secret_key
-        self._read_timeout, self._create_timeout = read_timeout, create_timeout
-        self._on_call, self._take = on_call, take
-        self._wall, self._monotonic, self._sleep, self._rng = clock, monotonic, sleep, rng
-        self._signed_reads = signed_reads
-        # C13: which form the server wants is learned from its first refusal. The query first: an empty text was seen
-        # to fail once a query is there.
-        self._query_is_signed = True
+        self.clock = UpstreamClock(lambda: timing.now().timestamp())
+        self._transport, self._keys, self._timing = transport, keys, timing
+        self._take, self._on_call = take, on_call
+        self._monotonic, self._sleep = timing.monotonic, timing.sleep
 
     def until(self, deadline: float | None) -> float:
         """When a read that may take `deadline` seconds (default `read_timeout`) has to be over."""
-        return self._monotonic() + (self._read_timeout if deadline is None else deadline)
+        return self._monotonic() + (self._timing.read_timeout if deadline is None else deadline)
 
     def ask(
         self,
@@ -116,27 +101,9 @@ class Exchange:
     ) -> T:
         """The answer, after at most three attempts and not later than `until`.
 
-        `read` takes the parsed body of a 200 or 201 (T14) and raises Malformed. `read_problem_as` may find an answer in
-        a refusal. Raises every UpstreamError but NotSent and OutcomeUnknown.
+        `read` takes the parsed body of a 200 or 201 (T14) and raises Malformed. `read_problem_as` may read an answer out
+        of a refusal. Raises every UpstreamError but NotSent and OutcomeUnknown.
         """
-        first = self._query_is_signed
-        try:
-            return self._persist(question, read, until, read_problem_as, first)
-        except AuthFailed:
-            if not (question.query and self._signs(question)):
-                raise
-            reply = self._persist(question, read, until, read_problem_as, not first)
-            self._query_is_signed = not first
-            return reply
-
-    def _persist(
-        self,
-        question: Question,
-        read: Callable[[Any], T],
-        until: float,
-        read_problem_as: Callable[[ErrorAnswer], T | None] | None,
-        query_is_signed: bool,
-    ) -> T:
         without_leave: list[BaseException] = []  # our own budget has waited already; asking it again is no retry
 
         def once(attempt: int) -> T:
@@ -145,7 +112,7 @@ class Exchange:
             except RetryableRead as error:
                 without_leave.append(error)
                 raise
-            return self._attempt(question, read, until, read_problem_as, query_is_signed, attempt)
+            return self._attempt(question, read, until, read_problem_as, attempt)
 
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, RetryableRead) and error not in without_leave),
@@ -166,7 +133,7 @@ class Exchange:
         if named is None:
             named = _RATE_LIMITED_SECONDS if isinstance(error, RateLimited) else 0.0
         most = min(_LONGEST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**state.attempt_number)
-        return float(named) + self._rng.uniform(0, most)
+        return float(named) + self._timing.rng.uniform(0, most)
 
     def _attempt(
         self,
@@ -174,39 +141,30 @@ class Exchange:
         read: Callable[[Any], T],
         until: float,
         read_problem_as: Callable[[ErrorAnswer], T | None] | None,
-        query_is_signed: bool,
         attempt: int,
     ) -> T:
-        record = _Record(self._wall(), self._monotonic(), UpstreamError.code)
+        record = _Record(question, attempt, self._timing, UpstreamError.code)
         try:
-            left = min(self._read_timeout, until - record.began)
+            left = min(self._timing.read_timeout, until - record.began)
             if left <= 0:
                 raise Unreachable(f"{question.endpoint}: no time left to ask", cause="timeout")
-            headers = {}
-            if self._signs(question):
-                signed = question.body or (question.query.encode() if query_is_signed else b"")
-                headers = self._signature(signed, record)
-            answer = self._send(record, question.method, _target(question), headers, question.body, left, question)
-            reply = self._understand(question, answer, read, read_problem_as, record)
+            answer = self._send(record, left)
+            reply = self._understand(answer, read, read_problem_as, record)
         except SwapError as error:
             record.outcome = error.code
-            self._tell(question.endpoint, question.method, question.order_ref, attempt, record, _asked(question))
+            self._tell(record)
             raise
-        self._tell(question.endpoint, question.method, question.order_ref, attempt, record, _asked(question))
+        self._tell(record)
         return reply
-
-    def _signs(self, question: Question) -> bool:
-        return question.signed or self._signed_reads
 
     def _understand(
         self,
-        question: Question,
         answer: Answer,
         read: Callable[[Any], T],
         read_problem_as: Callable[[ErrorAnswer], T | None] | None,
         record: _Record,
     ) -> T:
-        kept = excerpt(answer.body, record.secrets)
+        question, kept = record.question, excerpt(answer.body, record.secrets)
         parsed: Any = None
         if 200 <= answer.status < 300:
             try:
@@ -220,11 +178,11 @@ class Exchange:
         if answer.status not in (200, 201) or _is_a_problem(question, parsed):
             problem = read_problem(answer.status, answer.body, answer.headers)
             error = classify(problem, question.endpoint, kept)
-            found = read_problem_as(problem) if read_problem_as else None
-            if found is None:
+            reply = read_problem_as(problem) if read_problem_as else None
+            if reply is None:
                 raise error
             record.outcome = error.code
-            return found
+            return reply
         try:
             reply = read(parsed)
         except Malformed as error:
@@ -237,10 +195,13 @@ class Exchange:
 
     def create(self, body: bytes, *, order_ref: str | None, attempt: int, deadline: float | None) -> OrderReply:
         """Send one create, once. Raises as `judge_create`, and NotSent or OutcomeUnknown when no answer came."""
-        until = self._monotonic() + (self._create_timeout if deadline is None else deadline)
-        record = _Record(self._wall(), self._monotonic(), OutcomeUnknown.code)
+        until = self._monotonic() + (self._timing.create_timeout if deadline is None else deadline)
+        question = Question(
+            "create", "POST", _CREATE_PATH, body=body, signed=True, order_ref=order_ref, priority="create"
+        )
+        record = _Record(question, attempt, self._timing, OutcomeUnknown.code)
         try:
-            answer = self._send_create(body, until, record)
+            answer = self._send_create(record, until)
             order = judge_create(answer.status, answer.body, answer.headers, excerpt(answer.body, record.secrets))
             record.outcome = "OK"
             return order
@@ -248,26 +209,25 @@ class Exchange:
             record.outcome = error.code
             raise
         except Exception as error:
-            # A mistake of ours while sending or reading: the order may exist all the same.
+            # A mistake of ours while sending or reading: the order may exist anyway.
             raise OutcomeUnknown(f"create: {type(error).__name__}, a mistake of ours") from error
         finally:
-            self._tell("create", "POST", order_ref, attempt, record, body)
+            self._tell(record)
 
-    def _send_create(self, body: bytes, until: float, record: _Record) -> Answer:
-        shortest = min(_SHORTEST_CREATE_SECONDS, self._create_timeout / 2)
+    def _send_create(self, record: _Record, until: float) -> Answer:
+        shortest = min(_SHORTEST_CREATE_SECONDS, self._timing.create_timeout / 2)
         try:
             self._leave("create", until - self._monotonic() - shortest)
         except Exception as error:
-            # Whatever went wrong in our budget: nothing was sent, and saying so keeps the order out of doubt.
+            # No matter what went wrong in our budget: nothing was sent, and saying so keeps the order out of doubt.
             after = getattr(error, "retry_after", None)
             cause = "breaker" if getattr(error, "cause", None) == "breaker" else "limit"
             raise NotSent("create: no leave of our own to ask", cause=cause, retry_after=after) from error
-        left = min(self._create_timeout, until - self._monotonic())
+        left = min(self._timing.create_timeout, until - self._monotonic())
         if left < shortest:
             raise NotSent("create: too little time left to begin", cause="timeout")
-        headers = self._signature(body, record)
         try:
-            return self._send(record, "POST", _CREATE_PATH, headers, body, left, None)
+            return self._send(record, left, fresh=True)
         except Unreachable as error:
             raise NotSent(f"create: {error.message}", cause=error.cause) from error
         except UpstreamError as error:
@@ -281,61 +241,44 @@ class Exchange:
         if self._take is not None:
             self._take(priority, max(0.0, max_wait))
 
-    def _signature(self, signed: bytes, record: _Record) -> dict[str, str]:
-        headers = sign_v2(self._public_key, self._secret_key, self.clock.timestamp(), signed)
-        record.secrets = (self._secret_key, headers["X-Api-Signature"], self._public_key)
-        return headers
-
-    def _send(
-        self,
-        record: _Record,
-        method: str,
-        target: str,
-        headers: dict[str, str],
-        body: bytes | None,
-        limit: float,
-        question: Question | None,
-    ) -> Answer:
-        """`question` None: a create, which never rides a connection that was used before."""
-        if body is not None:
+    def _send(self, record: _Record, limit: float, *, fresh: bool = False) -> Answer:
+        """`fresh`: on a connection that was never used before."""
+        question, headers = record.question, {}
+        if question.signed:
+            headers = self._keys.sign(self.clock.timestamp(), question.body or b"")
+            record.secrets = (self._keys.secret, headers["X-Api-Signature"], self._keys.public)
+        if question.body is not None:
             headers["Content-Type"] = "application/json"
         answer = self._transport.send(
-            method,
-            target,
+            question.method,
+            _target(question),
             headers=headers,
-            body=body,
+            body=question.body,
             limit=limit,
-            max_bytes=question.max_bytes if question else SMALL,
-            fresh=question is None,
+            max_bytes=question.max_bytes,
+            fresh=fresh,
         )
         record.answer = answer
         self.clock.observe(answer.headers, answer.seconds)
         return answer
 
-    def _tell(
-        self, endpoint: str, method: str, order_ref: str | None, attempt: int, record: _Record, asked: bytes | None
-    ) -> None:
+    def _tell(self, record: _Record) -> None:
         if self._on_call is None:
             return
-        answer = record.answer
-        request_id = (
-            next((answer.headers[name] for name in _REQUEST_ID_HEADERS if name in answer.headers), None)
-            if answer
-            else None
-        )
-        secrets = record.secrets or (self._secret_key, self._public_key)
+        question, answer = record.question, record.answer
+        secrets = record.secrets or (self._keys.secret, self._keys.public)
         call = Call(
-            endpoint=endpoint,
-            method=method,
-            order_ref=order_ref,
-            attempt=attempt,
+            endpoint=question.endpoint,
+            method=question.method,
+            order_ref=question.order_ref,
+            attempt=record.attempt,
             status=answer.status if answer else None,
             ms=round((self._monotonic() - record.began) * 1000),
-            request_id=request_id[:200] if request_id else None,
+            request_id=_request_id(answer) if answer else None,
             outcome=record.outcome,
-            request_body=excerpt(asked, secrets),
+            request_body=excerpt(question.body or question.query.encode(), secrets),
             response_body=excerpt(answer.body, secrets) if answer else None,
-            at=datetime.fromtimestamp(record.at, UTC),
+            at=record.at,
             retry_after=retry_after(answer.headers) if answer else None,
             requests_left=requests_left(answer.headers) if answer else None,
         )
@@ -343,7 +286,7 @@ class Exchange:
             self._on_call(call)
         except Exception:
             # An answer in hand must not be lost to its journal.
-            log.exception("the journal refused a call to %s", endpoint)
+            log.exception("the journal refused a call to %s", question.endpoint)
 
 
 _NOTHING = object()
@@ -353,8 +296,8 @@ def _target(question: Question) -> str:
     return f"{question.path}?{question.query}" if question.query else question.path
 
 
-def _asked(question: Question) -> bytes:
-    return question.body or question.query.encode()
+def _request_id(answer: Answer) -> str | None:
+    return next((answer.headers[name][:200] for name in _REQUEST_ID_HEADERS if name in answer.headers), None) or None
 
 
 def _is_a_problem(question: Question, parsed: Any) -> bool:

@@ -2,13 +2,13 @@
 
 One Lua script on Redis' own clock keeps the tokens and the rate. The rate rises slowly and is cut by a tenth whenever the
 upstream answers 429; it settles just below what the upstream allows. Bursts are at most a quarter second's worth. When Redis
-has lost its state nobody knows what was spent or learned, so the rate starts at a quarter. Without Redis every process
+has lost its state, what was spent and learned is lost too, so the rate starts at a quarter. Without Redis every process
 spends a tenth of the rate by itself: ten processes together then keep to it.
 
-Lanes: whatever makes or resolves an order may spend everything; looks at orders leave the last fifth of the tokens alone.
-Checks of addresses have shares of their own, so that no storm of them keeps anything else from its turn: those for an order
-being made two fifths of the rate, those that a frontend asks for while somebody types one fifth, and never the last half of
-the tokens.
+Priorities: calls that make or resolve an order may spend everything; polls of orders leave the last fifth of the tokens
+alone. Checks of addresses have shares of their own, so that a storm of them cannot delay other calls. Those for an order
+being made have two fifths of the rate. Those that a frontend asks for while its customer types have one fifth, and never
+touch the last half of the tokens.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from swap.errors import RateLimited
+from swap.infra.redis_guard import RedisGuard
 from swap.infra.token_bucket import LocalBucket, SharedBucket
 
 LOOK, CHECK, PREVIEW = "look", "check", "preview"
 CHECKS = frozenset({CHECK, PREVIEW})
 
 # Field `rate`: what is spent now; `refused`: the rate at which the upstream said 429 last; `pause`: not before, as it asked.
-# The rate rises briskly up to nine tenths of that, and feels its way from there. KEYS[1]; ARGV: top rate, reserved share,
-# clock (empty: Redis' own). Answers the seconds to wait as text, "0" when a token was taken.
+# The rate rises briskly up to nine tenths of that, and slowly from there. KEYS[1]; ARGV: top rate, reserved share,
+# clock (empty: Redis' own). Returns the seconds to wait as text, "0" when a token was taken.
 _STATE = """
 local top = tonumber(ARGV[1])
 local clock = redis.call('TIME')
@@ -82,7 +82,6 @@ _RESERVES = {LOOK: 0.2, PREVIEW: 0.5}
 _SHARES = {CHECK: 0.4, PREVIEW: 0.2}
 # A new bucket starts at a quarter: enough for both addresses of a first order.
 _SMALLEST_BURST = 8.0
-_AWAY_SECONDS = 1.0
 # What an upstream may ask us to wait at most; a longer pause is looked at again then.
 _LONGEST_PAUSE = 60.0
 
@@ -108,7 +107,7 @@ class RateBudget:
             priority: LocalBucket(rps * share / 10, 1.0, monotonic) for priority, share in _SHARES.items()
         }
         self._monotonic, self._sleep, self._redis_clock = monotonic, sleep, redis_clock
-        self._away_until = 0.0
+        self._guard = RedisGuard(monotonic)
 
     def take(self, priority: str, max_wait: float) -> None:
         """Wait for one request's turn, at most `max_wait` seconds.
@@ -153,11 +152,5 @@ class RateBudget:
         self._ask(self._cut, min(retry_after or 0, _LONGEST_PAUSE))
 
     def _ask(self, script: Any, argument: float) -> float | None:
-        if self._monotonic() < self._away_until:
-            return None
         clock = "" if self._redis_clock is None else self._redis_clock()
-        try:
-            return float(script(keys=[_KEY], args=[self._rps, argument, clock]))
-        except RedisError:
-            self._away_until = self._monotonic() + _AWAY_SECONDS
-            return None
+        return self._guard.ask(lambda: float(script(keys=[_KEY], args=[self._rps, argument, clock])))

@@ -32,6 +32,7 @@ from swap.errors import (
     UpstreamNotFound,
     UpstreamUnavailable,
 )
+from swap.infra import deadline
 from swap.upstream.decode import read_order
 from swap.upstream.fields import amount, number, parse_json, string
 from swap.upstream.replies import AddressVerdict, OrderReply
@@ -115,17 +116,10 @@ def _looks_like_html(body: bytes) -> bool:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds, from either of its forms, at most an hour; a date is measured against the answer's own
-    Date, not against our clock."""
-    value = headers.get("Retry-After", "").strip()
-    seconds = number(value)
-    if seconds is None:
-        try:
-            later = parsedate_to_datetime(value)
-            seconds = Decimal(str((later - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()))
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return float(min(max(seconds, Decimal(0)), Decimal(int(_LONGEST_RETRY_AFTER))))
+    """Retry-After in seconds, from either of its forms, at most an hour. A date without the answer's own Date says
+    nothing."""
+    value, date = headers.get("Retry-After", ""), headers.get("Date", "")
+    return deadline.retry_after(value, date, longest=_LONGEST_RETRY_AFTER, read_seconds=number)
 
 
 def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None:

@@ -25,7 +25,7 @@ RateMode = Literal["FLOATING", "FIXED"]
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One row of E1, or the answer of E2. `precision` is for rounding what we send, nothing else (T8).
+    """One row of E1. `precision` is for rounding what we send, nothing else (T8).
 
     `type` is "crypto", or "fiat" for every other literal: the upstream's own word for fiat is not known (section 8).
     `name`: the friendly title under either of its names (C9), else the full name, else the currency title.
@@ -51,16 +51,6 @@ class Pair:
     to_currency: str
     to_network: str
     active: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class PairDetail:
-    """E4c. Limits in the *from* currency; `fixed_rate` None when the answer did not say."""
-
-    min_amount: Decimal | None
-    max_amount: Decimal | None
-    fixed_rate: bool | None
-    active: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +186,39 @@ class ListedOrder:
     updated_at: datetime | None
     completed: bool | None
     state: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateRequest:
+    """What E5a is asked for. `amount` on the deposit side; None asks for limits only. `markup` in percent."""
+
+    from_currency: str
+    from_network: str
+    to_currency: str
+    to_network: str
+    amount: Decimal | None = None
+    mode: RateMode = "FLOATING"
+    markup: Decimal | None = None
+    referrer_id: str | None = None
+
+    def query(self) -> list[tuple[str, str]]:
+        """The parameters, in the order in which they are sent."""
+        query = [
+            ("instrumentFromCurrencyTitle", self.from_currency),
+            ("instrumentFromNetworkTitle", self.from_network),
+            ("instrumentToCurrencyTitle", self.to_currency),
+            ("instrumentToNetworkTitle", self.to_network),
+            ("claimedDepositAmountCurrency", self.from_currency),  # C19: always sent
+        ]
+        if self.amount is not None:
+            query.append(("claimedDepositAmount", plain(self.amount)))
+        query.append(("rateMode", self.mode))
+        if self.markup is not None:
+            query.append(("markup", plain(self.markup)))
+        if self.referrer_id:
+            query.append(("referrerId", self.referrer_id))
+        query.append(("exchangeType", "crypto"))
+        return query
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import ssl
 import threading
@@ -35,9 +34,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import create_connection
 
 from swap.errors import ConfigurationError, Malformed, TimedOut, Unreachable, UpstreamError, UpstreamUnavailable
+from swap.infra.deadline import Deadline
 from swap.settings import is_loopback
 
 _CONNECT_SECONDS = 5.0
@@ -54,65 +53,17 @@ class Answer:
     seconds: float
 
 
-class _Flight:
-    """One request under way. Shared by the thread that makes it and by the timer that may end it."""
+class _Flight(Deadline):
+    """One request under way: its deadline, and whether any of it may have been sent."""
 
-    def __init__(self, limit: float) -> None:
-        self.sent = False
-        self.expired = False
-        self._ends = time.monotonic() + limit
-        self._socket: socket.socket | None = None
-        self._over = False
-        self._lock = threading.Lock()
-        self._timer = threading.Timer(limit, self.expire)
-        self._timer.daemon = True
-
-    def left(self) -> float:
-        return self._ends - time.monotonic()
-
-    def watch(self, connected: socket.socket) -> None:
-        """Put `connected` under the timer. A duplicate is held: wrapping a socket in TLS takes its descriptor away."""
-        with self._lock:
-            if self._socket is None:
-                self._socket = socket.socket(fileno=os.dup(connected.fileno()))
-            if self.expired:
-                self._shut()
+    sent = False
 
     def about_to_write(self, connected: socket.socket) -> None:
         """The last moment in which nothing has been sent. Raises ConnectTimeoutError when the time is over."""
-        self.watch(connected)
-        with self._lock:
-            if self.expired and not self.sent:
-                raise ConnectTimeoutError("out of time before anything was sent")
-            self.sent = True
-
-    def expire(self) -> None:
-        """End it now, as when its time is over."""
-        with self._lock:
-            if not self._over:
-                self.expired = True
-                self._shut()
-
-    def _shut(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    @contextlib.contextmanager
-    def under_way(self) -> Iterator[None]:
-        _current.flight = self
-        self._timer.start()
-        try:
-            yield
-        finally:
-            _current.flight = None
-            self._timer.cancel()
-            # A pooled connection is back in its pool a moment before this; a timer that fires in between shuts it for
-            # whoever took it. Accepted: only reads are pooled, and a read is tried again.
-            with self._lock:
-                self._over = True
-                if self._socket is not None:
-                    self._socket.close()
+        self.guard(connected)
+        if self.expired and not self.sent:
+            raise ConnectTimeoutError("out of time before anything was sent")
+        self.sent = True
 
 
 class _Current(threading.local):
@@ -135,26 +86,16 @@ class _Connection(HTTPConnection):
             addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
-        # Part of the upstream's addresses may be dead (T2): the time is shared out so that the last one is still tried.
-        until = time.monotonic() + min(_CONNECT_SECONDS, flight.left())
-        refused: OSError | None = None
-        for position, (_, _, _, _, address) in enumerate(addresses):
-            share = (until - time.monotonic()) / (len(addresses) - position)
-            if share <= 0:
-                break
-            try:
-                connected = create_connection(
-                    (str(address[0]), int(address[1])), share, socket_options=self.socket_options
-                )
-            except OSError as error:
-                refused = error
-                continue
-            connected.settimeout(self.timeout if isinstance(self.timeout, int | float) else share)
-            flight.watch(connected)
-            return connected
-        if refused is None or isinstance(refused, TimeoutError):
-            raise ConnectTimeoutError(self, f"connecting to {self.host} took too long")
-        raise NewConnectionError(self, _reason(refused)) from refused
+        try:
+            # Part of the upstream's addresses may be dead (T2), so they share the time.
+            connected = flight.connect(addresses, at_most=_CONNECT_SECONDS, options=self.socket_options or ())
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"connecting to {self.host} took too long") from error
+        except OSError as error:
+            raise NewConnectionError(self, _reason(error)) from error
+        if isinstance(self.timeout, int | float):
+            connected.settimeout(self.timeout)
+        return connected
 
     def connect(self) -> None:
         self._opening = True
@@ -248,9 +189,13 @@ class Transport:
                 raise Unreachable("this process is about to end")
             self._flights.add(flight)
         try:
-            with flight.under_way():
+            # A pooled connection is back in its pool a moment before this ends; a timer that fires in between shuts it
+            # for the thread that took it. Accepted: only reads are pooled, and a read is tried again.
+            with flight:
+                _current.flight = flight
                 yield
         finally:
+            _current.flight = None
             with self._lock:
                 self._flights.discard(flight)
 

@@ -1,0 +1,1 @@
+"""Orders are followed until their money has arrived: polls, the list signal, unowned orders, reconciliation."""

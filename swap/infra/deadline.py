@@ -1,0 +1,151 @@
+"""Limits on what another server may cost: the timer that shuts a socket, the time to connect, the pause it may ask for.
+
+The timeout of a socket bounds one `recv`. A server that sends one byte a second keeps every `recv` within its timeout and
+holds a thread for hours. So a timer shuts the socket when the time for the whole exchange is over.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self, SupportsFloat
+
+AddressInfo = tuple[Any, Any, int, str, Any]
+"""One address of a host, as `socket.getaddrinfo` returns it."""
+SocketOption = tuple[int, int, int | bytes]
+"""Level, name and value, as `setsockopt` takes them."""
+
+
+class Deadline:
+    """`limit` seconds from now. A context manager: on entering it the timer starts, on leaving it the timer ends.
+
+    Shared by the thread that uses the socket and the timer's thread. `expired`: the time was over before the context was
+    left. What the socket returns from then on is worthless: a shut socket looks like the end of a body without a length.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.expired = False
+        self._ends = time.monotonic() + limit
+        self._left = False
+        self._guarded: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(limit, self.expire)
+        self._timer.daemon = True
+
+    def remaining(self) -> float:
+        """Seconds until the time is over. Raises TimeoutError when it is."""
+        remaining = self._ends - time.monotonic()
+        if self.expired or remaining <= 0:
+            raise TimeoutError("out of time")
+        return remaining
+
+    def guard(self, connected: socket.socket) -> None:
+        """Put a socket under the timer; the first one counts. Shuts it at once when the time is over.
+
+        A duplicate is kept, because wrapping a socket in TLS takes its descriptor away.
+        """
+        with self._lock:
+            if self._guarded is None:
+                self._guarded = socket.socket(fileno=os.dup(connected.fileno()))
+            if self.expired:
+                self._shut()
+
+    def connect(
+        self, addresses: Sequence[AddressInfo], *, at_most: float, options: Sequence[SocketOption] = ()
+    ) -> socket.socket:
+        """A connection to the first of these addresses that takes one, already guarded.
+
+        The addresses share the time, `at_most` seconds, so that the last one is tried even when those before it are
+        silent. Raises the OSError of the last address tried, TimeoutError when none answered in time.
+        """
+        until = time.monotonic() + min(at_most, self.remaining())
+        failure: OSError = TimeoutError("no address answered in time")
+        for position, address in enumerate(addresses):
+            share = (until - time.monotonic()) / (len(addresses) - position)
+            if share <= 0:
+                break
+            try:
+                connected = open_socket(address, share, options)
+                self.guard(connected)
+                return connected
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def expire(self) -> None:
+        """End it now, as if its time were over. Has no effect once the context was left."""
+        with self._lock:
+            if not self._left:
+                self.expired = True
+                self._shut()
+
+    def _shut(self) -> None:
+        if self._guarded is not None:
+            with suppress(OSError):
+                self._guarded.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._left = True
+            if self._guarded is not None:
+                self._guarded.close()
+
+
+def open_socket(address: AddressInfo, seconds: float, options: Sequence[SocketOption]) -> socket.socket:
+    """A socket connected to this one address within that time, which stays its timeout. Raises OSError."""
+    family, kind, protocol, _, place = address
+    connected = socket.socket(family, kind, protocol)
+    try:
+        for option in options:
+            connected.setsockopt(*option)
+        connected.settimeout(seconds)
+        connected.connect(place)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def digits(text: str) -> float | None:
+    """The number that a text of nothing but ASCII digits stands for."""
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+def retry_after(
+    value: str,
+    date: str,
+    *,
+    longest: float,
+    read_seconds: Callable[[str], SupportsFloat | None] = digits,
+    now: datetime | None = None,
+) -> float | None:
+    """The pause that an answer asks for, in seconds from 0 to `longest`; None when it asks for none that can be read.
+
+    `value`: the header Retry-After, in either of its forms, a number of seconds or a date (RFC 9110, 10.2.3). A date is
+    measured against `date`, the answer's own header Date, because the server's clock may differ from ours. Without that
+    header it is measured against `now`, and cannot be read where that is None.
+    `read_seconds`: which numbers are accepted; by default digits only, as the RFC has it.
+    """
+    value = value.strip()
+    seconds = read_seconds(value)
+    if seconds is None:
+        try:
+            sent_at = parsedate_to_datetime(date) if date or now is None else now
+            seconds = (parsedate_to_datetime(value) - sent_at).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(float(seconds), 0.0), longest)

@@ -1,0 +1,60 @@
+"""Which channels there are, and which of them an identity may follow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from swap.store import orders as order_rows
+from swap.stream.identity import Identity
+from swap.stream.protocol import INSTRUMENTS, ORDERS, SocketRefused, order_ids
+from swap.stream.rates import Pair
+
+if TYPE_CHECKING:
+    from swap.stream.sockets import Host
+
+# Kind of channel -> the scope that a key needs for it.
+_SCOPES = {ORDERS: "orders", "order": "orders", "rates": "quotes", INSTRUMENTS: "catalog"}
+
+
+async def check(host: Host, identity: Identity, names: list[str], followed: Collection[str]) -> dict[str, Pair]:
+    """The pairs of those of the channels that are channels of rates. `followed`: what the socket follows already.
+
+    Raises SocketRefused (CHANNELS_REFUSED) with the problem of every channel that may not be followed.
+    """
+    problems: dict[str, str] = {}
+    for name in names:
+        code = "ALREADY_SUBSCRIBED" if name in followed else _problem(name, identity)
+        if code is not None:
+            problems[name] = code
+    asked = [order_id for order_id in order_ids(names) if f"order.{order_id}" not in problems]
+    if asked and identity.order_id is None:
+        owned = await host.in_thread(_owned, host, identity.client_id, asked)
+        problems |= {f"order.{order_id}": "ORDER_NOT_FOUND" for order_id in asked if order_id not in owned}
+    pairs: dict[str, Pair] = {}
+    for name in names:
+        if name.startswith("rates.") and name not in problems:
+            pair = await host.rates.pair(name)
+            if pair is None:
+                problems[name] = "PAIR_UNKNOWN"
+            elif not host.rates.room(pair):
+                problems[name] = "TOO_MANY_PAIRS"
+            else:
+                pairs[name] = pair
+    if problems:
+        raise SocketRefused("CHANNELS_REFUSED", "Nothing was subscribed to.", channels=problems)
+    return pairs
+
+
+def _problem(name: str, identity: Identity) -> str | None:
+    kind, dot, rest = name.partition(".")
+    if kind not in _SCOPES or bool(rest) != (kind in ("order", "rates")) or bool(dot) != bool(rest):
+        return "CHANNEL_UNKNOWN"
+    if identity.order_id is not None:
+        return None if name == f"order.{identity.order_id}" else "CHANNEL_NOT_ALLOWED"
+    return None if _SCOPES[kind] in identity.scopes else "SCOPE_MISSING"
+
+
+def _owned(host: Host, client_id: str, asked: list[str]) -> set[str]:
+    with host.service.database.read() as session:
+        return order_rows.owned_by(session, client_id, asked)
