@@ -19,6 +19,8 @@ import requests
 from swap.processes.supervise import free_port
 from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # What uv says when it gets no answer at all; a package that the registry does not have reads otherwise.
