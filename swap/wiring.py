@@ -85,7 +85,7 @@ class Service:
     tracking: Tracking
     support: Support
     clock: Callable[[], datetime]
-    # Set once the process has been told to end: it takes no new orders any more.
+    # Set once the process is asked to end: it takes no new orders any more.
     draining: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ _NOT_PUBLIC = tuple(
     map(
         ip_network,
         (
-            "168.63.129.16/32",  # the host of every Azure machine, to which the address is public for everybody else
+            "168.63.129.16/32",  # the host of every Azure machine, to which the address is public for other machines
             "192.0.0.0/24",  # protocol assignments; 192.0.0.192 was Oracle's metadata service
             "192.88.99.0/24",  # relays into 6to4
             "3fff::/20",  # documentation
@@ -84,8 +84,8 @@ def post(
     Unless `allow_private`, nothing is sent over plain http or to an address that is not public.
 
     The limit holds even for a server that sends one byte a second: a timer shuts the socket. A name lookup cannot be
-    interrupted; one that takes longer is left to itself. An answer counts once its status and headers are there, whatever
-    becomes of its body.
+    interrupted; one that takes longer is left to itself. An answer counts once its status and headers are there, even
+    when its body never comes.
     """
     with Deadline(limit) as deadline:
         try:

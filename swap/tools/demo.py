@@ -109,7 +109,7 @@ class Demo:
         return orjson.loads(done.stdout) if done.stdout else {}
 
     def refused(self, field: str, code: str, **changed: Any) -> str:
-        """Place an order that must be refused on `field` with `code`; returns what the caller is told."""
+        """Place an order that must be refused on `field` with `code`; returns the message that the caller receives."""
         try:
             self.place("demo-refused", **changed)
         except SwapApiError as error:

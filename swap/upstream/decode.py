@@ -19,7 +19,7 @@ from swap.errors import Malformed
 from swap.upstream.fields import amount, count, fee, flag, link, mode, moment, number, string, text
 from swap.upstream.replies import AddressVerdict, Instrument, ListedOrder, OrderReply, Pair, Rate
 
-# For a row that tells none: Bitcoin's. It only rounds what we send (T8), so a wrong guess costs digits, not money.
+# For a row without one: Bitcoin's. It only rounds what we send (T8), so a wrong guess costs digits, not money.
 _DEFAULT_PRECISION = 8
 
 _NUMERIC_ID = re.compile(r"[0-9]{1,40}")
@@ -92,8 +92,8 @@ def read_instruments(body: object) -> list[Instrument]:
 
 
 def read_pairs(body: object) -> tuple[list[Pair], int]:
-    """One page of E4a, flat or nested, inactive pairs included; and how many rows it had, readable or not: that is what
-    tells the last page."""
+    """One page of E4a, flat or nested, inactive pairs included; and how many rows it had, readable or not: that is how
+    the last page is known."""
     pairs = []
     found = _rows(body, "pairs")
     for row in map(_object, found):
@@ -180,7 +180,7 @@ _LINKS = ("paymentLink", "paymentUrl")
 
 
 def read_order(body: object) -> OrderReply:
-    """E6 and E8: whatever of an order can be read. Whether that is enough (`OrderReply.complete`) is for the caller to
+    """E6 and E8: as much of an order as can be read. Whether that is enough (`OrderReply.complete`) is for the caller to
     say. Raises Malformed when there is neither an id nor a single fact about an order."""
     row = _one(body, "order")
     deposit = row.get("depositAddress")
@@ -220,7 +220,7 @@ def read_order(body: object) -> OrderReply:
 
 def read_facts(row: dict[str, Any]) -> Facts:
     """Events and transfers of an order, by content (section 5). The order in the arrays is not trusted, so it is not
-    kept: events are a set, and whoever wants the newest sorts by time."""
+    kept: events are a set, and a caller that wants the newest sorts by time."""
     created = moment(row.get("createdAt"))
     events = frozenset(
         UpstreamEvent(kind, moment(event.get("createdAt")) or created or _UNTOLD)

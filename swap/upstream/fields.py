@@ -1,6 +1,6 @@
 """The scalars of the v2 upstream's answers, read tolerantly: any JSON value in, a value of one type or None out.
 
-None stands for absent, null, "", a sentinel, another type: whatever is no usable value (docs/upstream.md section 7, T9).
+None stands for absent, null, "", a sentinel, another type: any value of no use (docs/upstream.md section 7, T9).
 """
 
 from __future__ import annotations
