@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 UV = PYTHONPATH=.boot UV_PYTHON_DOWNLOADS=never $(PYTHON) -m uv
 BIN = .venv/bin
 
-.PHONY: help setup demo run check test lint docs drill drill-small bench fuzz referees
+.PHONY: help setup demo run check test lint docs coverage drill drill-small bench fuzz referees
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -30,6 +30,13 @@ check: lint ## lint, types and every pure test
 # Two processes: the machines it runs on have two cores.
 test: setup ## every test; on PostgreSQL as well where TEST_DATABASE_URL names a server
 	$(BIN)/pytest -n 2
+
+# To look at, not to pass. What a process of its own runs is not counted.
+coverage: setup ## branch coverage per folder, by every test
+	$(BIN)/pytest -n 2 --cov --cov-report=
+	@for folder in domain orders watching push store web; do \
+	  printf '%-10s %3s %%\n' $$folder "$$($(BIN)/coverage report --format=total --include="swap/$$folder/*")"; \
+	done
 
 # Real processes under fire have the machine to themselves.
 drill-small: setup ## the small drill: 60 orders, about two minutes
@@ -57,11 +64,12 @@ referees: setup .venv-referees/.ready ## the address validator beside eight othe
 	  done
 	@touch $@
 
-lint: setup ## ruff, mypy, the floors of the architecture, generated documents
+lint: setup ## ruff, mypy, the floors of the architecture, the lock file, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(UV) lock --quiet --check
 	$(BIN)/python docs/make_lifecycle.py --check
 	$(BIN)/python docs/make_errors.py --check
 

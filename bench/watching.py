@@ -20,6 +20,7 @@ from rich.table import Table
 from swap.domain import schedules
 from swap.domain.lifecycle import Status
 from swap.domain.schedules import Slowdown
+from swap.domain.times import Timing
 from swap.watching import list_signal, throttle
 
 RPS = 20.0
@@ -92,6 +93,7 @@ class Simulation:
 
     def __init__(self, size: int, list_lag: float | None, seed: int = 1) -> None:
         self.world, self.list_lag, self.dice = _World(size, seed), list_lag, random.Random(seed + 1)
+        self.timing = Timing(rng=self.dice)
         self.now = 0.0
         self.pace, self.trusted = Slowdown(), False
         self.counted = self.announced = 0
@@ -127,15 +129,13 @@ class Simulation:
         self._plan(number, order)
 
     def _plan(self, number: int, order: _Order) -> None:
-        wait = schedules.next_poll(
+        state = schedules.PollState(
             order.status,
             age=timedelta(seconds=self.now - order.born),
             since_change=timedelta(seconds=self.now - order.changed_at),
             deposit_seen=order.found > 0,
-            failures=0,
-            rng=self.dice,
-            pace=self.pace,
         )
+        wait = schedules.next_poll(state, self.timing, self.pace)
         assert wait is not None
         order.due = self.now + wait.total_seconds()
         heapq.heappush(self.heap, (order.due, number))
@@ -150,7 +150,7 @@ class Simulation:
             self.now += 1
             if self.now > start:
                 measured += 1
-                listened += self.pace.listened
+                listened += self.pace.list_trusted
                 stretched += max(self.pace.moving, self.pace.fresh, self.pace.aged)
         ended = max(1, self.ended)
         cuts = statistics.quantiles(self.delays, n=20)
@@ -252,18 +252,16 @@ class Simulation:
         some = self.dice.sample(list(self.open.values()), min(_SAMPLE, len(self.open)))
         for order in some:
             age = timedelta(seconds=self.now - order.born)
-            every = schedules.next_poll(
+            state = schedules.PollState(
                 order.status,
                 age=age,
                 since_change=timedelta(seconds=self.now - order.changed_at),
                 deposit_seen=order.found > 0,
-                failures=0,
-                rng=_EVEN,
-                pace=Slowdown(listened=self.trusted),
             )
+            every = schedules.next_poll(state, _EVEN, Slowdown(list_trusted=self.trusted))
             assert every is not None
             sums[schedules.tier(order.status, age)] += len(self.open) / len(some) / every.total_seconds()
-        self.pace = schedules.pace(sums, throttle.LOOKS_SHARE * RPS, listened=self.trusted)
+        self.pace = schedules.slowdown_for(sums, throttle.POLLS_SHARE * RPS, list_trusted=self.trusted)
 
 
 class _Even(random.Random):
@@ -271,7 +269,7 @@ class _Even(random.Random):
         return (a + b) / 2
 
 
-_EVEN = _Even()
+_EVEN = Timing(rng=_Even())
 
 
 def run() -> None:

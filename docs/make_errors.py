@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swap import errors
 from swap.settings import SETTING_NAMES
-from swap.web.problems import CODE_STATUSES, STATUSES
+from swap.web.problems import STATUSES
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET, TABLE = Path(__file__).with_name("errors.md"), Path(__file__).with_name("errors.toml")
@@ -72,7 +72,7 @@ def answers_in(tree: ast.Module) -> Iterator[tuple[str, Answer]]:
         given = {keyword.arg: keyword.value for keyword in node.keywords}
         code = _texts(given.get("code"))
         if code and isinstance(kind, type) and issubclass(kind, errors.ServiceError):
-            status = CODE_STATUSES.get(code[0]) or next(each for base, each in STATUSES if issubclass(kind, base))
+            status = next(each for base, each in STATUSES if issubclass(kind, base))
             for retry in [word for word in _texts(given.get("retry")) if word in _RETRIES] or [kind.retry]:
                 yield code[0], (status, retry)
 

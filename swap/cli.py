@@ -15,12 +15,13 @@ import orjson
 
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
 from swap.infra import logs
-from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings
+from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings, state_folder
 
 # Commands import what they run when they run it: a worker need not load the sandbox, nor `swap --help` the database.
 
 
 @click.group()
+@click.version_option(package_name="swap-service", prog_name="swap")
 def main() -> None:
     """The swap service: orders between fiat and crypto, watched until the money has arrived."""
 
@@ -143,7 +144,7 @@ def demo() -> None:
     """One BTC to XRP swap in front of your eyes, on parts started for it alone."""
     from swap.tools.demo import run as run_demo
 
-    sys.exit(run_demo(Path(Settings.var) / "demo"))
+    sys.exit(run_demo(state_folder() / "demo"))
 
 
 @main.command()
@@ -309,7 +310,7 @@ def show_order(order_id: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def show_orphans(as_json: bool) -> None:
     """Orders at the upstream that belong to none of ours, or could not be proved to."""
-    _show({"orphans": _service().support.orphans()}, as_json)
+    _show({"orphans": _service().support.unowned_orders()}, as_json)
 
 
 @orders.command("replay")
@@ -381,7 +382,7 @@ def run() -> None:
     try:
         main()
     except InvalidRequest as error:
-        found = [f"{name}: {problem['message']}" for name, problems in error.fields.items() for problem in problems]
+        found = [f"{name}: {problem.message}" for name, problems in error.fields.items() for problem in problems]
         _fail("\n".join([f"{error.code}: {error.message}", *found]))
     except SwapError as error:
         _fail(f"{error.code}: {error.message}")

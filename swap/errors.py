@@ -3,43 +3,48 @@
     SwapError                     code, message, cause
     ├── ConfigurationError        settings that cannot be used; lists every mistake at once
     ├── UpstreamError             what the v2 upstream did to a call of ours (docs/upstream.md section 4)
-    │   ├── RetryableRead         a read may be tried again by the client, within its budget
+    │   ├── RetryableRead         the client may try a read again, within its budget
     │   │   ├── RateLimited       429; retry_after in seconds when the answer named it
-    │   │   ├── Unavailable       424, 500, 502, 503, 504
+    │   │   ├── UpstreamUnavailable  424, 500, 502, 503, 504
     │   │   ├── Unreachable       no connection, or TLS refused: certainly not sent
     │   │   └── TimedOut          connected, but no complete answer in time
-    │   ├── UpstreamRefused               understood and refused; trying the same again is pointless
+    │   ├── UpstreamRefused       understood and refused; trying the same again is pointless
     │   │   ├── AddressRefused    the destination (or refund) address
     │   │   ├── MemoRefused       the memo or tag
     │   │   ├── AmountRefused     too small or too big; bound as a Decimal when the answer named it
     │   │   ├── PairRefused       route, instrument, currency or network
     │   │   ├── RateModeRefused   FIXED or FLOATING not available
     │   │   └── RequestRefused    refused for another reason
-    │   ├── UpstreamNotFound              404
+    │   ├── UpstreamNotFound      404
     │   ├── OrderExpired          410, ERR_ORDER_EXPIRED, or a message that says expired
     │   ├── AuthFailed            401, or a text that names signature or key
     │   ├── Blocked               403 without such a text: IP list or web application firewall
     │   ├── Malformed             a 2xx that is not what the protocol promises
     │   ├── NotSent               create only: certainly never reached order creation
     │   └── OutcomeUnknown        create only: an order may exist; never retried blindly
-    └── ServiceError              what a caller of ours is told; `retry` says what to do next
+    └── ServiceError              what our callers receive; `retry` says what to do next
         ├── InvalidRequest        every field problem at once
-        ├── NotFound          no such order, instrument, pair, endpoint
+        │   ├── BadJson           the body is no strict JSON object
+        │   └── CursorGone        the feed cannot go on from this cursor
+        ├── NotFound              no such order, instrument, pair, endpoint
         ├── Conflict              the request contradicts something already stored
-        ├── OrderRefused       the upstream refused the order; the row is kept as `failed`
-        ├── TryAgainLater  nothing was lost; try the same request after retry_after
-        ├── NotAuthenticated      who is calling is not proved
+        ├── OrderRefused          the upstream refused the order; the row is kept as `failed`
+        ├── TryAgainLater         nothing was lost; try the same request after retry_after
+        ├── NotAuthenticated      the request does not prove who sent it
         ├── NotAllowed            the key lacks a scope
         └── TooManyRequests       the key's budget is spent
 
-A `cause` is one of: validation, signing, connect, timeout, tls, malformed, business, limit, breaker.
+A `cause` is one of: validation, signing, connect, timeout, tls, malformed, too_large, business, limit, breaker.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+T = TypeVar("T")
 Retry = Literal["same_request", "new_request", "never"]
 
 
@@ -184,7 +189,7 @@ class Blocked(UpstreamError):
 
 
 class Malformed(UpstreamError):
-    """`found`: whatever could be read all the same, such as the ids in a create answer without a deposit address."""
+    """`found`: what could be read anyway, such as the ids in a create answer without a deposit address."""
 
     code = "UPSTREAM_MALFORMED"
     cause = "malformed"
@@ -205,7 +210,7 @@ class NotSent(UpstreamError):
 
 
 class OutcomeUnknown(UpstreamError):
-    """`found`: a CreateReply as far as it could be read (ids without a deposit address, say), or None."""
+    """`found`: an OrderReply as far as it could be read (ids without a deposit address, say), or None."""
 
     code = "UPSTREAM_OUTCOME_UNKNOWN"
 
@@ -217,8 +222,37 @@ class OutcomeUnknown(UpstreamError):
 # --- our callers ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """What is wrong with one field of a request. `code` is stable and upper case, `message` a sentence for people.
+
+    `details`: what a program can use besides, in the form of JSON: reason, hint, min, max, max_decimals.
+    """
+
+    code: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, **self.details}
+
+
+class Problems(dict[str, list[FieldProblem]]):
+    """The problems of one request, by dotted field name such as `from.network`."""
+
+    def add(self, name: str, problem: FieldProblem) -> None:
+        self.setdefault(name, []).append(problem)
+
+    def collect(self, name: str, outcome: T | FieldProblem) -> T | None:
+        """The outcome; None when it is a problem, which is then one of this field."""
+        if isinstance(outcome, FieldProblem):
+            self.add(name, outcome)
+            return None
+        return outcome
+
+
 class ServiceError(SwapError):
-    """`details` goes to the caller as it stands; `retry` tells what to do with the request."""
+    """`details` goes to the caller as it stands; `retry` says what to do with the request."""
 
     code = "REQUEST_FAILED"
     retry: Retry = "never"
@@ -233,15 +267,35 @@ class ServiceError(SwapError):
 
 
 class InvalidRequest(ServiceError):
-    """`fields`: dotted field name -> list of {"code", "message", ...}; every problem that could be found."""
+    """`fields`: every problem that could be found, by dotted field name. `details` has them in the form of JSON."""
 
     code = "VALIDATION_FAILED"
     retry: Retry = "new_request"
 
-    def __init__(self, fields: dict[str, list[dict[str, Any]]], message: str = "", *, code: str | None = None) -> None:
-        names = ", ".join(sorted(fields))
-        super().__init__(message or f"The request has problems in: {names}.", code=code, fields=fields)
+    def __init__(self, fields: Mapping[str, list[FieldProblem]], message: str = "", *, code: str | None = None) -> None:
+        message = message or f"The request has problems in: {', '.join(sorted(fields))}."
+        rendered = {name: [problem.to_json() for problem in problems] for name, problems in fields.items()}
+        super().__init__(message, code=code, fields=rendered)
         self.fields = fields
+
+    @staticmethod
+    def on(name: str, code: str, message: str, **details: Any) -> InvalidRequest:
+        """A refusal for one problem of one field."""
+        return InvalidRequest({name: [FieldProblem(code, message, details)]})
+
+
+class BadJson(InvalidRequest):
+    code = "BAD_JSON"
+
+    def __init__(self, message: str) -> None:
+        super().__init__({"body": [FieldProblem(self.code, message)]}, message)
+
+
+class CursorGone(InvalidRequest):
+    """`code` is CURSOR_RESET or CURSOR_EXPIRED, of the field `after`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__({"after": [FieldProblem(code, message)]}, code=code)
 
 
 class NotFound(ServiceError):

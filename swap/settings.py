@@ -19,7 +19,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from swap.errors import ConfigurationError
 
-ROOT = Path(__file__).resolve().parent.parent
 SANDBOX_PUBLIC_KEY = "pk_sandbox_local"
 SANDBOX_SECRET_KEY = "sk_sandbox_local"  # noqa: S105 - the sandbox's own, of no worth; production refuses it
 SANDBOX_URL = "http://127.0.0.1:8090"
@@ -39,6 +38,30 @@ _LONGEST_CREATE = 25
 
 _DIGITS = re.compile(r"[0-9]{1,5}")
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?|\.[0-9]{1,12}")
+
+
+def checkout() -> Path | None:
+    """The checkout that the service runs from. None for an installed package, which has its migrations inside."""
+    package = Path(__file__).resolve().parent
+    return None if (package / "migrations").is_dir() else package.parent
+
+
+def state_folder() -> Path:
+    """Where a development service keeps its database, its secret key and the address of its embedded Redis, unless it is
+    given others.
+
+    A checkout has `var` for that. An installed package never writes beside itself: it takes `swap` in the user's folder
+    for state, `$XDG_STATE_HOME` or `~/.local/state` (XDG Base Directory Specification).
+    """
+    root = checkout()
+    if root is not None:
+        return root / "var"
+    chosen = os.environ.get("XDG_STATE_HOME", "")
+    # The specification has a relative path ignored.
+    if not Path(chosen).is_absolute():
+        # A user without a home gets a path that cannot be written to; Path.expanduser would raise, needed or not.
+        chosen = os.path.expanduser("~/.local/state")  # noqa: PTH111
+    return Path("/", chosen, "swap")
 
 
 def is_loopback(url: str) -> bool:
@@ -83,7 +106,7 @@ class Settings:
     max_creates: int = 32
     fallback_threads: int = 4
     log_level: str = "INFO"
-    var: Path = ROOT / "var"
+    var: Path = field(default_factory=state_folder)
     unknown: tuple[str, ...] = ()
 
     @property
@@ -159,7 +182,7 @@ class _Reader:
             else:
                 allow_live = value
         values["unknown"] = tuple(sorted(self.unknown(names)))
-        values.setdefault("database_url", f"sqlite:///{Settings.var / 'swap.db'}")
+        values.setdefault("database_url", f"sqlite:///{state_folder() / 'swap.db'}")
         settings = Settings(**values)
         self.check(settings, allow_live)
         if self.mistakes:

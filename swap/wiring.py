@@ -25,6 +25,7 @@ from swap.infra.vault import Vault
 from swap.market.catalog import Catalog
 from swap.market.quotes import Quotes
 from swap.ops.doctor import Doctor
+from swap.ops.housekeeping import Housekeeping
 from swap.ops.support import Support
 from swap.orders.create import CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck
@@ -49,9 +50,9 @@ from swap.upstream.transport import Transport
 from swap.watching.due import DueOrders
 from swap.watching.list_signal import ListSignal
 from swap.watching.poll import Poller
-from swap.watching.reconcile import Reconcile
+from swap.watching.reconcile import Reconciler
 from swap.watching.throttle import PollThrottle
-from swap.watching.unowned import UnownedOrders
+from swap.watching.unowned import UnownedOrderPoller
 
 log = structlog.get_logger()
 
@@ -74,16 +75,18 @@ class Service:
     orders: OrderReader
     resolver: Resolver
     due: DueOrders
-    unowned: UnownedOrders
+    unowned: UnownedOrderPoller
     throttle: PollThrottle
     list_signal: ListSignal
-    reconcile: Reconcile
+    reconcile: Reconciler
     feed: Feed
     endpoints: Endpoints
     deliverer: Deliverer
     keys: Keys
     tracking: Tracking
     support: Support
+    housekeeping: Housekeeping
+    timing: Timing
     clock: Callable[[], datetime]
     # Set once the process is asked to end: it takes no new orders any more.
     draining: threading.Event = field(default_factory=threading.Event)
@@ -141,6 +144,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Servic
     resolver = Resolver(database, upstreams, creator, timing, terms_stand=quotes.still_stand)
     throttle = PollThrottle(database, access, timing)
     poller = Poller(database, upstream, reply_check, throttle, queue, timing)
+    feed = Feed(database, queue, clock)
     return Service(
         settings=settings,
         database=database,
@@ -155,17 +159,19 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Servic
         placer=OrderPlacer(database, destinations, catalog, quotes, creator, options, timing),
         orders=OrderReader(database, clock),
         resolver=resolver,
-        due=DueOrders(database, poller, resolver, Sweeper(database, resolver, queue, timing), timing),
-        unowned=UnownedOrders(database, upstreams, timing),
+        due=DueOrders(database, poller, resolver, Sweeper(database, creator, resolver, queue, timing), timing),
+        unowned=UnownedOrderPoller(database, upstreams, timing),
         throttle=throttle,
         list_signal=ListSignal(database, upstreams, timing),
-        reconcile=Reconcile(database, upstreams, timing),
-        feed=Feed(database, queue, clock),
+        reconcile=Reconciler(database, upstreams, timing),
+        feed=feed,
         endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
         deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
         keys=Keys(database, vault, clock),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
+        housekeeping=Housekeeping(database, feed, clock),
+        timing=timing,
         clock=clock,
     )
 
@@ -266,7 +272,7 @@ def _embedded_redis(var: Path) -> str:
 
 
 def _own_secret_key(var: Path) -> str:
-    """A secret key of this checkout, made once, readable by its owner alone."""
+    """A secret key of this installation, made once, readable by its owner alone."""
     path = var / "secret_keys"
     var.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"secret_keys.{os.getpid()}")

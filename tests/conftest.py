@@ -56,6 +56,7 @@ _PROCESSES = {
     "test_listen",
     "test_attempts",
     "test_drill",
+    "test_wheel",
 }
 # And those that serve HTTP or a sandbox without one.
 _SERVERS = {"test_sandbox", "test_sandbox_chaos", "test_sandbox_vendor_sdk", "test_recipes", "test_webhook_http"}
@@ -150,9 +151,7 @@ def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -
                 " list_reason = NULL, list_until = NULL, list_began_at = NULL, counted = 0, announced = 0"
             )
         )
-        connection.execute(
-            text("UPDATE catalog_state SET version = 0, failures = 0, fetched_at = NULL, next_refresh_at = 'epoch'")
-        )
+        connection.execute(text("UPDATE catalog_state SET version = 0, failures = 0, fetched_at = NULL"))
     engine.dispose()
     return url
 

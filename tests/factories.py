@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from swap.domain.lifecycle import Facts, Status
+from swap.orders.validation import Destination, InstrumentName, OrderRequest
 from swap.store import clients
 from swap.store import orders as order_rows
 from swap.store.database import Database
@@ -49,6 +50,25 @@ def order_row(client_id: str, **changed: Any) -> Order:
         **changed,
     }
     return Order(**values)
+
+
+def order_request(**stored: Any) -> OrderRequest:
+    """The request of which an order keeps these fields."""
+    refund = Destination(stored.get("refund_address"), stored.get("refund_memo"), stored.get("refund_memo_none", False))
+    others = {
+        name: value
+        for name, value in stored.items()
+        if name.partition("_")[0] not in ("from", "to", "destination", "refund")
+    }
+    return OrderRequest(
+        **{**others, "amount": Decimal(stored["amount"])},
+        source=InstrumentName(stored["from_currency"], stored["from_network"]),
+        target=InstrumentName(stored["to_currency"], stored["to_network"]),
+        destination=Destination(
+            stored["destination_address"], stored.get("destination_memo"), stored.get("destination_memo_none", False)
+        ),
+        refund=None if refund == Destination() else refund,
+    )
 
 
 def make_client(database: Database, name: str = "shop") -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from swap.sandbox.scenarios import scenario_addresses
+from swap.store.serializers import order_view
 from swap.tables import OrderEvent
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
@@ -89,7 +90,7 @@ def types(service: Service, order_id: str) -> list[str]:
 
 
 def view(service: Service, order_id: str) -> dict[str, Any]:
-    return service.orders.find(read_order(service.database, order_id).client_id, order_id)
+    return order_view(service.orders.find(read_order(service.database, order_id).client_id, order_id))
 
 
 def all_of(service: Service, row: Any, *where: Any) -> list[Any]:

@@ -33,14 +33,14 @@ ROOT = Path(__file__).resolve().parent.parent
 DYING = """
 import os, signal, sys
 from decimal import Decimal
-from swap.orders.validation import OrderRequest
-from swap.orders.create import OrderCreator
+from swap.orders.settle import Settler
+from swap.orders.validation import Destination, InstrumentName, OrderRequest
 from swap.wiring import start
 
-OrderCreator.settle = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+Settler.settle = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 start("api").placer.place(sys.argv[1], OrderRequest(
-    client_order_id="order-1", from_currency="BTC", from_network="BTC", to_currency="XRP", to_network="XRP",
-    amount=Decimal("0.0125"), rate_mode="FLOATING", destination_address=sys.argv[2], destination_memo="7",
+    client_order_id="order-1", source=InstrumentName("BTC", "BTC"), target=InstrumentName("XRP", "XRP"),
+    amount=Decimal("0.0125"), rate_mode="FLOATING", destination=Destination(sys.argv[2], "7"),
 ))
 """
 
@@ -236,7 +236,7 @@ def test_an_order_is_settled_once_by_many_who_find_its_answer(
     for one in (service, other_service(), service):
         one.due._sweeper.sweep(stale)
     assert [e["sequence"] for e in service.support.record(order_id)["events"]] == [1, 2]
-    assert service.support.orphans() == []
+    assert service.support.unowned_orders() == []
 
 
 def _copy(service: Service, order_id: str) -> Order:
@@ -258,5 +258,5 @@ def test_a_stored_answer_of_an_order_that_has_ended_meanwhile_becomes_an_orphan(
         assert order_rows.move(session, order, failed, at=clock(), source="test")
     clock.advance(timedelta(minutes=1))
     service.due._sweeper.sweep(stale)
-    (orphan,) = service.support.orphans()
+    (orphan,) = service.support.unowned_orders()
     assert (orphan["upstream_order_id"], orphan["order_id"]) == (str(world.orders()[0].number), order_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,8 +17,9 @@ from swap.market.catalog import Catalog
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.store import catalog as catalog_rows
+from swap.store import periodic
 from swap.store.database import Database
-from swap.tables import CatalogState, InstrumentRow, PairRow
+from swap.tables import CatalogState, InstrumentRow, PairRow, PeriodicTask
 from swap.upstream.replies import Rate
 from swap.wiring import Service
 from tests.conftest import SANDBOX_KEYS, Clock
@@ -51,6 +52,11 @@ def catalog(service: Service, clock: Clock, seconds: list[float]) -> Catalog:
 def state(database: Database) -> CatalogState:
     with database.read() as session:
         return catalog_rows.state(session)
+
+
+def refresh_due_at(database: Database) -> datetime:
+    with database.read() as session:
+        return session.scalars(select(PeriodicTask.next_at).where(PeriodicTask.name == "catalog")).one()
 
 
 def contents(database: Database) -> tuple[set[Any], set[Any]]:
@@ -123,7 +129,7 @@ def test_a_bad_catalog_never_replaces_a_good_one(
             found = state(service.database)
             assert (found.version, found.fetched_at, found.failures) == (1, confirmed, number)
             assert found.last_error is not None
-            assert timedelta(seconds=5) < found.next_refresh_at - clock() <= timedelta(seconds=20)
+            assert timedelta(seconds=5) < refresh_due_at(service.database) - clock() <= timedelta(seconds=20)
     service.upstream_access._breaker.after("OK")
     assert service.catalog.refresh() is True
     found = state(service.database)
@@ -208,9 +214,9 @@ def test_one_of_many_refreshers_gets_the_turn(
     clock.advance(timedelta(minutes=2, seconds=1))
     assert [one.catalog.refresh_due() for one in others].count(True) == 1
     clock.advance(timedelta(minutes=2, seconds=1))
-    with service.database.write() as session:
-        assert catalog_rows.claim_refresh(session, clock(), timedelta(minutes=2)) is True
-        assert catalog_rows.claim_refresh(session, clock(), timedelta(minutes=2)) is False
+    lease = clock() + timedelta(minutes=2)
+    assert periodic.take(service.database, "catalog", clock(), lease) is True
+    assert periodic.take(service.database, "catalog", clock(), lease) is False
     # Whoever holds the turn died with it: after the lease another one takes it.
     assert service.catalog.refresh_due() is False
     clock.advance(timedelta(minutes=2, seconds=1))

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from swap.errors import ConfigurationError, OrderRefused, TryAgainLater
 from swap.orders.create import CreateOptions
-from swap.orders.validation import OrderRequest
+from swap.orders.validation import Destination, InstrumentName, OrderRequest
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.settings import Settings
@@ -24,20 +24,18 @@ from swap.store import orders as order_rows
 from swap.tables import Order, OrderAttempt, UpstreamCall, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop
+from tests.factories import order_request
 from tests.faults import HTML_403, Fault, Faults, Holding, answering, cutting, dropping, spoiling
 from tests.signed_client import ETH, ETH_ADDRESS, XRP, Answer, Calls, body
 
 OTHER_XRP_ADDRESS = "rEb8TK3gBgk5auZkwc6sHnwrGVJH8DuaLh"
 REQUEST = OrderRequest(
     client_order_id="order-1",
-    from_currency="BTC",
-    from_network="BTC",
-    to_currency="XRP",
-    to_network="XRP",
+    source=InstrumentName("BTC", "BTC"),
+    target=InstrumentName("XRP", "XRP"),
     amount=Decimal("0.0125"),
     rate_mode="FLOATING",
-    destination_address=XRP_ADDRESS,
-    destination_memo="1234567",
+    destination=Destination(XRP_ADDRESS, "1234567"),
 )
 
 
@@ -89,7 +87,7 @@ def only_order(service: Service, shop: Shop) -> Order:
 
 def asked_again(order: Order) -> OrderRequest:
     """The very request that made this order."""
-    return OrderRequest(**{**order.request, "amount": Decimal(order.request["amount"])})
+    return order_request(**order.request)
 
 
 def everything_shown(service: Service, calls: Calls, order_id: str) -> str:
@@ -536,8 +534,8 @@ def test_an_answer_that_comes_too_late_leaves_the_outcome_unknown(
     placed = impatient.placer.place(shop.client_id, REQUEST)
     holding.let_go()
     assert placed.kind == "pending"
-    assert placed.order["status_reason"] == "create_in_doubt"
-    (attempt,) = attempts(impatient, placed.order["id"])
+    assert placed.order.status_reason == "create_in_doubt"
+    (attempt,) = attempts(impatient, placed.order.id)
     assert (attempt.outcome, attempt.cause) == ("unknown", "timeout")
     assert len(world.orders()) == 1
 
@@ -633,7 +631,7 @@ def test_a_done_answer_for_an_order_that_was_ended_meanwhile_changes_nothing(
     answer = _while_it_hangs(service, calls, shop, faults, end, Holding())
     assert (answer.status, answer.data["status"], answer.data["deposit"]) == (200, "failed", None)
     assert attempts(service, answer.data["id"])[0].outcome == "done"
-    (orphan,) = service.support.orphans()
+    (orphan,) = service.support.unowned_orders()
     assert (orphan["order_id"], orphan["refs"]) == (answer.data["id"], attempts(service, answer.data["id"])[0].refs)
 
 

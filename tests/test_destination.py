@@ -1,4 +1,4 @@
-"""The gate: our verdict on a destination, the upstream's, and what happens when they differ. Over HTTP, with the sandbox."""
+"""Our verdict on a destination, the upstream's, and what happens when they differ. Over HTTP, with the sandbox."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_agreement_is_no_disagreement(service: Service, calls: Calls) -> None:
 # --- orders ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_orders_record_says_what_the_gate_knew(service: Service, calls: Calls, faults: Faults) -> None:
+def test_an_orders_record_says_what_the_destination_check_knew(service: Service, calls: Calls, faults: Faults) -> None:
     first = calls.order(client_order_id="asked").data["id"]
     faults["validate"] = answering(403, HTML_403)
     second = calls.order(client_order_id="blocked", destination_memo="8").data["id"]

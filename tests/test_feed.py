@@ -270,7 +270,7 @@ def refusal(feed: Feed, client_id: str, after: str) -> InvalidRequest:
 @pytest.mark.parametrize("after", ["", "12", "x" * 18, "-00000000001abcdef", "00000000000١abcdef", " " * 18, "\x00"])
 def test_what_is_no_cursor_is_refused(database: Database, feed: Feed, after: str) -> None:
     error = refusal(feed, make_client(database), after)
-    assert error.fields["after"][0]["code"] == "CURSOR_MALFORMED"
+    assert error.fields["after"][0].code == "CURSOR_MALFORMED"
 
 
 def test_a_cursor_of_another_life_of_the_database_is_told_apart(database: Database, feed: Feed) -> None:

@@ -190,7 +190,7 @@ def test_a_card_number_is_refused_and_leaves_no_trace(
         "logs": f"{logs} {caplog.text} {printed.out} {printed.err}",
         "answers": json.dumps([a.json for a in (to_card, in_memo, refund, malformed, asked, asked_memo)]),
         "upstream": str([vars(o) for o in world.orders()]),
-        "gate": str(service.destinations._kept),
+        "destination check": str(service.destinations._kept),
     }
     for place, text in kept.items():
         assert DIGITS not in "".join(c for c in text if c.isalnum()), place

@@ -1,4 +1,4 @@
-"""The upstream's list as a doorbell: it makes orders due, it never moves one, and it is trusted while it deserves it."""
+"""The upstream's list as a signal: it makes orders due, it never moves one, and it is trusted while it deserves it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def set_state(service: Service, **values: object) -> None:
         watching.change(session, **values)
 
 
-def ring(service: Service, clock: Clock, after: float = 16) -> None:
+def read_list(service: Service, clock: Clock, after: float = 16) -> None:
     """The next read of the list, as if many looks were planned."""
     clock.advance(after)
     set_state(service, planned=Decimal(10))
@@ -54,7 +54,7 @@ def test_an_order_that_the_list_shows_to_have_changed_is_looked_at_at_once_and_n
     before = view(service, order_id)
     put_off(service, clock, order_id)
     clock.advance(600)
-    ring(service, clock)
+    read_list(service, clock)
     assert view(service, order_id)["status"] == before["status"], "the list moves nothing"
     assert watch_due(service) == [order_id]
     assert view(service, order_id)["status"] != before["status"]
@@ -66,7 +66,7 @@ def test_an_order_that_the_list_shows_unchanged_is_left_to_its_plan(service: Ser
     assert watch_due(service) == [order_id]
     put_off(service, clock, order_id)
     for _ in range(3):
-        ring(service, clock)
+        read_list(service, clock)
         assert watch_due(service) == []
 
 
@@ -78,12 +78,12 @@ def test_the_list_is_read_by_one_of_many_schedulers_and_only_where_it_saves_look
     service.throttle.set_due()
     service.list_signal.poll_due()
     assert listed(world) == 0, "one look in fifteen seconds costs no more than the list"
-    ring(service, clock)
+    read_list(service, clock)
     assert listed(world) == 1
     other_service().list_signal.poll_due()
     service.list_signal.poll_due()
     assert listed(world) == 1
-    ring(other_service(), clock)
+    read_list(other_service(), clock)
     assert listed(world) == 2
 
 
@@ -93,20 +93,20 @@ def listed(world: World) -> int:
 
 def test_a_list_that_announces_what_looks_find_is_trusted(service: Service, shop: Shop, clock: Clock) -> None:
     order_ids = [place(shop, client_order_id=f"order-{number}") for number in range(20)]
-    ring(service, clock, 1)
+    read_list(service, clock, 1)
     for _ in range(40):
         clock.advance(60)
-        ring(service, clock)
+        read_list(service, clock)
         watch_due(service)
     assert state(service).counted >= list_signal.ENOUGH
     assert state(service).announced >= 0.95 * state(service).counted
     assert state(service).list_state == "trusted"
-    service.throttle._known = None
-    assert service.throttle.pace().listened
+    service.throttle._cached = None
+    assert service.throttle.slowdown().list_trusted
     assert all(view(service, order_id)["status"] == "completed" for order_id in order_ids)
     clock.advance(3600)
-    service.throttle._known = None
-    assert not service.throttle.pace().listened, "a list that nobody reads announces nothing"
+    service.throttle._cached = None
+    assert not service.throttle.slowdown().list_trusted, "a list that nobody reads announces nothing"
 
 
 def test_changes_that_a_list_does_not_announce_end_the_trust_in_it_and_it_gets_another_chance(
@@ -115,7 +115,7 @@ def test_changes_that_a_list_does_not_announce_end_the_trust_in_it_and_it_gets_a
     """A list whose `updatedAt` does not move: everything in it looks as it was when it was made."""
     set_state(service, list_state="trusted", counted=list_signal.ENOUGH - 1, announced=list_signal.ENOUGH - 1)
     order_ids = [place(shop, client_order_id=f"order-{number}") for number in range(12)]
-    ring(service, clock, 1)
+    read_list(service, clock, 1)
     for _ in range(12):
         clock.advance(50)
         set_state(service, list_began_at=clock() - timedelta(seconds=1))
@@ -123,21 +123,21 @@ def test_changes_that_a_list_does_not_announce_end_the_trust_in_it_and_it_gets_a
             session.execute(text("UPDATE orders SET signalled_at = NULL"))
         watch_due(service)
     assert all(view(service, order_id)["status"] == "completed" for order_id in order_ids)
-    ring(service, clock)
+    read_list(service, clock)
     row = state(service)
     assert row.list_state == "off"
     assert row.list_reason == f"announced {row.announced} of {row.counted}"
     before = listed(world)
-    ring(service, clock)
+    read_list(service, clock)
     assert listed(world) == before, "it is left alone"
-    ring(service, clock, 6 * 3600)
+    read_list(service, clock, 6 * 3600)
     assert (state(service).list_state, state(service).counted) == ("learning", 0)
     assert listed(world) == before + 1
 
 
 def test_a_look_that_was_quicker_than_the_list_proves_nothing(service: Service, shop: Shop, clock: Clock) -> None:
     place(shop)
-    ring(service, clock, 1)
+    read_list(service, clock, 1)
     clock.advance(120)
     watch_due(service)
     assert state(service).counted == 0
@@ -154,7 +154,7 @@ def test_a_list_past_its_bounds_is_left_alone(
         service.list_signal._patience = 0.3
         world.chaos.change({"delay_seconds": 1.0})
         world.chaos.force("list.delay", 3)
-    ring(service, clock)
+    read_list(service, clock)
     assert (state(service).list_state, state(service).list_reason) == ("off", reason)
     assert state(service).list_until is not None
 
@@ -164,7 +164,7 @@ def test_a_list_that_cannot_be_read_this_once_is_read_again(
 ) -> None:
     place(shop)
     world.chaos.force("list.error_500", 3)
-    ring(service, clock)
+    read_list(service, clock)
     assert (state(service).list_state, state(service).list_began_at) == ("learning", None)
-    ring(service, clock)
+    read_list(service, clock)
     assert state(service).list_began_at is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -269,7 +270,7 @@ def test_an_address_without_a_rule_needs_the_upstreams_yes(
     service: Service, calls: Calls, faults: Faults, clock: Clock
 ) -> None:
     assert calls.order(**_to_euro(client_order_id="yes")).status == 201
-    clock.advance(301)  # past what the gate remembers
+    clock.advance(301)  # past what the destination check remembers
     faults["validate"] = answering(200, b"false")
     refused = calls.order(**_to_euro(client_order_id="no", refund_address=...))
     assert (refused.status, refused.codes) == (422, {"destination_address": ["ADDRESS_REFUSED"]})
@@ -574,13 +575,21 @@ def test_an_order_under_review_is_found_under_the_status_it_shows(service: Servi
     assert calls.get("/v1/orders?status=on_hold").data["orders"] == []
 
 
+def cursor(*parts: object) -> str:
+    return urlsafe_b64encode(json.dumps(parts, separators=(",", ":")).encode()).decode()
+
+
 NOT_UNDERSTOOD = [
     ("after=nonsense", "after"),
     ("after=%2B%2B", "after"),
     ("after=%F0%9F%98%80", "after"),
-    ("after=MjAyNi0wMS0wMSBvcmRfMQ==", "after"),  # a time without a zone
-    ("after=MDAwMS0wMS0wMVQwMDowMDowMCsyMzowMCBvcmRfMQ==", "after"),  # before the beginning of time
-    ("after=MjAyNi0wMS0wMVQwMDowMDowMC4wMDBaIAA=", "after"),  # a NUL for an id
+    (f"after={cursor('2026-01-01T00:00:00.000', 'ord_1')}", "after"),  # a time without a zone
+    (f"after={cursor('0001-01-01T00:00:00.000+23:00', 'ord_1')}", "after"),  # before the beginning of time
+    (f"after={cursor('2026-01-01T01:00:00.000+01:00', 'ord_1')}", "after"),  # another spelling of a time
+    (f"after={cursor('2026-01-01T00:00:00.000Z', chr(0))}", "after"),  # a NUL for an id
+    (f"after={cursor('2026-01-01T00:00:00.000Z')}", "after"),
+    (f"after={cursor('2026-01-01T00:00:00.000Z', 'ord_1', '')}", "after"),
+    (f"after={cursor('2026-01-01T00:00:00.000Z', 1)}", "after"),
     ("limit=0", "limit"),
     ("limit=1001", "limit"),
     ("limit=many", "limit"),

@@ -270,6 +270,24 @@ def test_a_quote_that_was_touched_is_none_of_ours(calls: Calls, subtests: pytest
             assert (answer.status, answer.codes) == (422, {"quote_id": ["QUOTE_INVALID"]})
 
 
+def test_a_quote_makes_one_order_however_its_id_is_spelled(
+    service: Service, calls: Calls, subtests: pytest.Subtests
+) -> None:
+    """Base64 has many spellings of the same bytes: the last character has bits that mean nothing, and padding may follow."""
+    quote_id = ticket(calls)
+    assert calls.order(quote_id=quote_id).status == 201
+    body, _, mac = quote_id.rpartition(".")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = alphabet.index(mac[-1])
+    siblings = [alphabet[last ^ bits] for bits in (1, 2, 3)]
+    spellings = [quote_id + "=", f"{body}.é{mac}", f"{body}.=={mac}", *(quote_id[:-1] + other for other in siblings)]
+    for number, spelling in enumerate(spellings):
+        with subtests.test(spelling=spelling[-8:]):
+            answer = calls.order(client_order_id=f"again-{number}", quote_id=spelling)
+            assert (answer.status, answer.codes) == (422, {"quote_id": ["QUOTE_INVALID"]})
+    assert orders_in(service) == 1
+
+
 def test_quotes_outlive_a_rotation_of_keys_but_not_the_loss_of_theirs(
     shop: Shop, calls: Calls, clock: Clock, other_service: Callable[..., Service], service: Service, api_of: Any
 ) -> None:

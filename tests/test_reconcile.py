@@ -194,7 +194,7 @@ def test_an_order_whose_number_was_never_told_is_not_accused_nor_is_its_listed_r
     clock.advance(SETTLED)
     report = run(service)
     assert (report["outcome"], report["counts"]) == ("clean", {"not_comparable": 1, "undecided": 1})
-    assert service.support.orphans() == []
+    assert service.support.unowned_orders() == []
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -334,15 +334,15 @@ def test_a_listed_order_that_is_nobodys_becomes_an_orphan_and_is_watched(
     number = foreign(sandbox_url)
     report = run(service)
     assert (report["counts"], report["findings"][0]["refs"]) == ({"unowned": 1}, [number])
-    (orphan,) = service.support.orphans()
+    (orphan,) = service.support.unowned_orders()
     assert (orphan["upstream_order_id"], orphan["amount"]) == (number, "0.02")
     assert (orphan["destination_address"], orphan["order_id"]) == (XRP_ADDRESS, None)
 
     report = run(service)
     assert (report["outcome"], report["counts"]) == ("clean", {"orphans": 1}), "known by now"
     clock.advance(400)
-    service.unowned.watch_due()
-    assert service.support.orphans()[0]["deposit_seen_at"] is not None
+    service.unowned.poll_due()
+    assert service.support.unowned_orders()[0]["deposit_seen_at"] is not None
 
 
 def test_an_order_in_doubt_is_left_to_the_resolver(shop: Shop, service: Service, world: World, clock: Clock) -> None:
@@ -351,7 +351,7 @@ def test_an_order_in_doubt_is_left_to_the_resolver(shop: Shop, service: Service,
     clock.advance(SETTLED)
     report = run(service)
     assert (report["outcome"], report["counts"]) == ("clean", {"resolving": 1, "undecided": 1})
-    assert service.support.orphans() == []
+    assert service.support.unowned_orders() == []
     look(service, order_id)
     assert view(service, order_id)["upstream_order_id"] == str(world.orders()[0].number)
     assert run(service)["compared"] == 1
@@ -378,18 +378,18 @@ def test_an_orphan_tells_which_failed_order_may_have_made_it(
     clock.advance(timedelta(minutes=21))
     look(service, order_id)
     assert view(service, order_id)["status_reason"] == "create_unconfirmed"
-    assert service.support.orphans() == [], "the list was never read"
+    assert service.support.unowned_orders() == [], "the list was never read"
     world.chaos.change({"list.error_500": 0.0})
     clock.advance(SETTLED)
     (finding,) = run(service)["findings"]
     assert (finding["kind"], finding["order_id"]) == ("unowned", order_id)
-    assert service.support.orphans()[0]["order_id"] == order_id
+    assert service.support.unowned_orders()[0]["order_id"] == order_id
 
 
 def test_one_run_makes_a_bounded_number_of_orphans_the_newest_first(
     service: Service, sandbox_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swap.watching.reconcile.ORPHANS", 2)
+    monkeypatch.setattr("swap.watching.reconcile.RECORDED", 2)
     monkeypatch.setattr("swap.watching.comparison.KEPT", 1)
     numbers = []
     for _ in range(3):
@@ -397,7 +397,7 @@ def test_one_run_makes_a_bounded_number_of_orphans_the_newest_first(
         clock.advance(1)
     report = run(service)
     assert (report["counts"], len(report["findings"])) == ({"unowned": 3}, 1), "the counts are complete"
-    assert {orphan["upstream_order_id"] for orphan in service.support.orphans()} == set(numbers[1:])
+    assert {orphan["upstream_order_id"] for orphan in service.support.unowned_orders()} == set(numbers[1:])
     assert run(service)["counts"] == {"orphans": 2, "unowned": 1}
     assert run(service)["counts"] == {"orphans": 3}
 
@@ -516,10 +516,10 @@ def test_the_scheduler_does_it_and_forgets_old_reports(service: Service, clock: 
     scheduler.close()
     assert reports(service) == ["clean"]
     clock.advance(timedelta(days=399))
-    scheduler.clean()
+    service.housekeeping.clean()
     assert len(all_of(service, Reconciliation)) == 1
     clock.advance(timedelta(days=2))
-    scheduler.clean()
+    service.housekeeping.clean()
     assert all_of(service, Reconciliation) == []
 
 

@@ -1,4 +1,4 @@
-"""Orders in doubt: adopted, created again, unconfirmed, or orphaned; never twice, never somebody else's."""
+"""Orders in doubt: adopted, created again, unconfirmed, or left as unowned; never twice, never another order's."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_an_order_whose_deposit_details_cannot_be_read_ends_unconfirmed_and_leav
     look(service, order_id)
     order = shop.api.order(order_id)
     assert (order["status"], order["status_reason"]) == ("failed", "create_unconfirmed")
-    (orphan,) = service.support.orphans()
+    (orphan,) = service.support.unowned_orders()
     assert orphan["upstream_order_id"] == str(world.orders()[0].number)
     assert orphan["destination_address"] == XRP_ADDRESS
     assert orphan["deposit_seen_at"] is None or orphan["order_id"] == order_id
@@ -181,8 +181,8 @@ def test_a_deposit_on_an_orphan_raises_the_alarm(
     order_id = in_doubt(shop, world)
     clock.advance(timedelta(minutes=11))
     look(service, order_id)
-    service.unowned.watch_due()
-    (orphan,) = service.support.orphans()
+    service.unowned.poll_due()
+    (orphan,) = service.support.unowned_orders()
     assert orphan["deposit_seen_at"] is not None
 
 
@@ -308,7 +308,9 @@ def test_an_order_in_doubt_ends_even_when_public_info_never_answers(
         service.upstream_access._breaker.after("OK")
         clock.advance(60)
     assert shop.api.order(order_id)["status_reason"] == "create_unconfirmed"
-    assert [orphan["upstream_order_id"] for orphan in service.support.orphans()] == [str(world.orders()[0].number)]
+    assert [orphan["upstream_order_id"] for orphan in service.support.unowned_orders()] == [
+        str(world.orders()[0].number)
+    ]
 
 
 def test_a_proof_of_absence_that_has_begun_is_brought_to_its_end_after_ten_minutes(

@@ -272,7 +272,7 @@ def test_a_database_that_is_away_does_not_end_the_scheduler(
 
 
 def test_what_has_served_its_time_is_forgotten_and_no_order_or_event_ever_is(
-    service: Service, shop: Shop, scheduler_of: MakeScheduler, clock: Clock
+    service: Service, shop: Shop, clock: Clock
 ) -> None:
     shop.place()
     with service.database.write() as session:
@@ -287,10 +287,10 @@ def test_what_has_served_its_time_is_forgotten_and_no_order_or_event_ever_is(
     before = counted()
     assert before[2] > 0
     clock.advance(timedelta(days=1))
-    scheduler_of(service).clean()
+    service.housekeeping.clean()
     assert counted() == before
     clock.advance(timedelta(days=90))
-    scheduler_of(service).clean()
+    service.housekeeping.clean()
     assert counted() == [*before[:2], 0]
     with service.database.read() as session:
         assert session.scalars(select(UsedSignature.signature)).all() == ["new"]

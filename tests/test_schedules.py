@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swap.domain.lifecycle import TERMINAL, WATCHED, Status
-from swap.domain.schedules import PLANS, WEBHOOK_RETRIES, claim_rank, is_watched, next_poll, retry_delay
+from swap.domain.schedules import PLANS, WEBHOOK_RETRIES, PollState, claim_rank, next_poll, retry_delay
+from swap.domain.times import Timing
 
 S = Status
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -24,6 +25,9 @@ class Middle(Random):
         return (a + b) / 2
 
 
+MIDDLE = Timing(rng=Middle())
+
+
 def base(
     status: Status,
     *,
@@ -33,7 +37,7 @@ def base(
     failures: int = 0,
 ) -> timedelta | None:
     change = age if since is None else since
-    return next_poll(status, age=age, since_change=change, deposit_seen=paid, failures=failures, rng=Middle(), scale=1)
+    return next_poll(PollState(status, age, change, paid, failures), MIDDLE)
 
 
 def test_every_status_has_a_plan_and_every_watched_one_is_looked_at() -> None:
@@ -86,7 +90,6 @@ def test_money_on_the_move_is_looked_at_by_the_last_change(status: Status) -> No
 )
 def test_the_others_are_looked_at_as_designed(status: Status, since: timedelta, wait: timedelta | None) -> None:
     assert base(status, age=since) == wait
-    assert is_watched(status, age=since, since_change=since, deposit_seen=False) is (wait is not None)
 
 
 def test_a_failed_order_is_only_watched_when_it_holds_a_deposit() -> None:
@@ -111,7 +114,7 @@ def test_failures_double_the_wait_up_to_an_hour_and_never_shorten_it() -> None:
     st.booleans(),
     st.integers(0, 100),
     st.integers(0, 2**32),
-    st.sampled_from([1, 60, 2.5, Decimal("100.5")]),
+    st.sampled_from([Decimal(1), Decimal(60), Decimal("2.5"), Decimal("100.5")]),
 )
 @settings(deadline=None, max_examples=200)
 def test_jitter_stays_within_a_fifth_and_scale_divides(
@@ -121,12 +124,10 @@ def test_jitter_stays_within_a_fifth_and_scale_divides(
     paid: bool,
     failures: int,
     seed: int,
-    scale: Decimal | float,
+    scale: Decimal,
 ) -> None:
     plain = base(status, age=age, since=since, paid=paid, failures=failures)
-    wait = next_poll(
-        status, age=age, since_change=since, deposit_seen=paid, failures=failures, rng=Random(seed), scale=scale
-    )
+    wait = next_poll(PollState(status, age, since, paid, failures), Timing(rng=Random(seed), scale=scale))
     assert (wait is None) == (plain is None)
     if wait is not None and plain is not None:
         slack = timedelta(microseconds=2)
@@ -134,35 +135,32 @@ def test_jitter_stays_within_a_fifth_and_scale_divides(
 
 
 def test_waits_differ_from_order_to_order() -> None:
-    dice = Random(1)
-    waits = {
-        next_poll(S.CONFIRMING, age=HOUR, since_change=MINUTE, deposit_seen=True, failures=0, rng=dice)
-        for _ in range(50)
-    }
+    timing, state = Timing(rng=Random(1)), PollState(S.CONFIRMING, HOUR, MINUTE, deposit_seen=True)
+    waits = {next_poll(state, timing) for _ in range(50)}
     assert len(waits) == 50
 
 
 def test_a_webhook_is_tried_eight_times_in_about_a_day() -> None:
-    waits = [retry_delay(n, WEBHOOK_RETRIES, Middle()) for n in range(1, 9)]
+    waits = [retry_delay(n, WEBHOOK_RETRIES, MIDDLE) for n in range(1, 9)]
     assert waits == [
         *(5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR, None),
     ]
-    assert retry_delay(99, WEBHOOK_RETRIES, Middle()) is None
-    assert retry_delay(1, (), Middle()) is None
+    assert retry_delay(99, WEBHOOK_RETRIES, MIDDLE) is None
+    assert retry_delay(1, (), MIDDLE) is None
 
 
 def test_a_webhook_wait_is_jittered_and_scaled() -> None:
     for seed in range(50):
-        wait = retry_delay(2, WEBHOOK_RETRIES, Random(seed), Decimal(10))
+        wait = retry_delay(2, WEBHOOK_RETRIES, Timing(rng=Random(seed), scale=Decimal(10)))
         assert wait is not None
         assert 24 * SECOND <= wait <= 36 * SECOND
 
 
 def test_a_scale_of_nothing_and_an_attempt_of_none_are_mistakes() -> None:
     with pytest.raises(ValueError, match="scale"):
-        retry_delay(1, WEBHOOK_RETRIES, Middle(), 0)
+        Timing(scale=Decimal(0))
     with pytest.raises(ValueError, match="counted from 1"):
-        retry_delay(0, WEBHOOK_RETRIES, Middle())
+        retry_delay(0, WEBHOOK_RETRIES, MIDDLE)
 
 
 def test_creates_are_claimed_first_then_money_on_the_move_then_what_waits_then_what_has_ended() -> None:

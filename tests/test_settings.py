@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swap.errors import ConfigurationError
-from swap.settings import SECRETS, SETTING_NAMES, Settings, is_loopback
+from swap.settings import SECRETS, SETTING_NAMES, Settings, is_loopback, state_folder
 from swap.wiring import known_secrets
 
 PRODUCTION = {
@@ -50,6 +50,36 @@ def test_nothing_given_is_a_development_service_on_this_machine() -> None:
     assert is_loopback(settings.upstream_url)
     assert (settings.upstream_create_timeout, settings.upstream_read_timeout) == (15.0, 12.0)
     assert (settings.time_scale, settings.drain_seconds, settings.fallback_threads) == (Decimal(1), 10.0, 4)
+
+
+def test_a_checkout_keeps_its_state_in_var() -> None:
+    assert state_folder() == Path(__file__).resolve().parents[1] / "var"
+    settings = read()
+    assert settings.var == state_folder()
+    assert settings.database_url == f"sqlite:///{state_folder() / 'swap.db'}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({}, "/home/user/.local/state/swap"),
+        ({"XDG_STATE_HOME": ""}, "/home/user/.local/state/swap"),
+        ({"XDG_STATE_HOME": "relative"}, "/home/user/.local/state/swap"),
+        ({"XDG_STATE_HOME": "/srv/state"}, "/srv/state/swap"),
+    ],
+)
+def test_an_installed_package_keeps_its_state_in_the_users_folder(
+    environ: dict[str, str], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "swap" / "migrations").mkdir(parents=True)
+    monkeypatch.setattr("swap.settings.__file__", str(tmp_path / "swap" / "settings.py"))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/user")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert state_folder() == Path(folder)
+    settings = read()
+    assert (settings.var, settings.database_url) == (Path(folder), f"sqlite:///{folder}/swap.db")
 
 
 def test_every_mistake_is_told_at_once_and_none_repeats_its_value() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from swap.domain.signing import (
     WINDOW_MS,
+    SignedParts,
     canonical_path,
     compact_json,
     sign_request,
@@ -117,27 +118,27 @@ def test_compact_json_keeps_order_nulls_and_raw_text() -> None:
 OWN_SECRET = "ssk_test_5f1d0c9ab2e84736"
 
 OWN_VECTORS = [
-    # GET/v1/instruments/DOT/Asset%20Hub%28Polkadot%291760000000000
+    # over GET/v1/instruments/DOT/Asset%20Hub%28Polkadot%291760000000000
     (
         ("GET", "/v1/instruments/DOT/Asset Hub(Polkadot)", "", b""),
         "413f8aef5dc4b6f049456fc0844135cb957b4703e8c46b5b7ad5aa57ab3fea72",
     ),
-    # GET/v1/orders?limit=2&after=a%2Bb1760000000000
+    # over GET/v1/orders?limit=2&after=a%2Bb1760000000000
     (
         ("GET", "/v1/orders", "limit=2&after=a%2Bb", b""),
         "f98daa380ae461d746228413662fa7b4d8c86c58f546517b9f02341e78975c67",
     ),
-    # POST/v1/orders1760000000000{"client_order_id":"o-1","amount":"0.01"}
+    # over POST/v1/orders1760000000000{"client_order_id":"o-1","amount":"0.01"}
     (
         ("POST", "/v1/orders", "", b'{"client_order_id":"o-1","amount":"0.01"}'),
         "083087732dc9fbb2bf2cf601356416517c79399b7ed7c6d713eb6a9d9ecfdc28",
     ),
-    # POST/v1/orders/ord_1/refresh1760000000000
+    # over POST/v1/orders/ord_1/refresh1760000000000
     (
         ("POST", "/v1/orders/ord_1/refresh", "", b""),
         "44f91577150c84b27367aa4658aa97fbde9cf8369e07b432c87236e969f1f6f8",
     ),
-    # GET/v1/instruments/Z%C3%BC/~1760000000000 ("~" is unreserved)
+    # over GET/v1/instruments/Z%C3%BC/~1760000000000 ("~" is unreserved)
     (
         ("GET", "/v1/instruments/Zü/~", "", b""),
         "0a2e7ed623c643904dff6d467e24d30a276917541c8d59d8cee56a8041ddbb8e",
@@ -150,16 +151,7 @@ def test_our_scheme_agrees_with_openssl(request_: tuple[str, str, str, bytes], e
     method, path, query, body = request_
     assert sign_request(OWN_SECRET, method, path, query, MS, body) == expected
     assert sign_request(OWN_SECRET, method.lower(), path.encode(), query.encode(), MS, body) == expected
-    assert verify_request(
-        OWN_SECRET,
-        expected,
-        method=method,
-        path=path,
-        query=query,
-        timestamp=MS,
-        body=body,
-        now_ms=int(MS),
-    )
+    assert verify_request(OWN_SECRET, expected, SignedParts(method, path, query, MS, body), int(MS))
 
 
 def test_a_path_from_wsgi_is_read_as_bytes() -> None:
@@ -213,17 +205,14 @@ def test_the_window_is_five_seconds_both_ways_and_takes_exactly_thirteen_digits(
 )
 def test_any_change_to_a_signed_request_is_refused(change: dict[str, Any]) -> None:
     (method, path, query, body), signature = OWN_VECTORS[1]
-    good: dict[str, Any] = {
-        "signature": signature,
-        "method": method,
-        "path": path,
-        "query": query,
-        "timestamp": MS,
-        "body": body,
-        "now_ms": int(MS),
-    }
-    assert verify_request(OWN_SECRET, **good)
-    assert not verify_request(OWN_SECRET, **{**good, **change})
+    parts = SignedParts(method, path, query, MS, body)
+    good: dict[str, Any] = {**parts._asdict(), "signature": signature, "now_ms": int(MS)}
+    assert verified(**good)
+    assert not verified(**{**good, **change})
+
+
+def verified(*, signature: str, now_ms: int, **parts: Any) -> bool:
+    return verify_request(OWN_SECRET, signature, SignedParts(**parts), now_ms)
 
 
 def test_signing_refuses_a_timestamp_that_could_never_verify() -> None:

@@ -1,4 +1,4 @@
-"""The pace of looks: everybody is looked at less often when the budget is too small, money on the move first."""
+"""Slowdown: all orders are polled less often when the budget is too small, those with money on the move last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from swap.domain import schedules
 from swap.domain.lifecycle import Status
-from swap.domain.schedules import Slowdown, pace
+from swap.domain.schedules import PollState, Slowdown, slowdown_for
+from swap.domain.times import Timing
 from swap.store import watching
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
@@ -28,22 +29,22 @@ planned_looks = st.fixed_dictionaries({"moving": looks, "fresh": looks, "aged": 
 
 
 @given(planned=planned_looks, capacity=st.floats(min_value=0.1, max_value=1000))
-def test_a_pace_never_asks_for_more_than_there_is_and_never_hurries(
+def test_a_slowdown_never_asks_for_more_than_there_is_and_never_hurries(
     planned: dict[schedules.Tier, float], capacity: float
 ) -> None:
-    found = pace(planned, capacity, listened=False)
-    assert min(found.moving, found.fresh, found.aged) >= 1
-    assert sum(looks / getattr(found, name) for name, looks in planned.items()) <= capacity * 1.000001
+    slowdown = slowdown_for(planned, capacity, list_trusted=False)
+    assert min(slowdown.moving, slowdown.fresh, slowdown.aged) >= 1
+    assert sum(looks / getattr(slowdown, name) for name, looks in planned.items()) <= capacity * 1.000001
     if sum(planned.values()) <= capacity:
-        assert [found.moving, found.fresh, found.aged] == pytest.approx([1, 1, 1])
+        assert [slowdown.moving, slowdown.fresh, slowdown.aged] == pytest.approx([1, 1, 1])
 
 
 @given(planned=planned_looks, capacity=st.floats(min_value=0.1, max_value=1000))
 def test_every_tier_keeps_its_share_when_it_needs_it_and_nothing_is_left_while_somebody_waits(
     planned: dict[schedules.Tier, float], capacity: float
 ) -> None:
-    found = pace(planned, capacity, listened=False)
-    given = {name: looks / getattr(found, name) for name, looks in planned.items()}
+    slowdown = slowdown_for(planned, capacity, list_trusted=False)
+    given = {name: looks / getattr(slowdown, name) for name, looks in planned.items()}
     shares: dict[schedules.Tier, float] = {"moving": 0.5, "fresh": 0.3, "aged": 0.2}
     for name, share in shares.items():
         assert given[name] >= min(planned[name], share * capacity) * 0.999999
@@ -51,16 +52,16 @@ def test_every_tier_keeps_its_share_when_it_needs_it_and_nothing_is_left_while_s
 
 
 def test_creates_and_doubts_are_never_put_off() -> None:
-    slow = Slowdown(moving=50, fresh=50, aged=50, listened=True)
+    slow = Slowdown(moving=50, fresh=50, aged=50, list_trusted=True)
     for status in (Status.CREATING, Status.IN_DOUBT):
-        assert slow.every(status, timedelta(), timedelta(seconds=30)) == timedelta(seconds=30)
+        assert slow.interval(status, timedelta(), timedelta(seconds=30)) == timedelta(seconds=30)
 
 
 def test_a_list_that_announces_changes_makes_looks_rarer_but_not_rarer_than_half_an_hour() -> None:
-    listened = Slowdown(listened=True)
-    assert listened.every(Status.CONFIRMING, AGE, timedelta(seconds=15)) == timedelta(minutes=1)
-    assert listened.every(Status.AWAITING_DEPOSIT, AGE, timedelta(minutes=10)) == timedelta(minutes=30)
-    assert listened.every(Status.COMPLETED, AGE, timedelta(days=1)) == timedelta(days=1)
+    trusting = Slowdown(list_trusted=True)
+    assert trusting.interval(Status.CONFIRMING, AGE, timedelta(seconds=15)) == timedelta(minutes=1)
+    assert trusting.interval(Status.AWAITING_DEPOSIT, AGE, timedelta(minutes=10)) == timedelta(minutes=30)
+    assert trusting.interval(Status.COMPLETED, AGE, timedelta(days=1)) == timedelta(days=1)
 
 
 def make(service: Service, shop: Shop, clock: Clock, status: Status, count: int) -> None:
@@ -79,7 +80,7 @@ def make(service: Service, shop: Shop, clock: Clock, status: Status, count: int)
 
 def planned(service: Service, clock: Clock) -> dict[schedules.Tier, float]:
     with service.database.read() as session:
-        return watching.planned_looks(session, clock(), listened=False)
+        return watching.planned_polls(session, clock(), list_trusted=False)
 
 
 def test_the_looks_that_are_added_up_are_those_of_the_cadence_at_every_age(
@@ -94,9 +95,7 @@ def test_the_looks_that_are_added_up_are_those_of_the_cadence_at_every_age(
         passed = timedelta(minutes=minutes) + timedelta(seconds=1)
         sums: dict[schedules.Tier, float] = {"moving": 0, "fresh": 0, "aged": 0}
         for status in counts:
-            wait = schedules.next_poll(
-                status, age=passed, since_change=passed, deposit_seen=False, failures=0, rng=_Even()
-            )
+            wait = schedules.next_poll(PollState(status, passed, passed), Timing(rng=_Even()))
             sums[schedules.tier(status, passed)] += counts[status] / wait.total_seconds() if wait else 0
         assert planned(service, clock) == {name: pytest.approx(looks) for name, looks in sums.items()}
 
@@ -126,7 +125,7 @@ def test_more_orders_than_the_budget_can_look_at_are_looked_at_less_often_and_th
     assert 0.79 <= wait.total_seconds() / (15 * stretched) <= 1.21
 
 
-def test_one_of_many_schedulers_sets_the_pace(
+def test_one_of_many_schedulers_sets_the_slowdown(
     service: Service, other_service: Callable[..., Service], clock: Clock
 ) -> None:
     other = other_service()
@@ -134,7 +133,7 @@ def test_one_of_many_schedulers_sets_the_pace(
     with service.database.write() as session:
         watching.change(session, aged=Decimal(7))
     other.throttle.set_due()
-    assert other.throttle.pace().aged == 7, "the chore was done a moment ago"
+    assert other.throttle.slowdown().aged == 7, "the task was done a moment ago"
     clock.advance(11)
     other.throttle.set_due()
     with service.database.read() as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from swap.infra.vault import Vault
 from swap.settings import Settings
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look, new_shop
+from tests.factories import read_order
 from tests.receivers import receiving
 from tests.webhook_client import raw
 
@@ -141,7 +142,24 @@ def test_a_token_ends_with_its_time(service: Service, clock: Clock, order: dict[
     service.tracking.open(token)
     clock.advance(timedelta(minutes=2))
     assert refused(service.tracking, token) == "TOKEN_EXPIRED"
-    service.tracking.open(service.tracking.issue(order["id"])["token"])
+    service.tracking.open(service.tracking.issue(read_order(service.database, order["id"]))["token"])
+
+
+def test_a_token_is_short_stays_the_same_and_changes_with_every_revocation(
+    service: Service, clock: Clock, order: dict[str, Any]
+) -> None:
+    row = read_order(service.database, order["id"])
+    first = service.tracking.issue(row)
+    assert first == order["tracking"]
+    assert len(first["token"]) <= 100
+    clock.advance(LIFETIME - timedelta(minutes=1))
+    assert service.tracking.issue(row) == first
+    clock.advance(timedelta(minutes=2))
+    later = service.tracking.issue(row)
+    ends = [datetime.fromisoformat(one["expires_at"]) for one in (first, later)]
+    assert ends[1] - ends[0] == LIFETIME
+    row.token_version += 1
+    assert service.tracking.issue(row)["token"] != later["token"]
 
 
 def test_revoking_ends_every_token_of_that_order_alone(
@@ -177,7 +195,7 @@ def test_tokens_survive_a_new_secret_key_until_the_old_one_is_taken_out(
     token = order["tracking"]["token"]
     rotated = Tracking(service.database, Vault([new, old]), clock)
     assert rotated.open(token).order.id == order["id"]
-    fresh = rotated.issue(order["id"])["token"]
+    fresh = rotated.issue(read_order(service.database, order["id"]))["token"]
     assert fresh != token
     assert refused(Tracking(service.database, Vault([new]), clock), token) == "TOKEN_INVALID"
     Tracking(service.database, Vault([new]), clock).open(fresh)

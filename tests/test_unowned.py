@@ -1,4 +1,4 @@
-"""Orphans: one upstream order is one of them, by whatever id it is reported."""
+"""Unowned orders: one upstream order is recorded once, by whichever of its ids it is reported."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from decimal import Decimal
 import pytest
 
 from swap.store import orders as order_rows
-from swap.store import orphans
+from swap.store import unowned
 from swap.store.database import Database
 from tests.factories import NOON, make_order
 
 
 def report(database: Database, *refs: str) -> bool:
     with database.write() as session:
-        return orphans.add_orphan(
+        return unowned.add(
             session,
             ref=refs[0],
             refs=refs,
@@ -28,7 +28,7 @@ def report(database: Database, *refs: str) -> bool:
 
 def known(database: Database) -> list[tuple[str, list[str]]]:
     with database.read() as session:
-        return [(orphan.ref, sorted(orphan.refs)) for orphan in orphans.orphans(session)]
+        return [(row.ref, sorted(row.refs)) for row in unowned.all_unowned(session)]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def known(database: Database) -> list[tuple[str, list[str]]]:
         (["1", '\u00fc"\\'], ["y", '\u00fc"\\'], ["1", "y", '\u00fc"\\']),
     ],
 )
-def test_an_order_reported_by_two_of_its_ids_is_one_orphan_with_all_of_them(
+def test_an_order_reported_by_two_of_its_ids_is_recorded_once_with_all_of_them(
     database: Database, first: list[str], second: list[str], merged: list[str]
 ) -> None:
     assert report(database, *first)
@@ -49,21 +49,21 @@ def test_an_order_reported_by_two_of_its_ids_is_one_orphan_with_all_of_them(
     assert known(database) == [(first[0], sorted(merged))]
 
 
-def test_ids_that_only_look_alike_are_two_orphans(database: Database) -> None:
+def test_ids_that_only_look_alike_are_two_orders(database: Database) -> None:
     for refs in (["1", "x%"], ["12", "xy"], ["2", "X%"]):
         assert report(database, *refs)
     assert len(known(database)) == 3
 
 
-def test_an_orphan_whose_order_is_found_by_another_of_its_ids_is_none_any_more(database: Database) -> None:
+def test_an_order_that_gets_an_owner_by_another_of_its_ids_is_unowned_no_more(database: Database) -> None:
     report(database, "1", "a-b")
     report(database, "2")
     with database.write() as session:
-        orphans.adopt(session, ["a-b", "legacy"])
+        unowned.adopt(session, ["a-b", "legacy"])
     assert known(database) == [("2", ["2"])]
 
 
-def test_what_an_order_of_ours_owns_by_any_id_is_no_orphan(database: Database) -> None:
+def test_what_an_order_of_ours_owns_by_any_id_is_not_recorded(database: Database) -> None:
     order = make_order(database)
     with database.write() as session:
         order_rows.claim_refs(session, order.id, ["1"])

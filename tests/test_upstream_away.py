@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from swap.errors import TimedOut
+from swap.market.quotes import Swap
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError
@@ -37,7 +38,7 @@ def test_a_list_that_hangs_stops_neither_creates_nor_looks(
         with pytest.raises(TimedOut):
             impatient.upstream.orders(deadline=0.1)
     assert impatient.upstream_access.state == "ok"
-    assert impatient.quotes.rate(*_route(impatient), Decimal("0.0125"), "FLOATING", 10)
+    assert impatient.quotes.rate(Swap(*_route(impatient), Decimal("0.0125"), "FLOATING"), 10)
     holding.let_go()
 
 

@@ -10,22 +10,25 @@ from typing import Any
 
 import pytest
 
+from swap import addresses
 from swap.addresses import base58, ripple
 from swap.domain.lifecycle import Facts
 from swap.market.catalog import Snapshot, key
 from swap.orders.matching import same_account, same_address
 from swap.orders.reply_check import reply_problem
 from swap.orders.validation import (
+    Destination,
+    InstrumentName,
     OrderRequest,
-    checked,
+    PartialRequest,
+    examine,
     offline_is_enough,
-    request_problems,
-    route_problems,
     sent_form,
 )
 from swap.tables import InstrumentRow, Order
 from swap.upstream.replies import OrderReply
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS
+from tests.factories import order_request
 from tests.signed_client import ETH_ADDRESS
 
 X_ADDRESS = "X7gJ5YK8abHf2eTPWPFHAAot8Knck11QGqmQ7a6a3Z8PJvk"
@@ -68,21 +71,27 @@ CATALOG = Snapshot(
 )
 GOOD = OrderRequest(
     client_order_id="order-1",
-    from_currency="BTC",
-    from_network="BTC",
-    to_currency="XRP",
-    to_network="XRP",
+    source=InstrumentName("BTC", "BTC"),
+    target=InstrumentName("XRP", "XRP"),
     amount=Decimal("0.0125"),
     rate_mode="FLOATING",
-    destination_address=XRP_ADDRESS,
-    destination_memo="1234567",
-    refund_address=BTC_ADDRESS,
+    destination=Destination(XRP_ADDRESS, "1234567"),
+    refund=Destination(BTC_ADDRESS),
 )
 
 
+def changed_request(**changed: Any) -> OrderRequest:
+    """The good request, with other values in some of the fields that its order stores."""
+    return order_request(**{**GOOD.stored(), **changed})
+
+
+def codes_of(request: OrderRequest | PartialRequest) -> dict[str, list[str]]:
+    problems = examine(CATALOG, request).problems
+    return {name: [problem.code for problem in those] for name, those in problems.items()}
+
+
 def codes(**changed: Any) -> dict[str, list[str]]:
-    found = request_problems(CATALOG, vars(replace(GOOD, **changed)))
-    return {name: [problem["code"] for problem in problems] for name, problems in found.items()}
+    return codes_of(changed_request(**changed))
 
 
 # --- the request -----------------------------------------------------------------------------------------------------
@@ -140,8 +149,9 @@ def test_a_memo_on_a_network_without_memos_is_refused() -> None:
 def test_an_x_address_is_an_address_and_its_tag() -> None:
     assert codes(destination_address=X_ADDRESS, destination_memo=None) == {}
     assert codes(destination_address=X_ADDRESS, destination_memo="1337") == {}
-    found = checked(CATALOG, replace(GOOD, destination_address=X_ADDRESS, destination_memo=None)).destination
-    assert (found.send_address, found.send_memo) == (X_ACCOUNT, "1337")
+    verdict = examine(CATALOG, changed_request(destination_address=X_ADDRESS, destination_memo=None)).destination
+    assert verdict is not None
+    assert (verdict.send_address, verdict.send_memo) == (X_ACCOUNT, "1337")
 
 
 def test_a_tag_inside_an_x_address_cannot_be_denied_or_replaced() -> None:
@@ -204,29 +214,135 @@ def test_problems_of_all_fields_are_found_at_once() -> None:
 
 
 def test_a_malformed_field_hides_no_problem_of_the_others() -> None:
-    partial = {"to_currency": "XRP", "to_network": "XRP", "from_currency": "BTC", "from_network": "nowhere"}
-    assert set(request_problems(CATALOG, partial)) == {"from", "destination_memo"}
+    to_xrp, from_nowhere = InstrumentName("XRP", "XRP"), InstrumentName("BTC", "nowhere")
+    partial = PartialRequest(source=from_nowhere, target=to_xrp, destination=Destination())
+    assert set(examine(CATALOG, partial).problems) == {"from", "destination_memo"}
+
+
+def test_of_a_partly_malformed_request_both_sides_are_examined_as_far_as_they_go() -> None:
+    btc, xrp = InstrumentName("BTC", "BTC"), InstrumentName("XRP", "XRP")
+    bad = Destination("nowhere", memo="", memo_none=True)
+    both = {"destination_address": ["ADDRESS_INVALID"], "destination_memo": ["MEMO_INVALID"]}
+    both |= {"destination_memo_none": ["MEMO_CONTRADICTION"]}
+    refund = {"refund_address": ["ADDRESS_INVALID"], "refund_memo": ["MEMO_INVALID"]}
+    refund |= {"refund_memo_none": ["MEMO_CONTRADICTION"]}
+    amount = {"amount": ["AMOUNT_NOT_POSITIVE", "TOO_MANY_DECIMALS"]}
+    cases: list[tuple[PartialRequest, dict[str, list[str]]]] = [
+        (PartialRequest(), {}),
+        (PartialRequest(btc, xrp, Decimal("-0.012345678901"), bad, bad), {**amount, **both, **refund}),
+        # Without its instrument a side cannot be judged, and the other one still is.
+        (PartialRequest(None, xrp, Decimal("-0.012345678901"), bad, bad), both),
+        (PartialRequest(btc, None, None, bad, bad), refund),
+        (PartialRequest(btc, btc), {"to": ["PAIR_UNAVAILABLE"]}),
+        # The address is malformed, the memo is not.
+        (PartialRequest(btc, xrp, destination=Destination(memo="")), {"destination_memo": ["MEMO_INVALID"]}),
+        (PartialRequest(btc, xrp, refund=Destination(memo="7")), {"refund_address": ["REQUIRED"]}),
+        (PartialRequest(btc, xrp, refund=Destination(memo_none=True)), {"refund_address": ["REQUIRED"]}),
+        (PartialRequest(btc, xrp, refund=Destination(validation_id="x")), {}),
+    ]
+    for request, expected in cases:
+        assert codes_of(request) == expected, request
+
+
+def test_an_examination_brings_instruments_and_verdicts_even_where_it_finds_problems() -> None:
+    examined = examine(CATALOG, changed_request(amount=Decimal(0), refund_address=X_ACCOUNT))
+    assert set(examined.problems) == {"amount", "refund_address"}
+    assert (examined.source, examined.target) == (BTC, XRP)
+    assert examined.destination is not None and examined.refund is not None
+    assert (examined.destination.status, examined.refund.status) == ("valid", "invalid")
+    bare = examine(CATALOG, changed_request(from_currency="DOGE"))
+    assert (bare.source, bare.target, bare.refund) == (None, XRP, None)
+    assert examine(CATALOG, changed_request(refund_address=None)).refund is None
+
+
+def test_each_address_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = []
+    real = addresses.validate
+
+    def validate(currency: str, network: str, address: str, memo: str | None = None) -> Any:
+        judged.append((network, address, memo))
+        return real(currency, network, address, memo)
+
+    monkeypatch.setattr(addresses, "validate", validate)
+    assert examine(CATALOG, GOOD).problems == {}
+    assert judged == [("XRP", XRP_ADDRESS, "1234567"), ("BTC", BTC_ADDRESS, None)]
+
+
+def test_what_is_wrong_travels_with_what_a_program_can_use() -> None:
+    problems = examine(CATALOG, changed_request(amount=Decimal("0.012345678901"), destination_memo="007")).problems
+    assert [problem.to_json() for problem in problems["amount"]] == [
+        {
+            "code": "TOO_MANY_DECIMALS",
+            "message": "BTC takes at most 11 digits after the point.",
+            "max_decimals": 11,
+        }
+    ]
+    (memo,) = (problem.to_json() for problem in problems["destination_memo"])
+    assert (memo["code"], memo["reason"]) == ("MEMO_INVALID", "memo_leading_zero")
+    assert set(memo) <= {"code", "message", "reason", "hint"}
 
 
 def test_a_quote_needs_no_destination_and_no_amount() -> None:
-    route = {"from_currency": "BTC", "from_network": "BTC", "to_currency": "XRP", "to_network": "XRP"}
-    assert route_problems(CATALOG, route) == {}
-    assert route_problems(CATALOG, {**route, "amount": None}) == {}
+    route = PartialRequest(GOOD.source, GOOD.target)
+    assert codes_of(route) == {}
+    assert codes_of(replace(route, amount=Decimal(0))) == {"amount": ["AMOUNT_NOT_POSITIVE"]}
 
 
 def test_titles_are_found_in_any_case_and_taken_as_the_catalog_writes_them() -> None:
-    request = replace(GOOD, from_currency="btc", from_network="Btc", to_currency="xrp", to_network="XRP")
-    assert request_problems(CATALOG, vars(request)) == {}
-    found = checked(CATALOG, request)
-    assert (found.source.currency, found.target.network) == ("BTC", "XRP")
+    examined = examine(
+        CATALOG, changed_request(from_currency="btc", from_network="Btc", to_currency="xrp", to_network="XRP")
+    )
+    assert examined.problems == {}
+    assert examined.source is not None and examined.target is not None
+    assert (examined.source.currency, examined.target.network) == ("BTC", "XRP")
 
 
 def test_an_unknown_network_is_found_out_to_be_unchecked() -> None:
-    request = replace(GOOD, to_currency="ODD", to_network="Oddnet", destination_address="odd1", destination_memo="x")
-    unknown = checked(CATALOG, request).destination
+    to_odd = {"to_currency": "ODD", "to_network": "Oddnet", "destination_address": "odd1", "destination_memo": "x"}
+    unknown = examine(CATALOG, changed_request(**to_odd)).destination
+    assert unknown is not None
     assert (unknown.status, offline_is_enough(ODD, unknown)) == ("unchecked", False)
-    good = checked(CATALOG, GOOD).destination
+    good = examine(CATALOG, GOOD).destination
+    assert good is not None
     assert (good.status, offline_is_enough(XRP, good), offline_is_enough(EUR, good)) == ("valid", True, False)
+
+
+def test_an_order_keeps_its_request_under_the_names_that_stored_orders_have() -> None:
+    """Rows of earlier versions are compared with it: a name that changes here makes every repetition a conflict."""
+    request = replace(
+        GOOD,
+        destination=Destination(XRP_ADDRESS, memo_none=True, validation_id="v1"),
+        refund=Destination(BTC_ADDRESS, "r", validation_id="v2"),
+        quote_id="q",
+        user_id="u",
+        session_id="s",
+        account_id="a",
+        metadata={"cart": 1},
+    )
+    names = {
+        "client_order_id": "order-1",
+        "amount": "0.0125",
+        "rate_mode": "FLOATING",
+        "quote_id": "q",
+        "from_currency": "BTC",
+        "from_network": "BTC",
+        "to_currency": "XRP",
+        "to_network": "XRP",
+        "destination_address": XRP_ADDRESS,
+        "destination_memo": None,
+        "destination_memo_none": True,
+        "refund_address": BTC_ADDRESS,
+        "refund_memo": "r",
+        "refund_memo_none": False,
+        "user_id": "u",
+        "session_id": "s",
+        "account_id": "a",
+        "metadata": {"cart": 1},
+    }
+    assert request.stored() == names
+    absent = {"refund_address": None, "refund_memo": None, "refund_memo_none": False}
+    assert replace(request, refund=None).stored() == {**names, **absent}
+    assert order_request(**names).stored() == names
 
 
 # --- the answer ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from tests.conftest import Clock, Shop, new_shop
 from tests.factories import make_orders, move, read_order
 from tests.receivers import Receiver, receiving
 from tests.webhook_client import Caller
-from workers.schedule import Scheduler
 
 
 @pytest.fixture
@@ -202,10 +201,8 @@ def test_a_secret_rotated_away_is_kept_no_longer_than_it_signs(shop: Shop, servi
     shop.api.rotate_webhook_secret(made["id"])
     assert row().old_secret_sealed not in (None, first), "the one before the last no longer signs"
 
-    scheduler = Scheduler(service)
     clock.advance(timedelta(hours=25))
-    scheduler.clean()
-    scheduler.close()
+    service.housekeeping.clean()
     assert row().old_secret_sealed is None
 
 
@@ -400,11 +397,9 @@ def test_settled_deliveries_are_forgotten_after_their_time_and_waiting_ones_neve
     receiver.answers["/bad"] = 500
     make_orders(service.database, 1, shop.client_id)
     deliver(service)
-    scheduler = Scheduler(service)
     clock.advance(KEPT - timedelta(minutes=1))
-    scheduler.clean()
+    service.housekeeping.clean()
     assert len(list(shop.api.webhook_deliveries())) == 2
     clock.advance(timedelta(minutes=2))
-    scheduler.clean()
-    scheduler.close()
+    service.housekeeping.clean()
     assert [d["status"] for d in shop.api.webhook_deliveries()] == ["pending"]

@@ -691,14 +691,14 @@ def test_a_target_that_is_no_public_https_url_is_refused(product: Product, url: 
     strict = Endpoints(product.database, product.vault, NoQueue(), product.clock, allow_private=False)  # type: ignore[arg-type] # a stand-in
     with pytest.raises(InvalidRequest) as caught:
         strict.add(product.key, url)
-    assert [p["code"] for p in caught.value.fields["url"]] == ["URL_NOT_ALLOWED"]
+    assert [problem.code for problem in caught.value.fields["url"]] == ["URL_NOT_ALLOWED"]
 
 
 def test_a_type_that_no_event_has_is_refused_with_every_other_problem(product: Product) -> None:
     with pytest.raises(InvalidRequest) as caught:
         product.endpoints.add(product.key, "ftp://x", ["order.complete", "order.completed"])
     assert sorted(caught.value.fields) == ["types", "url"]
-    assert "order.complete." in caught.value.fields["types"][0]["message"]
+    assert "order.complete." in caught.value.fields["types"][0].message
 
 
 def test_every_type_that_an_event_may_have_can_be_asked_for(product: Product) -> None:

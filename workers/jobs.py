@@ -1,5 +1,4 @@
-"""The jobs by which workers are rung; named by string in `swap.infra.queue`. Ids in, nothing out, safe to run twice or
-never."""
+"""The jobs that workers run; `swap.infra.queue` names them by string. Ids in, nothing out, safe to run twice or never."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ def serve_with(service: Service, deliver_seconds: float = JOB_SECONDS) -> None:
 
 
 def service() -> Service:
-    assert _service is not None, "serve_with() comes first"
+    assert _service is not None, "serve_with() must be called first"
     return _service
 
 

@@ -26,54 +26,54 @@ from workers import jobs
 
 log = structlog.get_logger()
 
-# While Redis is away a worker waits for it; the scheduler does the work meanwhile.
+# While Redis is away a worker waits for it, and the scheduler does the work.
 _REDIS_PAUSE_SECONDS = 1.0
 # A Redis that hangs is noticed after about this long.
 _TTL_SECONDS = 60
 
 
 class _Worker(SimpleWorker):  # type: ignore[misc] # RQ's classes carry no types here
-    """Runs jobs in this process: they are many and short, and a fork for each would cost more than the work."""
+    """Runs jobs in this process: jobs are many and short, and a fork for each would cost more than the work."""
 
     max_connection_wait_time = 2.0
     drain_seconds = 10.0
-    asked = False
+    stop_requested = False
 
     def _pubsub_exception_handler(self, exc: BaseException, pubsub: Any, pubsub_thread: Any) -> None:
-        """RQ's own raises what is no ConnectionError, and its thread then prints a traceback that is no log line."""
+        """RQ's own handler raises what is no ConnectionError; its thread then prints a traceback instead of a log line."""
         log.warning("worker.redis_away", error=type(exc).__name__, thread="pubsub")
         if not isinstance(exc, RedisError | OSError):
             pubsub_thread.stop()
         time.sleep(_REDIS_PAUSE_SECONDS)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        type(self).asked = True
+        type(self).stop_requested = True
         exit_after(self.drain_seconds)
-        # It notes the stop in Redis, and Redis may be away.
+        # RQ notes the stop in Redis, and Redis may be away.
         with contextlib.suppress(RedisError):
             super().request_stop(signum, frame)
 
 
 def run(service: Service, queues: Sequence[str]) -> None:
-    """Work until SIGTERM or SIGINT; the job at hand has SWAP_DRAIN_SECONDS to finish. What it leaves is a lease that runs
-    out."""
+    """Work until SIGTERM or SIGINT; the job at hand has SWAP_DRAIN_SECONDS to finish. If it does not, its leases run out
+    and another worker takes over."""
     jobs.serve_with(service, JOB_SECONDS if list(queues) == [PUSH] else SHARED_JOB_SECONDS)
     if WATCH in queues:
-        # Orders in doubt never wait behind looks.
+        # Orders in doubt never wait behind polls.
         queues = [URGENT, *queues]
     _Worker.drain_seconds = service.settings.drain_seconds
     _end_at_once()
     log.info("worker.started", queues=list(queues))
     assert service.settings.redis_url is not None
-    # RQ waits for jobs by its own, long timeout, and sets it on the whole pool of the connection it is given: the jobs
-    # keep theirs, or a Redis that hangs would hold up looks and deliveries that do not need it.
+    # RQ waits for jobs with a long timeout of its own, and sets it on the whole pool of the connection it is given. So it
+    # gets a connection of its own: otherwise a Redis that hangs would hold up polls and deliveries that do not need it.
     with contextlib.suppress(StopRequested), Redis.from_url(service.settings.redis_url) as redis:
         _work(redis, queues)
     log.info("worker.stopped")
 
 
 def _work(redis: Redis, queues: Sequence[str]) -> None:
-    while not _Worker.asked:
+    while not _Worker.stop_requested:
         _end_at_once()
         try:
             names = [Queue(name, connection=redis, serializer=JSONSerializer) for name in queues]
@@ -81,18 +81,19 @@ def _work(redis: Redis, queues: Sequence[str]) -> None:
             worker.work(with_scheduler=False, logging_level="WARNING")
         except (RedisError, OSError) as error:
             log.warning("worker.redis_away", error=type(error).__name__)
-        if not _Worker.asked:
+        if not _Worker.stop_requested:
             time.sleep(_REDIS_PAUSE_SECONDS)
 
 
 def _end_at_once() -> None:
-    """On SIGTERM and SIGINT. RQ brings its own handlers while it works; before and between there is nothing to finish."""
+    """Exit on SIGTERM and SIGINT. RQ has handlers of its own while it works; before and between there is nothing to
+    finish."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 
 
 def exit_after(seconds: float) -> None:
-    """End this process after that long, whatever it is doing."""
+    """End this process after this many seconds, no matter what it is doing."""
     timer = threading.Timer(seconds, os._exit, args=(0,))
     timer.daemon = True
     timer.start()

@@ -65,25 +65,32 @@ def _create_is_repeated(module: ModuleType) -> None:
 
 
 def _address_is_enough(module: ModuleType) -> None:
-    def candidates(_: Any, order: Any, first: Any, last: Any, listing: Any, upstream: Any) -> Any:
+    def in_list(_: Any, doubt: Any, listing: Any) -> Any:
         rows = [] if listing is None else listing.rows
-        return [row for row in rows if row.destination_address == order.destination_address]
+        wanted = doubt.order.destination_address
+        return [module.Candidate.listed(row) for row in rows if row.destination_address == wanted]
 
-    def examine(self: Any, order: Any, first: Any, last: Any, candidate: Any, upstream: Any, until: Any) -> Any:
-        ref = candidate if isinstance(candidate, str) else candidate.refs[0]
-        reply = upstream.order(ref, order.destination_address, order_ref=order.id, deadline=5)
+    def examine(self: Any, doubt: Any, candidate: Any) -> Any:
+        order = doubt.order
+        reply = doubt.upstream.order(candidate.ref, order.destination_address, order_ref=order.id, deadline=5)
         with self._database.read() as session:
             taken = module.order_rows.owned_refs(session, reply.refs, excluding=order.id)
-        return ("another's", None) if taken else ("ours", reply)
+        return (module.Finding.ANOTHERS, None) if taken else (module.Finding.OURS, reply)
 
-    _replace(module.Resolver, "_candidates", candidates)
-    _replace(module.Resolver, "_examine", examine)
-    _replace(module.Resolver, "_nobody_elses", lambda *_: True)
+    _replace(module.CandidateSearch, "in_list", in_list)
+    _replace(module.CandidateSearch, "examine", examine)
+
+
+def _rivals_are_ignored(module: ModuleType) -> None:
+    _replace(module.Resolver, "_no_rival", lambda *_: True)
 
 
 PATCHES: dict[str, dict[str, Patch]] = {
-    "call-unknown-failed": {"swap.orders.create": _unknown_is_failed},
-    "adopt-by-address": {"swap.orders.resolve": _address_is_enough},
+    "call-unknown-failed": {"swap.orders.settle": _unknown_is_failed},
+    "adopt-by-address": {
+        "swap.orders.candidates": _address_is_enough,
+        "swap.orders.resolve": _rivals_are_ignored,
+    },
     "drop-memo": {"swap.orders.create": _memo_is_dropped},
     "skip-event": {"swap.store.orders": _event_is_skipped},
     "ignore-budget": {"swap.upstream.rate_budget": _budget_is_ignored},

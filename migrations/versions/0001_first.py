@@ -1,7 +1,6 @@
 """The schema of the first release."""
 
 import secrets
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -22,7 +21,6 @@ def upgrade():
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("fetched_at", swap.tables.Utc(), nullable=True),
-        sa.Column("next_refresh_at", swap.tables.Utc(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_catalog_state")),
@@ -426,10 +424,9 @@ def upgrade():
             "catalog_state",
             sa.column("id", sa.Integer),
             sa.column("version", sa.Integer),
-            sa.column("next_refresh_at", swap.tables.Utc()),
             sa.column("failures", sa.Integer),
         ),
-        [{"id": 1, "version": 0, "next_refresh_at": datetime(1970, 1, 1, tzinfo=UTC), "failures": 0}],
+        [{"id": 1, "version": 0, "failures": 0}],
     )
     op.bulk_insert(
         sa.table(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from swap.domain import signing
-from swap.errors import InvalidRequest, NotAuthenticated
+from swap.errors import FieldProblem, InvalidRequest, NotAuthenticated
 from swap.infra.vault import Vault
 from swap.store import clients
 from swap.store.database import Database
@@ -63,12 +63,12 @@ class Keys:
         if unknown:
             choices = ", ".join(SCOPES)
             message = f"No such scope: {', '.join(unknown)}. There are: {choices}."
-            raise InvalidRequest({"scopes": [{"code": "UNKNOWN_SCOPE", "message": message}]}, message)
+            raise InvalidRequest({"scopes": [FieldProblem("UNKNOWN_SCOPE", message)]}, message)
         if not name.strip():
-            raise InvalidRequest({"name": [{"code": "REQUIRED", "message": "A key needs a name."}]})
+            raise InvalidRequest.on("name", "REQUIRED", "A key needs a name.")
         if weight_per_minute < 1:
             message = "A key must be allowed one request a minute at least."
-            raise InvalidRequest({"weight_per_minute": [{"code": "TOO_SMALL", "message": message}]})
+            raise InvalidRequest.on("weight_per_minute", "TOO_SMALL", message)
         chosen = tuple(dict.fromkeys(scopes)) or DEFAULT_SCOPES
         key, secret = f"swk_{secrets.token_hex(12)}", f"sws_{secrets.token_urlsafe(32)}"
         now = self._clock()
@@ -167,17 +167,8 @@ class Keys:
         caller = self.caller(key)
         if caller is None:
             raise NotAuthenticated("This X-API-Key is not known, or was revoked.", code="KEY_UNKNOWN")
-        good = signing.verify_request(
-            caller.secret,
-            signature,
-            method=method,
-            path=path,
-            query=query,
-            timestamp=timestamp,
-            body=body,
-            now_ms=now_ms,
-        )
-        if not good:
+        parts = signing.SignedParts(method, path, query, timestamp, body)
+        if not signing.verify_request(caller.secret, signature, parts, now_ms):
             raise NotAuthenticated(
                 "X-Signature does not fit the request. It is the hex HMAC-SHA256 of "
                 "METHOD + path + ?query + timestamp + body, with the secret as the key.",

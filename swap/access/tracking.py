@@ -1,23 +1,20 @@
 """Tracking tokens: with one, a browser may follow one order without knowing any secret.
 
 A token is the order's id, its token version and an expiry, with an HMAC-SHA256 over them under a key of its own out of
-SWAP_SECRET_KEYS (old keys still verify). Nothing is stored: raising the order's `token_version` revokes all it ever had.
-It travels in the answer to the owner and in an Authorization header, never in a URL, an event, a webhook or a log line.
+SWAP_SECRET_KEYS (old keys still verify). Nothing is stored: raising the order's `token_version` revokes all its tokens.
+A token travels in the answer to the owner and in an Authorization header, never in a URL, an event, a webhook or a log line.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from swap.domain.times import iso
 from swap.errors import NotAuthenticated, NotFound
+from swap.infra.tickets import ExpiredTicket, InvalidTicket, SignedTickets
 from swap.infra.vault import Vault
 from swap.store import orders as order_rows
 from swap.store.database import Database
@@ -25,7 +22,7 @@ from swap.store.serializers import order_view, tracked_view
 from swap.tables import Order
 
 LIFETIME = timedelta(days=30)
-_FORM = re.compile(r"trk_(ord_[0-9a-z]{1,64})\.([0-9]{1,9})\.([0-9]{10,11})\.([A-Za-z0-9_-]{43})")
+_PREFIX = "trk_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +40,31 @@ class Tracked:
 class Tracking:
     def __init__(self, database: Database, vault: Vault, clock: Callable[[], datetime]) -> None:
         self._database, self._clock = database, clock
-        self._keys = vault.keys("tracking")
+        self._tickets = SignedTickets(vault, "tracking", clock)
 
-    def issue(self, order_id: str) -> dict[str, str]:
-        """A token for the order: {"token", "expires_at"}, good for 30 to 60 days. Asked again it is the same one until half
-        of that is over: an answer that is repeated stays what it was."""
-        order = self._read(order_id)
-        if order is None:
-            raise NotFound(f"There is no order {order_id[:64]}.", code="ORDER_NOT_FOUND")
+    def issue(self, order: Order) -> dict[str, str]:
+        """A token for the order: {"token", "expires_at"}, good for 30 to 60 days. Until half of that is over, every call
+        returns the same token: an answer that is repeated stays what it was."""
         expires_at = order.created_at + ((self._clock() - order.created_at) // LIFETIME + 2) * LIFETIME
-        said = f"{order.id}.{order.token_version}.{int(expires_at.timestamp())}"
-        return {
-            "token": f"trk_{said}.{_mac(self._keys[0], said)}",
-            "expires_at": iso(expires_at.replace(microsecond=0)),
-        }
+        expires_at = expires_at.replace(microsecond=0)
+        token = self._tickets.issue(order.id, str(order.token_version), expires_at=expires_at)
+        return {"token": f"{_PREFIX}{token}", "expires_at": iso(expires_at)}
 
     def open(self, token: str) -> Tracked:
         """The order a token is for. Raises NotAuthenticated: TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED."""
-        found = _FORM.fullmatch(token)
-        if found is None:
-            raise _refuse("TOKEN_INVALID", "This is no tracking token of ours.")
-        order_id, version, expires, mac = found.groups()
-        said = f"{order_id}.{version}.{expires}"
-        if not any(hmac.compare_digest(_mac(key, said), mac) for key in self._keys):
-            raise _refuse("TOKEN_INVALID", "This is no tracking token of ours.")
-        expires_at = datetime.fromtimestamp(int(expires), UTC)
-        if self._clock() >= expires_at:
-            raise _refuse("TOKEN_EXPIRED", "This tracking token has expired; the shop can give out another.")
-        order = self._read(order_id)
+        try:
+            if not token.startswith(_PREFIX):
+                raise InvalidTicket
+            (order_id, version), expires_at = self._tickets.open(token.removeprefix(_PREFIX))
+        except ExpiredTicket:
+            message = "This tracking token has expired; the shop can give out another."
+            raise NotAuthenticated(message, code="TOKEN_EXPIRED") from None
+        except InvalidTicket:
+            raise NotAuthenticated("This is no tracking token of ours.", code="TOKEN_INVALID") from None
+        with self._database.read() as session:
+            order = order_rows.get(session, order_id)
         if order is None or order.token_version != int(version):
-            raise _refuse("TOKEN_REVOKED", "This tracking token was revoked.")
+            raise NotAuthenticated("This tracking token was revoked.", code="TOKEN_REVOKED")
         return Tracked(order, expires_at)
 
     def revoke(self, client_id: str, order_id: str) -> None:
@@ -87,15 +79,3 @@ class Tracking:
         """The token versions of these orders now."""
         with self._database.read() as session:
             return order_rows.token_versions(session, order_ids)
-
-    def _read(self, order_id: str) -> Order | None:
-        with self._database.read() as session:
-            return order_rows.get(session, order_id)
-
-
-def _mac(key: bytes, said: str) -> str:
-    return urlsafe_b64encode(hmac.new(key, said.encode(), hashlib.sha256).digest()).decode("ascii").rstrip("=")
-
-
-def _refuse(code: str, message: str) -> NotAuthenticated:
-    return NotAuthenticated(message, code=code)

@@ -1,7 +1,7 @@
-"""What the upstream has told about one order, and how two tellings become one (docs/upstream.md section 5).
+"""What the upstream has said about one order, and how two answers become one (docs/upstream.md section 5).
 
 Times are aware UTC, cut to milliseconds. Amounts are Decimals in the currency of their side. A value here is always in
-canonical form: the same facts, told in any order, are equal and have equal JSON.
+canonical form: the same facts, received in any order, are equal and have equal JSON.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from swap.domain.times import cut_to_ms, from_iso, iso
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# A 410 is worth remembering per ten minutes, not per look: two that are this far apart are what lets a confirming order
-# expire. Four windows of two sightings each are enough to find such a pair however often the order is looked at.
+# A 410 is remembered per ten minutes, not per poll: a confirming order may expire once two were this far apart. Four
+# windows of two sightings each are enough to find such a pair, no matter how often the order is polled.
 EXPIRY_APART = timedelta(minutes=10)
 _FIRST_WINDOWS, _LAST_WINDOWS = 1, 3
 
@@ -26,8 +26,8 @@ _HOLD_WORDS = ("AML", "FROZEN", "HOLD", "KYC")
 
 
 class Kind(IntEnum):
-    """What an event kind means, in order of appearance. The order breaks ties between events of one millisecond, so a
-    hold or a refund beats the progress it came with, and a kind we cannot read never beats one we can."""
+    """What an event kind means, in order of appearance. The order breaks ties between events of one millisecond: a hold or
+    a refund beats the progress it came with, and an unknown kind never beats a known one."""
 
     UNKNOWN = 0
     CREATION_END = 1
@@ -41,8 +41,8 @@ class Kind(IntEnum):
 
     @classmethod
     def of(cls, raw: str) -> Kind:
-        """The exact names first; then the hold words as substrings, since only one full hold kind is attested. A kind
-        such as KYC_PASSED therefore reads as a hold until progress follows: late, but never a false all-clear."""
+        """The exact names first; then the hold words as substrings, since only one full hold kind is attested. So a kind
+        such as KYC_PASSED reads as a hold until progress follows: that is late, but never a false all-clear."""
         name = raw.strip().upper()
         if name in cls.__members__:
             return cls[name]
@@ -63,7 +63,7 @@ class UpstreamEvent:
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """One entry of `deposits` or `withdrawals`. `amount` in the currency of its side; `at` in upstream time.
-    `pending` only for deposits; `confirmations` None when not told."""
+    `pending` only for deposits; `confirmations` None when the upstream did not say."""
 
     direction: Literal["deposit", "withdrawal"]
     amount: Decimal | None
@@ -86,8 +86,9 @@ def _order(transfer: Transfer) -> tuple[Any, ...]:
 
 
 def _one(sightings: list[Transfer]) -> Transfer:
-    """Several sightings of one transfer as one: confirmations only rise, and what once was not pending never is again.
-    The amount is the best attested one: of a sighting with a transaction id, then settled, then most confirmed."""
+    """Several sightings of one transfer as one. Confirmations only rise, and a transfer that was once not pending never is
+    pending again. The amount is the best attested one: from a sighting with a transaction id, then one that is not
+    pending, then the most confirmed."""
     amounts = [s for s in sightings if s.amount is not None]
     best = max(
         amounts,
@@ -106,7 +107,7 @@ def _one(sightings: list[Transfer]) -> Transfer:
 
 
 def _sightings(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
-    """Equal sightings folded together: bounded by what differs in id, time or amount, not by the number of looks."""
+    """Equal sightings folded together: their number grows with different ids, times and amounts, not with the polls."""
     same: dict[tuple[Any, ...], list[Transfer]] = {}
     for transfer in transfers:
         same.setdefault((transfer.direction, transfer.tx_id, transfer.at, transfer.amount), []).append(transfer)
@@ -114,9 +115,10 @@ def _sightings(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
 
 
 def _resolve(sightings: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
-    """Which sightings are one transfer: the same id; or, where one has no id yet, the same time; or, where neither has
-    one, the same time and amount. That relation is not transitive (two payments in one block), so it is worked out anew
-    from all sightings each time, never folded in pair by pair: the result cannot depend on the order of replies."""
+    """Merge the sightings of one transfer. Two sightings are one transfer if they have the same id; or the same time, where
+    one has no id yet; or the same time and amount, where neither has an id. That relation is not transitive (two payments
+    in one block). So it is worked out from all sightings each time, never pair by pair: the result cannot depend on the
+    order of replies."""
     named: dict[tuple[str, str], list[Transfer]] = {}
     for s in sightings:
         if s.tx_id:
@@ -126,9 +128,9 @@ def _resolve(sightings: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
     def near(sighting: Transfer) -> list[list[Transfer]]:
         return [g for g in groups if g[0].direction == sighting.direction and any(m.at == sighting.at for m in g)]
 
-    # Equal amounts find each other first. Then a transfer with an id takes in one of another amount, and only one: of
-    # two that stood side by side without ids, neither may vanish because the other got its id. What has no amount
-    # joins last.
+    # Equal amounts are joined first. Then a transfer with an id may absorb one sighting of another amount, and only one: of
+    # two transfers that were seen side by side without ids, neither may vanish because the other got its id. Sightings
+    # without amount are joined last.
     unlike: list[Transfer] = []
     blank: list[Transfer] = []
     for s in (s for s in sightings if not s.tx_id):
@@ -147,8 +149,8 @@ def _resolve(sightings: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
 
 
 def _thin(seen: Iterable[datetime]) -> tuple[datetime, ...]:
-    """First and last sighting of each ten-minute window; of the windows the first and the last few. A sighting in the
-    middle of a window is forgotten, so a pair may be found up to ten minutes late, never early."""
+    """The first and last sighting of each ten-minute window, for the first window and the last few. A sighting in the middle
+    of a window is forgotten, so a pair may be found up to ten minutes late, never early."""
     windows: dict[int, list[datetime]] = {}
     for at in sorted({cut_to_ms(at) for at in seen}):
         windows.setdefault(int((at - EPOCH) // EXPIRY_APART), []).append(at)
@@ -159,13 +161,13 @@ def _thin(seen: Iterable[datetime]) -> tuple[datetime, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything the upstream has ever told about one order. A reply only ever adds (`merge`).
+    """Everything the upstream has ever said about one order. A reply only ever adds (`merge`).
 
     `transfers` may be given in any order and with repeats; it reads back as distinct transfers, oldest first.
     `expired_seen` are the moments *we* saw a 410, ERR_ORDER_EXPIRED or a message that says expired: such an answer
     carries no upstream time, so the two clocks are assumed to agree within a few minutes.
-    `kyc_since` is the upstream time of the newest event told when the form link first showed (the epoch when none was):
-    a link has no time of its own, and "no later progress" (row 6) needs one. Leave it out; it is filled in.
+    `kyc_since` is the upstream time of the newest event known when the form link first appeared (the epoch without any
+    event): a link has no time of its own, and "no later progress" (row 6) needs one. Leave it out; it is filled in.
     `sightings` is what `transfers` was resolved from; internal."""
 
     events: frozenset[UpstreamEvent] = frozenset()
@@ -206,18 +208,18 @@ class Facts:
 
     @property
     def timeline(self) -> tuple[UpstreamEvent, ...]:
-        """Newest first by time, ties by `Kind`. The order of the array is never trusted."""
+        """Events, newest first; ties are broken by `Kind`. The order of the upstream's array is never trusted."""
         return tuple(sorted(self.events, key=lambda e: (e.at, Kind.of(e.kind), e.kind), reverse=True))
 
     @property
     def unknown_kinds(self) -> tuple[str, ...]:
-        """Raw kinds no row of the mapping reads, newest first, each once."""
+        """Raw kinds that no row of the mapping reads, newest first, each once."""
         return tuple(dict.fromkeys(e.kind for e in self.timeline if Kind.of(e.kind) is Kind.UNKNOWN))
 
     @property
     def deposit_seen(self) -> bool:
-        """Any sign that money came in, in the wide sense: listed, detected, frozen, paid out or being returned. It
-        keeps an order from expiring and a failed one watched, so a false yes is the cheap mistake."""
+        """Any sign that money came in, in the wide sense: listed, detected, frozen, paid out or being returned. It keeps an
+        order from expiring, and a failed order watched; so a false yes is the cheap mistake."""
         signs = (e for e in self.events if Kind.of(e.kind) > Kind.CREATION_END)
         return self.completed or bool(self.transfers) or any(signs)
 
@@ -225,9 +227,9 @@ class Facts:
         return max((e.at for e in self.events if Kind.of(e.kind) is kind), default=None)
 
     def merge(self, other: Facts) -> Facts:
-        """The union by content; `other` is the newer telling. Idempotent, associative and monotone. Commutative except
-        for the two fields that are replaced: `state` and `kyc_link` are the newer one that is not None. A flag once
-        true and a link once told stay: an answer that leaves something out takes nothing back."""
+        """The union by content; `other` is the newer answer. Idempotent, associative and monotone. Commutative except for
+        the two fields that are replaced: `state` and `kyc_link` are the newer one that is not None. A flag that was true
+        and a link that was named stay: an answer that leaves something out takes nothing back."""
         since = [at for at in (self.kyc_since, other.kyc_since) if at is not None]
         return Facts(
             events=self.events | other.events,
@@ -268,8 +270,8 @@ class Facts:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Facts:
-        """The inverse of `to_json`. A missing key means nothing was told, so older rows stay readable; a value of the
-        wrong form raises (ValueError, KeyError, TypeError, decimal.InvalidOperation): it was ours to write right."""
+        """The inverse of `to_json`. A missing key means that the upstream said nothing, so older rows stay readable. A value
+        of the wrong form raises ValueError, KeyError, TypeError or decimal.InvalidOperation: we wrote it ourselves."""
         return cls(
             events=frozenset(UpstreamEvent(e["kind"], datetime.fromisoformat(e["at"])) for e in data.get("events", ())),
             transfers=tuple(

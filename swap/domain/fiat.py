@@ -1,11 +1,12 @@
-"""Fiat destinations: bank accounts by their check digits, and card numbers, which are refused unseen.
+"""Fiat destinations: bank accounts, checked by their check digits, and card numbers, which are always refused.
 
-IBAN: ISO 13616 with the registry's length and form per country, by python-stdnum; the printed form with spaces is taken,
-the electronic one is sent. National account numbers where the library knows their check digits. Everything else is
-*unchecked*. How the upstream pays fiat is not known (docs/upstream.md section 8), so even a good account needs its yes.
+IBAN: ISO 13616 with the registry's length and form per country, by python-stdnum. The printed form with spaces is accepted,
+the electronic one is sent. National account numbers are checked where the library knows their check digits. Every other
+account is *unchecked*. How the upstream pays fiat is not known (docs/upstream.md section 8), so even a valid account needs
+the upstream's yes.
 
-A card number must not get into our database, our logs or anybody's journal (PCI DSS 3.x: who stores one answers for it).
-Pure: no input or output, and no answer repeats what was typed.
+A card number must not get into our database or into any log or journal (PCI DSS requirement 3: stored account data must be
+protected). Pure: no input or output, and no answer repeats what was typed.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def is_card_number(text: str) -> bool:
 
 
 def holds_card_number(text: str) -> bool:
-    """As `is_card_number`, also with other words or groups of digits around it ("4111 1111 1111 1111 12/29")."""
+    """As `is_card_number`, even with other words or groups of digits around it ("4111 1111 1111 1111 12/29")."""
     if is_card_number(text):
         return True
     for run in _DIGIT_GROUPS.findall(_SEPARATORS.sub(" ", text)):
@@ -108,11 +109,11 @@ def _account(currency: str, account: str) -> Verdict:
         except InvalidChecksum:
             return _invalid("account_checksum")
         except ValidationError:
-            return _UNCHECKED  # the bank is missing in the library's list, and such lists grow old
+            return _UNCHECKED  # the bank is missing in the library's list, which may be out of date
         return _valid(national.rule.compact(account), account.replace(" ", ""))
     if _IBAN_LIKE.fullmatch(account):
         try:
-            # Without the national rules: they know banks by lists, and refuse Belgium's own example.
+            # Without the national rules: they know banks only by lists, and refuse Belgium's own example.
             electronic = iban.validate(account, check_country=False)
         except InvalidChecksum:
             return _invalid("iban_checksum")

@@ -57,9 +57,9 @@ class Status(StrEnum):
 
 S = Status
 
-# The one table. Looks miss steps, so forward moves over several states are listed. needs_review is entered and left by
-# a person or by the code that raises a conflict for one, never by next_status. Left out on purpose: expired -> failed,
-# since the only upstream fact behind it would end the watch over an address somebody may still pay to.
+# The one table. Polls miss steps, so forward moves over several states are listed. needs_review is entered and left by an
+# operator, or by the code that raises a conflict for one, never by next_status. Left out on purpose: expired -> failed,
+# since the only upstream fact behind it would end the watch over an address that a customer may still pay to.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         S.CREATING: frozenset({S.AWAITING_DEPOSIT, S.IN_DOUBT, S.FAILED}),
@@ -108,8 +108,8 @@ Final = Literal["no", "yes", "once unwatched", "without a deposit"]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a status means to the outside. `public` and `funds` are None where the status before a review speaks.
-    `funds_without_deposit` where it differs: nobody is told that money is held which was never seen."""
+    """What a status means to the outside. `public` and `funds` are None where the status before a review counts.
+    `funds_without_deposit` only where it differs: no customer is told that money is held which was never seen."""
 
     public: Status | None
     funds: Funds | None
@@ -137,9 +137,9 @@ PROFILES: Mapping[Status, Profile] = MappingProxyType(
 
 PUBLIC: frozenset[Status] = frozenset(p.public for p in PROFILES.values() if p.public is not None)
 TERMINAL: frozenset[Status] = frozenset(s for s, p in PROFILES.items() if p.final == "yes")
-# Moved only by the create and the resolver: the upstream has shown nothing yet that could be looked at.
+# Moved only by the create and the resolver: there is no upstream order yet that could be polled.
 BEFORE_ADDRESS: frozenset[Status] = frozenset(s for s, p in PROFILES.items() if p.public is S.CREATING)
-# Where a look can still change something; for how long is the business of swap.domain.schedules.
+# Where a poll can still change something. For how long it is polled is decided in swap.domain.schedules.
 WATCHED: frozenset[Status] = frozenset(s for s, to in TRANSITIONS.items() if to) - BEFORE_ADDRESS
 
 LOCAL_EXPIRY = timedelta(days=7)
@@ -150,8 +150,8 @@ def can_move(from_: Status, to: Status) -> bool:
 
 
 def public_name(status: Status, before_review: Status | None = None) -> Status:
-    """The name customers see. A review hides behind the status before it; should that not be known, `on_hold` is the
-    honest word, and an order stays readable whatever its row looks like."""
+    """The name that customers see. A review hides behind the status before it. Where that is not known, `on_hold` is the
+    honest word, and the order stays readable."""
     shown = PROFILES[status].public
     if shown is None and before_review is not None:
         shown = PROFILES[before_review].public
@@ -169,9 +169,9 @@ def funds(status: Status, deposit_seen: bool, before_review: Status | None = Non
 
 
 def is_final(status: Status, deposit_seen: bool, watched: bool) -> bool:
-    """Whether the customer may stop waiting. `watched`: looks are still planned (`swap.domain.schedules.is_watched`). A
-    failed order with a deposit is never final, watched or not: somebody still has that money. A completed one is final
-    even while it is watched for a reversal."""
+    """Whether the customer may stop waiting. `watched`: another poll is planned. A failed order with a deposit is never
+    final, watched or not: the upstream still has that money. A completed order is final even while it is watched for a
+    reversal."""
     match PROFILES[status].final:
         case "yes":
             return True
@@ -185,13 +185,13 @@ def is_final(status: Status, deposit_seen: bool, watched: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a look means for an order.
+    """What the facts mean for an order.
 
-    `status`: to be, maybe unchanged. `reason`: of a change only: reversal, late_deposit, local_expiry, refund_conflict.
-    `review`: refund and completion were both told; somebody should look, whatever the status.
+    `status`: the new one, maybe unchanged. `reason`: only of a change: reversal, late_deposit, local_expiry,
+    refund_conflict. `review`: refund and completion are both in the facts; an operator should look into it, at any status.
     `unknown_kinds`: to be logged. `late_deposit`: this change brings an expired order back.
-    `second_deposit`: more than one distinct deposit. `refused`: what the facts say but the table forbids; to be
-    journalled once per value, since every later look says it again."""
+    `second_deposit`: more than one distinct deposit. `refused`: the status that the facts say but the table forbids; to be
+    journalled once per value, since every later poll says it again."""
 
     status: Status
     reason: str | None = None
@@ -205,14 +205,14 @@ class Decision:
 def next_status(
     current: Status, facts: Facts, now: datetime, *, created_at: datetime, local_expiry: timedelta = LOCAL_EXPIRY
 ) -> Decision:
-    """`facts` is the union of all replies. creating and in_doubt belong to the create and the resolver, needs_review to
-    a person: those stay, flags are reported all the same."""
+    """`facts` is the union of all replies. creating and in_doubt belong to the create and the resolver, needs_review to an
+    operator: these stay, but the flags are reported anyway."""
     refund, payout = facts.latest(Kind.REFUND_COMPLETED), facts.latest(Kind.WITHDRAWAL_COMPLETED)
     conflict = refund is not None and (facts.completed or payout is not None)
     target = None if current in BEFORE_ADDRESS or current is S.NEEDS_REVIEW else _target(current, facts)
     reason: str | None = None
     if current is S.AWAITING_DEPOSIT and target in (None, current):
-        # Only here and only without any sign of money; the order stays watched, so a late deposit is still found.
+        # Only here, and only without any sign of money. The order stays watched, so a late deposit is still found.
         if not facts.deposit_seen and now - created_at >= local_expiry:
             target, reason = S.EXPIRED, "local_expiry"
     elif current is S.EXPIRED and not facts.deposit_seen:
@@ -253,7 +253,7 @@ def _target(current: Status, facts: Facts) -> Status | None:
     if payout is not None and any(w.tx_id for w in facts.withdrawals):
         return S.COMPLETED  # row 4
     if facts.failed_to_create and not facts.deposit_seen:
-        return S.FAILED  # row 5: money that came in proves the creation, whatever the flag says
+        return S.FAILED  # row 5; where money came in, the order was made, and the flag is not believed
 
     line, branch = _newest(facts)
     if not line and branch is not None:
@@ -273,22 +273,22 @@ def _target(current: Status, facts: Facts) -> Status | None:
 def _newest(facts: Facts) -> tuple[list[Kind], Kind | None]:
     """The progress since the last hold or refund request, and that hold or request (None when there was none).
 
-    A form link is read as a hold at the moment it was first told, above everything of the same moment. Kinds nobody
-    knows are stepped over: the status is then the one the last readable event gave, also when that event was never seen
-    on top (row 12, made independent of when we happened to look). The furthest kind since the branch counts, not the
-    last, because a second deposit is announced while the first is already on its way out."""
-    told = [(e.at, int(Kind.of(e.kind)), Kind.of(e.kind)) for e in facts.events]
+    A form link is read as a hold at the moment when it first appeared, above everything of the same moment. Unknown kinds
+    are ignored: the last event we understand decides, so the result does not depend on when we polled (row 12). The
+    furthest kind since the branch counts, not the last, because a second deposit is announced while the first is already
+    on its way out."""
+    seen = [(e.at, int(Kind.of(e.kind)), Kind.of(e.kind)) for e in facts.events]
     if facts.kyc_since is not None:
-        told.append((facts.kyc_since, len(Kind), Kind.HOLD))
-    kinds = [kind for _, _, kind in sorted(told, reverse=True) if kind > Kind.CREATION_END]
+        seen.append((facts.kyc_since, len(Kind), Kind.HOLD))
+    kinds = [kind for _, _, kind in sorted(seen, reverse=True) if kind > Kind.CREATION_END]
     # A refund can only be the newest thing here when row 2 has spoken; before a later payout it is history.
     kinds = [kind for kind in kinds if kind is not Kind.REFUND_COMPLETED]
     line = list(takewhile(lambda kind: kind < Kind.HOLD, kinds))
     older = kinds[len(line) :]
     if not older:
         return line, None
-    # Money seen on chain after a refund request, or after a hold on money that had come further, is another deposit. It
-    # does not free the first one.
+    # Money seen on chain after a refund request, or after a hold on money that had come further, is another deposit. It does
+    # not end the refund or the hold of the first one.
     another = older[0] is Kind.REFUND_REQUESTED or any(Kind.DEPOSIT_REGISTERED <= k < Kind.HOLD for k in older)
     if another and max(line, default=None) is Kind.INCOMING_FUNDS_DETECTED:
         line = []
@@ -296,9 +296,9 @@ def _newest(facts: Facts) -> tuple[list[Kind], Kind | None]:
 
 
 def _gone(current: Status, facts: Facts) -> bool:
-    """Row 1. With no sign of a deposit one 410 is enough. Where one was detected but never listed, or the order already
-    is confirming, two are needed, ten minutes apart and later than the detection: an expiry of before a late deposit
-    must not expire it again."""
+    """Row 1. Without any sign of a deposit one 410 is enough. Where a deposit was detected but never listed, or the order is
+    confirming already, two are needed, ten minutes apart and later than the detection: an expiry from before a late
+    deposit must not expire the order again."""
     if not facts.expired_seen or facts.transfers or facts.completed:
         return False
     signs = [e for e in facts.events if Kind.of(e.kind) > Kind.CREATION_END]
@@ -311,7 +311,7 @@ def _gone(current: Status, facts: Facts) -> bool:
     return bool(seen) and seen[-1] - seen[0] >= EXPIRY_APART
 
 
-# In the order one client tries them. Only "created" is attested, the rest is its guesswork.
+# In the order in which one client tries them. Only "created" is attested; the other words are that client's guesses.
 _ENDED_WORDS = ("refund", "expire", "overdue", "fail", "error", "reject", "cancel")
 _MOVING_WORDS = (
     *("hold", "frozen", "verif", "kyc", "aml", "send", "withdraw", "payout"),
@@ -320,8 +320,8 @@ _MOVING_WORDS = (
 
 
 def _guess(state: str) -> Status | None:
-    """Row 13, without any event or transfer. Words of an end move nothing. Words of money on the move say confirming
-    and no more, however far they sound: it is the only such state a wrong guess can get out of again (row 1)."""
+    """Row 13, without any event or transfer. Words of an end move nothing. Words of money on the move mean confirming and no
+    more, even if they sound further: it is the only such state that a wrong guess can be undone from (row 1)."""
     word = state.lower()
     if any(w in word for w in _ENDED_WORDS):
         return None

@@ -7,7 +7,7 @@ Everything that leaves the service is in plain notation; `str(Decimal)` may prin
 from __future__ import annotations
 
 import re
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 
 # 20 digits before the point and 18 after it cover every amount of every known coin; 60 leaves room for products.
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -46,15 +46,10 @@ def decimals(amount: Decimal) -> int:
     return len(text)
 
 
-def round_down(amount: Decimal, places: int) -> Decimal:
-    """Cut to `places` digits after the point; what we claim to send is never more than what was asked."""
-    return amount.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN, context=_CONTEXT)
-
-
 def within(actual: Decimal, expected: Decimal, tolerance: Decimal) -> bool:
     """Whether `actual` is not below `expected` by more than the relative `tolerance` (0.01 is one percent).
 
-    More than expected is always fine: the customer gains.
+    More than expected is always accepted: the customer gains.
     """
     with localcontext(_CONTEXT):
         return actual >= expected * (1 - tolerance)

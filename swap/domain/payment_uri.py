@@ -1,7 +1,7 @@
-"""Payment URIs: where, how much and, only where the scheme has a word for it, with which memo, as one text for a wallet.
+"""Payment URIs: address, amount and, where the scheme has a parameter for it, memo as one text for a wallet.
 
-A wallet that misreads a URI loses money, so there is one only where the scheme is settled and carries everything that the
-deposit needs; everywhere else the address stands alone. Amounts are exact, in plain notation.
+A wallet that misreads a URI loses money. So there is a URI only where the scheme is settled and carries everything that the
+deposit needs; otherwise the address stands alone. Amounts are exact, in plain notation.
 
 - `bitcoin:` and its relatives: BIP-21 (address, `amount` in coins). Zcash: ZIP-321, the same for one transparent payment.
 - `ethereum:`: EIP-681, the coin itself on Ethereum alone, `@1` written out, `value` in wei. No tokens: their URI names the
@@ -9,7 +9,7 @@ deposit needs; everywhere else the address stands alone. Amounts are exact, in p
   were seen to ignore the chain id and pay on Ethereum (metamask-mobile #2836, wallet-core #2363).
 - `xrpl://`: Xaman's payment request link, after XLS-2 (`amount` in XRP, `dt` the destination tag).
 - `web+stellar:pay`: SEP-7 (`amount` in lumens, `memo` with `memo_type`). A memo of digits can be a number or a text, which
-  differ on the chain, and nobody told which; then there is no URI.
+  differ on the chain, and the upstream does not say which it is; then there is no URI.
 
 Pure: no input or output.
 """
@@ -26,7 +26,7 @@ from urllib.parse import quote
 from swap import addresses
 from swap.domain.money import decimals, plain
 
-# network code -> the coin that is meant, the scheme, and the digits after the point that the chain can carry.
+# network code -> the coin, the scheme, and the digits after the point that the chain can carry.
 _BIP21 = MappingProxyType(
     {
         "BTC": ("BTC", "bitcoin", 8),
@@ -44,8 +44,8 @@ _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 
 def payment_uri(currency: str, network: str, address: str, amount: Decimal, memo: str | None) -> str | None:
-    """The URI to pay `amount` (in coins, more than zero) to `address` with `memo`, or None where there is none that says
-    all of it. `currency`, `network`: the catalog's titles; any but the network's own coin has none."""
+    """The URI to pay `amount` (in coins, more than zero) to `address` with `memo`; None where no scheme can say all of that.
+    `currency`, `network`: the catalog's titles; only a network's own coin has a URI."""
     code = addresses.network_code(currency, network)
     verdict = addresses.validate(currency, network, address, memo)
     if code is None or verdict.normalised is None or amount <= 0:

@@ -1,16 +1,15 @@
-"""When to look at an order again, and when to try a webhook again. Pure: the dice are handed in."""
+"""When an order is polled next, and when a webhook is tried again. Pure: the clock and the dice come with `Timing`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
-from random import Random
 from types import MappingProxyType
 from typing import Literal
 
 from swap.domain.lifecycle import BEFORE_ADDRESS, PROFILES, Status
+from swap.domain.times import Timing
 
 JITTER = 0.2
 Tier = Literal["moving", "fresh", "aged"]
@@ -22,16 +21,16 @@ _SECOND, _MINUTE, _HOUR, _DAY = timedelta(seconds=1), timedelta(minutes=1), time
 
 @dataclass(frozen=True, slots=True)
 class PollingPlan:
-    """`steps`: (until, every) in ascending order; `until` is exclusive and measured by `clock`: `age` since the order
-    was created, `since_change` since its status changed. None is for ever. After the last step there are no
-    more looks."""
+    """`steps`: (until, every) in ascending order. `until` is exclusive, and None means for ever; it is measured by
+    `clock`, which is the time since the order was created (`age`) or since its status changed (`since_change`). After
+    the last step the order is polled no more."""
 
     clock: Literal["age", "since_change"]
     steps: tuple[tuple[timedelta | None, timedelta], ...]
 
 
-# Nearly all deposits come soon after the address was shown, and an abandoned order cannot be cancelled upstream: it is
-# looked at ever more rarely, never dropped.
+# Nearly all deposits come soon after the address was shown. An abandoned order cannot be cancelled upstream, so it is
+# polled ever more rarely, but never dropped.
 _WAITING = PollingPlan(
     "age",
     (
@@ -50,13 +49,14 @@ _REVERSAL = PollingPlan("since_change", ((30 * _DAY, _DAY),))
 _NEVER = PollingPlan("since_change", ())
 _CREATE = PollingPlan("age", ((None, 30 * _SECOND),))
 
-# What waits to be announced by the upstream's list needs looks of its own only as a safeguard.
-_REST, _LONGEST_REST = 4, 30 * _MINUTE
+# While the upstream's list announces changes, polls by plan are only a safeguard: this many times rarer, and at most
+# this far apart.
+_RELAXED_FACTOR, _LONGEST_RELAXED = 4, 30 * _MINUTE
 FRESH_FOR = _HOUR
-# Of a budget that is too small for all, the most urgent first.
+# How a budget that is too small for all is divided; the most urgent tier first.
 _SHARES: Mapping[Tier, float] = MappingProxyType({"moving": 0.5, "fresh": 0.3, "aged": 0.2})
 
-# `failed` is the plan for a failed order with a deposit; without one nothing can follow (`polling_plan`).
+# The plan of `failed` is for a failed order with a deposit. Without a deposit nothing can follow (`polling_plan`).
 PLANS: Mapping[Status, PollingPlan] = MappingProxyType(
     {
         _S.CREATING: _CREATE,
@@ -78,50 +78,52 @@ PLANS: Mapping[Status, PollingPlan] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """How far the planned looks are spread out for want of budget, by tier; 1 is as planned. `listened`: changes are
-    announced by the upstream's list (`swap.watching.list_signal`), so that looks may be rarer."""
+    """By which factor each tier's planned intervals are stretched for want of budget; 1 is as planned. `list_trusted`:
+    the upstream's list announces changes (`swap.watching.list_signal`), so that polls may be rarer."""
 
     moving: float = 1.0
     fresh: float = 1.0
     aged: float = 1.0
-    listened: bool = False
+    list_trusted: bool = False
 
-    def every(self, status: Status, age: timedelta, planned: timedelta) -> timedelta:
-        """The interval between two looks, from the planned one. Creates and doubts are never put off."""
+    def interval(self, status: Status, age: timedelta, planned: timedelta) -> timedelta:
+        """The interval between two polls, from the planned one. Creates and orders in doubt are never slowed down."""
         if status in BEFORE_ADDRESS:
             return planned
         factor: float = getattr(self, tier(status, age))
-        return rested(planned, self.listened) * factor
+        return (relaxed(planned) if self.list_trusted else planned) * factor
 
 
 NO_SLOWDOWN = Slowdown()
 
 
-def rested(planned: timedelta, listened: bool) -> timedelta:
-    return min(_REST * planned, max(planned, _LONGEST_REST)) if listened else planned
+def relaxed(planned: timedelta) -> timedelta:
+    """The interval that is enough while the upstream's list announces changes."""
+    return min(_RELAXED_FACTOR * planned, max(planned, _LONGEST_RELAXED))
 
 
 def tier(status: Status, age: timedelta) -> Tier:
-    """What an order is put off with: money that is on the move, held or under review; a deposit that may come any moment;
-    all others."""
+    """Which factor of a `Slowdown` counts. moving: money that is on the move, held or under review; fresh: a deposit that
+    may come any moment; aged: every other order."""
     if status is not _S.AWAITING_DEPOSIT and PROFILES[status].final == "no":
         return "moving"
     return "fresh" if status is _S.AWAITING_DEPOSIT and age < FRESH_FOR else "aged"
 
 
-def pace(planned: Mapping[Tier, float], capacity: float, *, listened: bool) -> Slowdown:
-    """The pace at which `capacity` looks a second suffice for the `planned` ones, each tier's a second. Every tier gets its
-    share of the capacity if it needs it; what others leave goes to the most urgent first."""
+def slowdown_for(planned: Mapping[Tier, float], capacity: float, *, list_trusted: bool) -> Slowdown:
+    """The slowdown with which `capacity` polls a second suffice for the `planned` ones, each tier's a second.
+
+    A tier gets its share of the capacity if it needs it. What a tier leaves goes to the others, the most urgent first.
+    """
     given = {name: min(planned[name], share * capacity) for name, share in _SHARES.items()}
     for name in _SHARES:
         left = max(0.0, capacity - sum(given.values()))
         given[name] += min(planned[name] - given[name], left)
-    return Slowdown(
-        **{name: max(1.0, planned[name] / given[name]) if given[name] else 1.0 for name in _SHARES}, listened=listened
-    )
+    factors = {name: max(1.0, planned[name] / given[name]) if given[name] else 1.0 for name in _SHARES}
+    return Slowdown(**factors, list_trusted=list_trusted)
 
 
-# Waits after the 1st, 2nd, ... failed attempt; with the first attempt that makes eight, the last after about 28 hours.
+# Waits after the 1st, 2nd, ... failed attempt. With the first attempt that makes eight, the last after about 28 hours.
 WEBHOOK_RETRIES: tuple[timedelta, ...] = (
     5 * _SECOND,
     5 * _MINUTE,
@@ -133,61 +135,55 @@ WEBHOOK_RETRIES: tuple[timedelta, ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PollState:
+    """What decides when an order is polled next. `age`: since it was created; `since_change`: since its status changed;
+    `failures`: polls in a row that failed."""
+
+    status: Status
+    age: timedelta = timedelta()
+    since_change: timedelta = timedelta()
+    deposit_seen: bool = False
+    failures: int = 0
+
+
 def polling_plan(status: Status, deposit_seen: bool) -> PollingPlan:
     """A failed order is judged like its finality: without a deposit there is nothing to watch."""
     return _NEVER if PROFILES[status].final == "without a deposit" and not deposit_seen else PLANS[status]
 
 
-def _base(status: Status, age: timedelta, since_change: timedelta, deposit_seen: bool) -> timedelta | None:
-    plan = polling_plan(status, deposit_seen)
-    clock = age if plan.clock == "age" else since_change
-    return next((every for until, every in plan.steps if until is None or clock < until), None)
+def next_poll(state: PollState, timing: Timing, slowdown: Slowdown = NO_SLOWDOWN) -> timedelta | None:
+    """How long to wait until the next poll; None: the order is polled no more.
 
-
-def is_watched(status: Status, *, age: timedelta, since_change: timedelta, deposit_seen: bool) -> bool:
-    """Whether another look is planned; what `swap.domain.lifecycle.is_final` asks for."""
-    return _base(status, age, since_change, deposit_seen) is not None
-
-
-def next_poll(
-    status: Status,
-    *,
-    age: timedelta,
-    since_change: timedelta,
-    deposit_seen: bool,
-    failures: int,
-    rng: Random,
-    scale: Decimal | float = 1,
-    pace: Slowdown = NO_SLOWDOWN,
-) -> timedelta | None:
-    """How long to wait until the next look; None: no more looks.
-
-    `age` since the order was created, `since_change` since its status changed. `failures`: exceptions in a row while
-    looking at this order; each doubles the wait up to an hour, and never shortens one that is longer by plan. `scale`
-    (SWAP_TIME_SCALE) divides the wait. It leaves the limits between the steps alone, so a scaled run watches an order
-    for no shorter a time than a real one. creating and in_doubt are looked after by create and resolver; their answer
-    here is only a wait that is safe to fall back on."""
-    base = _base(status, age, since_change, deposit_seen)
-    if base is None:
+    Each failure doubles the wait up to an hour, but never shortens a wait that is longer by plan. SWAP_TIME_SCALE divides
+    the wait. It leaves the limits between the steps of a plan alone, so a scaled run watches an order for no shorter a
+    time than a real one. Creates and orders in doubt have due times of their own, set by the create and the resolver; the
+    answer for them is only a wait that is safe to fall back on.
+    """
+    plan = polling_plan(state.status, state.deposit_seen)
+    elapsed = state.age if plan.clock == "age" else state.since_change
+    planned = next((every for until, every in plan.steps if until is None or elapsed < until), None)
+    if planned is None:
         return None
-    base = pace.every(status, age, base)
-    # Doubling stops well before a number no timedelta can hold.
-    doubled = base * 2 ** min(max(failures, 0), 16)
-    return _spread(min(doubled, max(base, FAILURE_CAP)), rng, scale)
+    interval = slowdown.interval(state.status, state.age, planned)
+    # Doubling stops well before a number that no timedelta can hold.
+    doubled = interval * 2 ** min(max(state.failures, 0), 16)
+    return _spread(min(doubled, max(interval, FAILURE_CAP)), timing)
 
 
-def retry_delay(
-    attempt: int, schedule: Sequence[timedelta], rng: Random, scale: Decimal | float = 1
-) -> timedelta | None:
-    """How long to wait after failed attempt number `attempt` (the first is 1); None: given up."""
+def retry_delay(attempt: int, schedule: Sequence[timedelta], timing: Timing) -> timedelta | None:
+    """How long to wait after failed attempt number `attempt`, the first of which is 1; None: given up.
+
+    Raises ValueError for an attempt below 1.
+    """
     if attempt < 1:
         raise ValueError("attempts are counted from 1")
-    return _spread(schedule[attempt - 1], rng, scale) if attempt <= len(schedule) else None
+    return _spread(schedule[attempt - 1], timing) if attempt <= len(schedule) else None
 
 
 def claim_rank(status: Status) -> int:
-    """Which orders are claimed first when not all can be; the lower the sooner. 0: creates and doubts; 1: money on the move,
-    held or under review; 2: waiting for a deposit; 3: ended but watched."""
+    """Which orders are claimed first when not all can be; the lower the sooner. 0: creates and orders in doubt; 1: money
+    that is on the move, held or under review; 2: waiting for a deposit; 3: ended, but still watched."""
     if status in BEFORE_ADDRESS:
         return 0
     if status is Status.AWAITING_DEPOSIT:
@@ -195,9 +191,6 @@ def claim_rank(status: Status) -> int:
     return 1 if tier(status, timedelta()) == "moving" else 3
 
 
-def _spread(base: timedelta, rng: Random, scale: Decimal | float) -> timedelta:
+def _spread(delay: timedelta, timing: Timing) -> timedelta:
     """A fifth up or down: orders made in one burst must not come due in one burst for the rest of their lives."""
-    factor = float(scale)
-    if not factor > 0:
-        raise ValueError("scale must be more than 0")
-    return base * (rng.uniform(1 - JITTER, 1 + JITTER) / factor)
+    return timing.shorten(delay * timing.rng.uniform(1 - JITTER, 1 + JITTER))

@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 WINDOW_MS = 5_000
@@ -26,7 +26,7 @@ WINDOW_MS = 5_000
 _TIMESTAMP_MS = re.compile(r"[0-9]{13}")
 _INTEGER_LIKE = re.compile(r"0|[1-9][0-9]*")
 
-# 2**53 - 1: beyond it a JavaScript server that signs over its own re-serialisation reads another number than we sent.
+# 2**53 - 1: beyond it a JavaScript server that signs over its own re-serialisation reads another number than the one sent.
 _LARGEST_JSON_INTEGER = 9_007_199_254_740_991
 
 
@@ -52,10 +52,10 @@ def sign_v2(public_key: str, secret_key: str, timestamp: str, body: bytes) -> di
 def compact_json(value: object) -> bytes:
     """JSON as the upstream has to see it: no spaces, UTF-8 left raw, keys in the order given.
 
-    Raises ValueError for whatever a JavaScript `JSON.parse` + `JSON.stringify` would write back differently, because a
-    server that verifies over its own re-serialisation would then refuse the signature (docs/upstream.md section 2): floats
-    (1.0 becomes 1), integers beyond 2**53, integer-like keys (they are moved to the front), text that is not valid
-    Unicode. Decimal is refused as well: amounts travel as decimal strings.
+    Raises ValueError for everything that a JavaScript `JSON.parse` + `JSON.stringify` would write back differently, because
+    a server that verifies over its own re-serialisation would then refuse the signature (docs/upstream.md section 2):
+    floats (1.0 becomes 1), integers beyond 2**53, integer-like keys (they are moved to the front), text that is not valid
+    Unicode. Decimal is refused too: amounts travel as decimal strings.
     """
     _check_stable(value)
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
@@ -89,10 +89,10 @@ def _check_stable(value: Any) -> None:
 def canonical_path(decoded_path: str | bytes) -> str:
     """The path as it is signed: percent-encoded by RFC 3986, only unreserved characters and "/" left as they are.
 
-    Takes the **decoded** path, as text (encoded as UTF-8 here) or as bytes. A WSGI server hands the decoded path over
-    as latin-1 text, so a server passes `environ["PATH_INFO"].encode("latin-1")`. Both sides re-encode because the
-    path as typed is gone by then: clients differ in whether they escape "(" or "~", and servers only keep the decoded
-    form. An escaped slash is indistinguishable from a slash; no name in our API contains one.
+    Takes the **decoded** path, as text (encoded as UTF-8 here) or as bytes. A WSGI server hands the decoded path over as
+    latin-1 text, so a server passes `environ["PATH_INFO"].encode("latin-1")`. Both sides encode it anew, because the path
+    as typed is lost: clients differ in whether they escape "(" or "~", and servers keep only the decoded form. An escaped
+    slash cannot be distinguished from a slash; no name in our API contains one.
 
     `/v1/instruments/DOT/Asset Hub(Polkadot)` -> `/v1/instruments/DOT/Asset%20Hub%28Polkadot%29`
     """
@@ -126,23 +126,23 @@ def within_window(timestamp: str, now_ms: int) -> bool:
     return _TIMESTAMP_MS.fullmatch(timestamp) is not None and abs(int(timestamp) - now_ms) <= WINDOW_MS
 
 
-def verify_request(
-    secret: str,
-    signature: str,
-    *,
-    method: str,
-    path: str | bytes,
-    query: str | bytes,
-    timestamp: str,
-    body: bytes,
-    now_ms: int,
-) -> bool:
-    """Whether `signature` is the one `sign_request` makes and `timestamp` lies within the window around `now_ms`.
+class SignedParts(NamedTuple):
+    """What a signature of our own API covers, in its order; each part as for `sign_request`."""
+
+    method: str
+    path: str | bytes
+    query: str | bytes
+    timestamp: str
+    body: bytes
+
+
+def verify_request(secret: str, signature: str, parts: SignedParts, now_ms: int) -> bool:
+    """Whether `signature` is the one `sign_request` makes and the timestamp lies within the window around `now_ms`.
 
     Compares in constant time and never raises on what a caller sent. Upper-case hex is refused on purpose: a signature
     works once on a call that changes something, and one signature must not have two spellings.
     """
-    if not within_window(timestamp, now_ms):
+    if not within_window(parts.timestamp, now_ms):
         return False
-    expected = sign_request(secret, method, path, query, timestamp, body)
+    expected = sign_request(secret, *parts)
     return hmac.compare_digest(expected.encode("ascii"), signature.encode("utf-8", "surrogatepass"))

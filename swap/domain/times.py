@@ -16,7 +16,7 @@ def utc_now() -> datetime:
 
 def iso(moment: datetime) -> str:
     """ISO-8601 in UTC with milliseconds and `Z`, such as `2025-10-09T08:53:20.000Z`: the one form in which times leave the
-    service. Takes an aware time."""
+    service. `moment` must be aware."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -31,12 +31,12 @@ def to_ms(moment: datetime) -> int:
 
 
 def from_ms(milliseconds: int) -> datetime:
-    """The aware UTC time of so many milliseconds since 1970."""
+    """The aware UTC time of this many milliseconds since 1970."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def cut_to_ms(moment: datetime) -> datetime:
-    """The time in UTC without its microseconds, as both databases keep it. Raises ValueError for one without a zone."""
+    """The time in UTC, cut to milliseconds, as both databases keep it. Raises ValueError for a time without a zone."""
     if moment.tzinfo is None:
         raise ValueError("a time without a zone is not a time")
     moment = moment.astimezone(UTC)
@@ -49,6 +49,7 @@ class Timing:
 
     `scale`: SWAP_TIME_SCALE, which divides every wait the service makes by itself. `read_timeout`, `create_timeout`:
     seconds that one call to the upstream may take, never scaled. `rng` spreads due times and retries; it protects nothing.
+    Raises ValueError for a scale that is not above 0.
     """
 
     now: Callable[[], datetime] = utc_now
@@ -59,6 +60,14 @@ class Timing:
     read_timeout: float = 12.0
     create_timeout: float = 15.0
 
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError("scale must be more than 0")
+
     def shorten(self, delay: timedelta, *, at_least: timedelta = timedelta(0)) -> timedelta:
-        """The delay, divided by the scale but never below `at_least`: what guards a call outlasts the call at any scale."""
+        """The delay, divided by the scale but never below `at_least`: what guards a call outlasts it at any scale."""
         return max(delay / float(self.scale), at_least)
+
+    def scale_rate(self, per_second: float) -> float:
+        """How many times a second something happens here that is planned to happen `per_second` times at scale 1."""
+        return per_second * float(self.scale)

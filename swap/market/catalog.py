@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from swap.domain.times import Timing
 from swap.errors import Malformed, TryAgainLater, UpstreamError
 from swap.store import catalog as catalog_rows
+from swap.store import periodic
 from swap.store.catalog import PairKey
 from swap.store.database import Database
 from swap.tables import InstrumentRow
@@ -33,6 +34,7 @@ USABLE = timedelta(minutes=60)
 _REFRESH_EVERY = timedelta(minutes=2)
 # The longest a refresh may hold its turn before another process may try.
 _LEASE = timedelta(minutes=2)
+_TASK = "catalog"
 _RELOAD_SECONDS = 1.0
 _LEARN_EVERY = timedelta(minutes=1)
 
@@ -125,15 +127,9 @@ class Catalog:
     # --- refreshing --------------------------------------------------------------------------------------------------
 
     def refresh_due(self) -> bool:
-        """Refresh when it is time and nobody else is at it. Returns whether a good catalog was stored."""
+        """Refresh when it is time; one process does it for all. Returns whether a good catalog was stored."""
         now = self._timing.now()
-        with self._database.read() as session:
-            if catalog_rows.state(session).next_refresh_at > now:
-                return False
-        with self._database.write() as session:
-            if not catalog_rows.claim_refresh(session, now, _LEASE):
-                return False
-        return self.refresh()
+        return periodic.take(self._database, _TASK, now, now + _LEASE) and self.refresh()
 
     def refresh(self) -> bool:
         """Fetch and store. A failure, an empty list or a malformed one leaves what is there as it is."""
@@ -142,14 +138,14 @@ class Catalog:
         except UpstreamError as error:
             with self._database.write() as session:
                 retry = self._timing.now() + self._timing.shorten(timedelta(seconds=random.uniform(10, 20)))  # noqa: S311 - jitter
-                catalog_rows.refresh_failed(session, error.code, retry)
+                catalog_rows.refresh_failed(session, error.code)
+                periodic.reschedule(session, _TASK, retry)
             log.warning("catalog.refresh_failed", code=error.code, message=error.message)
             return False
         now = self._timing.now()
         with self._database.write() as session:
-            changed = catalog_rows.replace(
-                session, new.values(), known, now=now, next_refresh_at=now + self._timing.shorten(_REFRESH_EVERY)
-            )
+            changed = catalog_rows.replace(session, new.values(), known, now=now)
+            periodic.reschedule(session, _TASK, now + self._timing.shorten(_REFRESH_EVERY))
         if changed:
             log.info("catalog.changed", instruments=len(new), pairs=len(known))
         return True

@@ -7,19 +7,22 @@ client, route, amount and rate mode, and it makes one order.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import structlog
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous.encoding import base64_decode, base64_encode
 
 from swap.domain import money
-from swap.domain.times import iso
+from swap.domain.times import from_iso, iso
 from swap.errors import (
     AmountRefused,
+    FieldProblem,
     InvalidRequest,
     PairRefused,
     RateModeRefused,
@@ -27,6 +30,7 @@ from swap.errors import (
     UpstreamError,
     UpstreamRefused,
 )
+from swap.infra.tickets import ExpiredTicket, InvalidTicket, SignedTickets, binding
 from swap.infra.vault import Vault
 from swap.market.catalog import Catalog
 from swap.tables import InstrumentRow, Order
@@ -36,6 +40,16 @@ from swap.upstream.replies import Rate, RateMode, RateRequest
 log = structlog.get_logger()
 
 LIFETIME = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What is swapped for what. `amount` on the deposit side; None where only the limits are asked for."""
+
+    source: InstrumentRow
+    target: InstrumentRow
+    amount: Decimal | None
+    mode: RateMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Quote:
     """An opened quote id. `mark` names it in the table of spent quotes."""
 
     terms: Terms
@@ -73,33 +87,21 @@ class Quotes:
         self._upstream, self._catalog, self._clock = upstream, catalog, clock
         self._markup, self._referrer_id = markup, referrer_id
         self._rate_max_age = timedelta(seconds=rate_max_age)
-        # itsdangerous signs with the last key and verifies with all; the vault puts the current one first.
-        self._serializer = URLSafeSerializer(list(reversed(vault.keys("quote"))), salt="quote")
+        self._tickets = SignedTickets(vault, "quote", clock)
 
-    def quote(
-        self,
-        client_id: str,
-        source: InstrumentRow,
-        target: InstrumentRow,
-        amount: Decimal | None,
-        mode: RateMode,
-        deadline: float,
-    ) -> dict[str, Any]:
-        """A quote as the API answers it. Without an amount it tells limits only and has no id.
+    def quote(self, client_id: str, swap: Swap, deadline: float) -> dict[str, Any]:
+        """A quote as the API answers it. Without an amount it has limits only, and no id.
 
-        `deadline`: seconds left for the caller's request. Raises InvalidRequest for an amount outside the limits (with
-        the bound), a mode that is not offered or a pair that is not; TryAgainLater when no rate is to be had.
+        `deadline`: seconds left for the caller's request. Raises as `rate` does.
         """
-        rate = self.rate(source, target, amount, mode, deadline)
-        terms = terms_of(rate)
-        now = self._clock()
+        rate = self.rate(swap, deadline)
         answer: dict[str, Any] = {
             "quote_id": None,
             "expires_at": None,
-            "from": {"currency": source.currency, "network": source.network},
-            "to": {"currency": target.currency, "network": target.network},
-            "rate_mode": mode,
-            "amount": None if amount is None else money.plain(amount),
+            "from": {"currency": swap.source.currency, "network": swap.source.network},
+            "to": {"currency": swap.target.currency, "network": swap.target.network},
+            "rate_mode": swap.mode,
+            "amount": _plain(swap.amount),
             "amount_to_get": _plain(rate.amount_to_get),
             "price": _plain(rate.price),
             "limits": {"min": _plain(rate.min_amount), "max": _plain(rate.max_amount)},
@@ -108,152 +110,118 @@ class Quotes:
             "confirmations_required": rate.confirmations_required,
             "rate_updated_at": None if rate.updated_at is None else iso(rate.updated_at),
         }
-        if amount is not None:
-            expires_at = now + LIFETIME
+        if swap.amount is not None:
+            expires_at = self._clock() + LIFETIME
             answer["expires_at"] = iso(expires_at)
-            answer["quote_id"] = self._serializer.dumps(
-                {
-                    "b": _binding(client_id, source, target, amount, mode),
-                    "x": int(expires_at.timestamp() * 1000),
-                    "g": _plain(terms.amount_to_get),
-                    "f": _plain(terms.network_fee),
-                    "n": terms.confirmations_required,
-                    "c": terms.claimed,
-                    "u": None if terms.updated_at is None else iso(terms.updated_at),
-                }
+            answer["quote_id"] = self._tickets.issue(
+                _binding(client_id, swap), _packed(terms_of(rate)), expires_at=expires_at
             )
         return answer
 
-    def open(
-        self,
-        quote_id: str,
-        client_id: str,
-        source: InstrumentRow,
-        target: InstrumentRow,
-        amount: Decimal,
-        mode: RateMode,
-    ) -> Ticket:
-        """The quote behind the id, if it binds exactly this request. Whether it was spent is for the order to find.
+    def open(self, quote_id: str, client_id: str, swap: Swap) -> Quote | FieldProblem:
+        """The quote behind the id, if it binds exactly this swap. Whether it was spent is for the order to find.
 
-        Raises InvalidRequest on `quote_id` with QUOTE_INVALID, QUOTE_EXPIRED or QUOTE_MISMATCH.
+        A problem is QUOTE_INVALID, QUOTE_EXPIRED, QUOTE_MISMATCH, or RATE_TOO_OLD: its rate is older than RATE_MAX_AGE by
+        the upstream's own clock.
         """
         try:
-            content = self._serializer.loads(quote_id)
-        except BadData:
-            raise _refuse("QUOTE_INVALID", "This quote id was not made here.") from None
-        expires_at = datetime.fromtimestamp(content["x"] / 1000, UTC)
-        if self._clock() >= expires_at:
-            raise _refuse("QUOTE_EXPIRED", f"This quote expired at {iso(expires_at)}; ask for a new one.")
-        if content["b"] != _binding(client_id, source, target, amount, mode):
-            raise _refuse("QUOTE_MISMATCH", "This quote was made for another route, amount, rate mode or client.")
-        terms = Terms(
-            amount_to_get=_decimal(content["g"]),
-            network_fee=_decimal(content["f"]),
-            confirmations_required=content["n"],
-            claimed=content["c"],
-            updated_at=None if content["u"] is None else datetime.fromisoformat(content["u"]),
-        )
-        return Ticket(terms=terms, mark=hashlib.sha256(quote_id.encode()).hexdigest(), expires_at=expires_at)
+            (bound_to, packed), expires_at = self._tickets.open(quote_id)
+        except ExpiredTicket as error:
+            return FieldProblem("QUOTE_EXPIRED", f"This quote expired at {iso(error.expires_at)}; ask for a new one.")
+        except InvalidTicket:
+            return FieldProblem("QUOTE_INVALID", "This quote id was not made here.")
+        if bound_to != _binding(client_id, swap):
+            message = "This quote was made for another route, amount, rate mode or client."
+            return FieldProblem("QUOTE_MISMATCH", message)
+        terms = _unpacked(packed)
+        if self._is_too_old(terms.updated_at):
+            return FieldProblem("RATE_TOO_OLD", "The rate behind this quote is too old; ask for a new one.")
+        return Quote(terms, hashlib.sha256(quote_id.encode()).hexdigest(), expires_at)
 
     def still_stand(self, order: Order) -> bool:
         """Whether what the order was promised could be promised now: its rate is fresh by the upstream's clock, and its
         quote, if it was made with one, has not expired."""
-        told = order.rate.get("updatedAt")
-        quoted_at = datetime.fromisoformat(told) if told else order.created_at
-        if self._age(quoted_at) > self._rate_max_age:
+        updated_at = order.rate.get("updatedAt")
+        if self._is_too_old(from_iso(updated_at) if updated_at else order.created_at):
             return False
         quote_id = order.request.get("quote_id")
         if quote_id is None:
             return True
         try:
-            return bool(self._clock().timestamp() * 1000 < self._serializer.loads(quote_id)["x"])
-        except BadData:
+            self._tickets.open(quote_id)
+        except InvalidTicket:
             return False
+        return True
 
-    def check_age(self, terms: Terms) -> None:
-        """Raises InvalidRequest (RATE_TOO_OLD) for a rate older than RATE_MAX_AGE by the upstream's own clock."""
-        if terms.updated_at is not None and self._age(terms.updated_at) > self._rate_max_age:
-            raise _refuse("RATE_TOO_OLD", "The rate behind this quote is too old; ask for a new one.")
+    def rate(self, swap: Swap, deadline: float, *, priority: str = "read") -> Rate:
+        """The upstream's rate now, checked: right mode, amount within its limits, fresh by its own clock.
 
-    def rate(
-        self,
-        source: InstrumentRow,
-        target: InstrumentRow,
-        amount: Decimal | None,
-        mode: RateMode,
-        deadline: float,
-        *,
-        priority: str = "read",
-    ) -> Rate:
-        """The upstream's rate now, checked: right mode, amount within its limits, fresh by its own clock. `priority`: of the
-        budget."""
+        `deadline` in seconds; `priority`: of the budget. Raises InvalidRequest for an amount outside the limits (with the
+        bound), a mode that is not offered or a pair that is not; TryAgainLater (RATE_UNAVAILABLE) when the upstream gives
+        no usable rate.
+        """
+        source, target = swap.source, swap.target
         try:
             request = RateRequest(
                 source.currency,
                 source.network,
                 target.currency,
                 target.network,
-                amount=amount,
-                mode=mode,
+                amount=swap.amount,
+                mode=swap.mode,
                 markup=self._markup,
                 referrer_id=self._referrer_id,
             )
             rate = self._upstream.rate(request, priority=priority, deadline=deadline)
         except UpstreamRefused as error:
-            raise self._explained(error, source, target, mode, deadline) from error
+            raise _explained(error, swap) from error
         except UpstreamError as error:
             raise TryAgainLater(
-                "No rate is to be had from the upstream right now.",
-                code="RATE_UNAVAILABLE",
-                retry_after=5,
-                cause=error.code,
+                "The upstream gives no rate right now.", code="RATE_UNAVAILABLE", retry_after=5, cause=error.code
             ) from error
         if _about_another_pair(rate, source, target):
             log.error("quotes.rate_of_another_pair", source=source.currency, target=target.currency)
-            raise TryAgainLater(
-                "The upstream's rate is not one for this pair.", code="RATE_UNAVAILABLE", retry_after=10
-            )
-        if rate.updated_at is not None and self._age(rate.updated_at) > self._rate_max_age:
+            raise TryAgainLater("The upstream's rate is not for this pair.", code="RATE_UNAVAILABLE", retry_after=10)
+        if self._is_too_old(rate.updated_at):
             raise TryAgainLater(
                 "The upstream's rate for this pair is too old to be promised.", code="RATE_UNAVAILABLE", retry_after=10
             )
         self._catalog.learn(source, target, rate)
-        if amount is not None:
-            problem = outside_limits(amount, rate.min_amount, rate.max_amount, source.currency)
+        if swap.amount is not None:
+            problem = outside_limits(swap.amount, rate.min_amount, rate.max_amount, source.currency)
             if problem is not None:
                 raise InvalidRequest({"amount": [problem]})
             if rate.amount_to_get is None:
                 raise TryAgainLater("The upstream's rate names no payout.", code="RATE_UNAVAILABLE", retry_after=10)
         return rate
 
-    def _explained(
-        self, error: UpstreamRefused, source: InstrumentRow, target: InstrumentRow, mode: RateMode, deadline: float
-    ) -> InvalidRequest:
-        if isinstance(error, AmountRefused):
-            bound = error.bound
-            minimum = bound if error.side == "min" else None
-            maximum = bound if error.side == "max" else None
-            what = {"min": "below the minimum", "max": "above the maximum"}.get(error.side or "", "outside the limits")
-            return InvalidRequest({"amount": [amount_problem(what, error.code, minimum, maximum, source.currency)]})
-        if isinstance(error, RateModeRefused):
-            message = f"This pair is not offered at a {mode} rate right now."
-            return InvalidRequest({"rate_mode": [{"code": error.code, "message": message}]})
-        if isinstance(error, PairRefused):
-            message = (
-                f"{source.currency} on {source.network} cannot be swapped to {target.currency} on {target.network} now."
-            )
-            return InvalidRequest({"to": [{"code": "PAIR_UNAVAILABLE", "message": message}]})
-        return InvalidRequest({"amount": [{"code": error.code, "message": "The upstream refuses to quote this."}]})
+    def _is_too_old(self, updated_at: datetime | None) -> bool:
+        return updated_at is not None and self._upstream.upstream_now() - updated_at > self._rate_max_age
 
-    def _age(self, updated_at: datetime) -> timedelta:
-        return self._upstream.upstream_now() - updated_at
+
+def _explained(error: UpstreamRefused, swap: Swap) -> InvalidRequest:
+    if isinstance(error, AmountRefused):
+        minimum = error.bound if error.side == "min" else None
+        maximum = error.bound if error.side == "max" else None
+        what = {"min": "below the minimum", "max": "above the maximum"}.get(error.side or "", "outside the limits")
+        problem = _amount_problem(what, error.code, minimum, maximum, swap.source.currency)
+        return InvalidRequest({"amount": [problem]})
+    if isinstance(error, RateModeRefused):
+        return InvalidRequest.on("rate_mode", error.code, f"This pair is not offered at a {swap.mode} rate right now.")
+    if isinstance(error, PairRefused):
+        source, target = swap.source, swap.target
+        message = (
+            f"{source.currency} on {source.network} cannot be swapped to {target.currency} on {target.network} now."
+        )
+        return InvalidRequest.on("to", "PAIR_UNAVAILABLE", message)
+    return InvalidRequest.on("amount", error.code, "The upstream refuses to quote this.")
 
 
 def _about_another_pair(rate: Rate, source: InstrumentRow, target: InstrumentRow) -> bool:
     """Whether the answer names other instruments, from a cache that got mixed up, say. Not naming any is allowed."""
-    told = (rate.from_currency, rate.from_network, rate.to_currency, rate.to_network)
+    named = (rate.from_currency, rate.from_network, rate.to_currency, rate.to_network)
     asked = (source.currency_key, source.network_key, target.currency_key, target.network_key)
-    return any(a is not None and a.casefold() != b for a, b in zip(told, asked, strict=True))
+    return any(name is not None and name.casefold() != key for name, key in zip(named, asked, strict=True))
 
 
 def terms_of(rate: Rate) -> Terms:
@@ -268,30 +236,49 @@ def terms_of(rate: Rate) -> Terms:
 
 def outside_limits(
     amount: Decimal, minimum: Decimal | None, maximum: Decimal | None, currency: str
-) -> dict[str, Any] | None:
+) -> FieldProblem | None:
     """The field problem of an amount outside its limits, or None. Limits in the deposit currency."""
     if minimum is not None and amount < minimum:
-        return amount_problem("below the minimum", "AMOUNT_BELOW_MINIMUM", minimum, maximum, currency)
+        return _amount_problem("below the minimum", "AMOUNT_BELOW_MINIMUM", minimum, maximum, currency)
     if maximum is not None and amount > maximum:
-        return amount_problem("above the maximum", "AMOUNT_ABOVE_MAXIMUM", minimum, maximum, currency)
+        return _amount_problem("above the maximum", "AMOUNT_ABOVE_MAXIMUM", minimum, maximum, currency)
     return None
 
 
-def amount_problem(
+def _amount_problem(
     what: str, code: str, minimum: Decimal | None, maximum: Decimal | None, currency: str
-) -> dict[str, Any]:
+) -> FieldProblem:
     bound = minimum if "minimum" in what else maximum
     known = f" of {money.plain(bound)} {currency}" if bound is not None else ""
-    return {"code": code, "message": f"The amount is {what}{known}.", "min": _plain(minimum), "max": _plain(maximum)}
+    return FieldProblem(code, f"The amount is {what}{known}.", {"min": _plain(minimum), "max": _plain(maximum)})
 
 
-def _binding(client_id: str, source: InstrumentRow, target: InstrumentRow, amount: Decimal, mode: str) -> str:
-    parts = (client_id, source.currency, source.network, target.currency, target.network, money.plain(amount), mode)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+def _binding(client_id: str, swap: Swap) -> str:
+    source, target = swap.source, swap.target
+    route = (source.currency, source.network, target.currency, target.network)
+    return binding(client_id, *route, _plain(swap.amount), swap.mode)
 
 
-def _refuse(code: str, message: str) -> InvalidRequest:
-    return InvalidRequest({"quote_id": [{"code": code, "message": message}]})
+def _packed(terms: Terms) -> str:
+    content = {
+        "g": _plain(terms.amount_to_get),
+        "f": _plain(terms.network_fee),
+        "n": terms.confirmations_required,
+        "c": terms.claimed,
+        "u": None if terms.updated_at is None else iso(terms.updated_at),
+    }
+    return base64_encode(zlib.compress(orjson.dumps(content))).decode("ascii")
+
+
+def _unpacked(text: str) -> Terms:
+    content = orjson.loads(zlib.decompress(base64_decode(text)))
+    return Terms(
+        amount_to_get=_decimal(content["g"]),
+        network_fee=_decimal(content["f"]),
+        confirmations_required=content["n"],
+        claimed=content["c"],
+        updated_at=None if content["u"] is None else from_iso(content["u"]),
+    )
 
 
 def _plain(amount: Decimal | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What a person checks before and after an installation: each part, and above all the upstream key pair."""
+"""What an operator checks before and after an installation: each part, and above all the upstream key pair."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from swap.errors import UpstreamError
 from swap.infra.queue import JobQueue
 from swap.market.catalog import Catalog
 from swap.store import orders as order_rows
-from swap.store import orphans, watching
+from swap.store import unowned, watching
 from swap.store.database import Database
 from swap.upstream.client import UpstreamClient
 from swap.watching import list_signal
 
-_AT_ONCE = 500
+_BATCH = 500
 
 
 class Finding(NamedTuple):
-    """`state`: bad needs somebody now, warn needs somebody to know."""
+    """`state`: bad needs an operator now, warn needs one to know. `said`: in words, for the person at the terminal."""
 
     part: str
     state: Literal["ok", "warn", "bad"]
@@ -44,7 +44,7 @@ class Doctor:
         self._upstream, self._forged, self._clock = upstream, forged, clock
 
     def examine(self) -> Iterator[Finding]:
-        """One finding after the other; never raises for what is away."""
+        """The findings, one after the other; never raises for a part that is away."""
         yield (database := self._examine_database())
         yield Finding("redis", *(("ok", "answers") if self._queue.ping() else _REDIS_AWAY))
         if database.state == "ok":
@@ -75,23 +75,23 @@ class Doctor:
             yield Finding("clock", "ok", f"{abs(offset):.1f} s from the upstream's" if offset else "as the upstream's")
         if not with_rows:
             return
-        strangers = 0
+        unknown = 0
         with self._database.read() as session:
-            orphaned = orphans.known_refs(session)
-            for start in range(0, len(listed), _AT_ONCE):
-                some = listed[start : start + _AT_ONCE]
-                refs = [ref for row in some for ref in row.refs]
-                known = order_rows.owned_refs(session, refs) | orphaned
-                strangers += sum(1 for row in some if not known.intersection(row.refs))
+            unowned_refs = unowned.known_refs(session)
+            for start in range(0, len(listed), _BATCH):
+                batch = listed[start : start + _BATCH]
+                refs = [ref for row in batch for ref in row.refs]
+                known = order_rows.owned_refs(session, refs) | unowned_refs
+                unknown += sum(1 for row in batch if not known.intersection(row.refs))
             state = watching.state(session)
-        yield Finding("key", *(_alone() if not strangers else _shared(strangers)))
-        said = f"{state.list_state}, announced {state.announced} of {state.counted} changes"
+        yield Finding("key", *(_alone() if not unknown else _shared(unknown)))
+        signal = f"{state.list_state}, announced {state.announced} of {state.counted} changes"
         if state.list_state == "off":
-            said = f"off: {state.list_reason}; looks go on, at {list_signal.TRUSTED_FROM:.0%} it is trusted again"
-        yield Finding("doorbell", "warn" if state.list_state == "off" else "ok", said)
+            signal = f"off: {state.list_reason}; looks go on, at {list_signal.TRUSTED_FROM:.0%} it is trusted again"
+        yield Finding("doorbell", "warn" if state.list_state == "off" else "ok", signal)
 
     def _prove_the_key(self) -> Finding:
-        """A good signature has been accepted; only if a wrong one is refused does that prove anything (docs/upstream.md
+        """A good signature was accepted. That proves something only if a wrong one is refused (docs/upstream.md
         section 2)."""
         try:
             self._forged.orders()
@@ -109,8 +109,8 @@ def _alone() -> tuple[Literal["ok"], str]:
     return "ok", "every order it made is known here"
 
 
-def _shared(strangers: int) -> tuple[Literal["warn"], str]:
+def _shared(unknown: int) -> tuple[Literal["warn"], str]:
     return "warn", (
-        f"{strangers} orders were made with this key and are not known here. It must belong to this service alone, or an "
+        f"{unknown} orders were made with this key and are not known here. It must belong to this service alone, or an "
         "order of another program can be taken for one of ours."
     )

@@ -10,11 +10,11 @@ from swap.domain.lifecycle import WATCHED
 from swap.domain.money import plain
 from swap.domain.times import iso
 from swap.errors import NotFound
-from swap.store import deliveries, events, orphans
+from swap.store import deliveries, events, unowned
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.store.serializers import delivery_view, order_view
-from swap.tables import OrderAttempt, OrderEvent, Orphan
+from swap.tables import OrderAttempt, OrderEvent, UnownedOrder
 
 
 class Support:
@@ -55,18 +55,18 @@ class Support:
             }
 
     def replay(self, now: datetime) -> list[str]:
-        """Make those orders due now whose stored unknown kinds this version knows: the look that follows reads them
-        anew, whether the upstream repeats them or not. Journalled; each order once per set of kinds. Returns their ids.
+        """Make those orders due now whose stored unknown kinds this version knows: the next poll reads them anew, whether
+        the upstream repeats them or not. Journalled; each order once per set of kinds. Returns their ids.
         """
         with self._database.read() as session:
-            told = events.unknown_kinds(session)
-        found = {
+            unknown = events.unknown_kinds(session)
+        readable = {
             order_id: sorted(kind for kind in kinds if Kind.of(kind) is not Kind.UNKNOWN)
-            for order_id, kinds in told.items()
+            for order_id, kinds in unknown.items()
         }
-        return [order_id for order_id, kinds in found.items() if kinds and self._due(order_id, kinds, now)]
+        return [order_id for order_id, kinds in readable.items() if kinds and self._make_due(order_id, kinds, now)]
 
-    def _due(self, order_id: str, kinds: list[str], now: datetime) -> bool:
+    def _make_due(self, order_id: str, kinds: list[str], now: datetime) -> bool:
         with self._database.write() as session:
             order = order_rows.get(session, order_id)
             if order is None or order.status not in WATCHED:
@@ -76,21 +76,21 @@ class Support:
                 events.add_event(session, moved, events.REPLAYED, at=now, detail={"source": "replay", "kinds": kinds})
             return moved is not None
 
-    def orphans(self) -> list[dict[str, Any]]:
-        """Orders at the upstream that are nobody's, oldest first."""
+    def unowned_orders(self) -> list[dict[str, Any]]:
+        """Orders at the upstream that none of ours owns, oldest first; what `swap orders orphans` shows."""
         with self._database.read() as session:
-            return [_orphan(orphan) for orphan in orphans.orphans(session)]
+            return [_unowned(row) for row in unowned.all_unowned(session)]
 
 
-def _orphan(orphan: Orphan) -> dict[str, Any]:
+def _unowned(row: UnownedOrder) -> dict[str, Any]:
     return {
-        "upstream_order_id": orphan.ref,
-        "refs": orphan.refs,
-        "destination_address": orphan.destination_address,
-        "amount": None if orphan.amount is None else plain(orphan.amount),
-        "seen_at": iso(orphan.seen_at),
-        "order_id": orphan.order_id,
-        "deposit_seen_at": None if orphan.deposit_seen_at is None else iso(orphan.deposit_seen_at),
+        "upstream_order_id": row.ref,
+        "refs": row.refs,
+        "destination_address": row.destination_address,
+        "amount": None if row.amount is None else plain(row.amount),
+        "seen_at": iso(row.seen_at),
+        "order_id": row.order_id,
+        "deposit_seen_at": None if row.deposit_seen_at is None else iso(row.deposit_seen_at),
     }
 
 

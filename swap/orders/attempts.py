@@ -1,4 +1,4 @@
-"""The upstream's answer to a create, in its attempt: written down whatever it was, and read back when we died before
+"""The upstream's answer to a create: written into its attempt in any case, and read back when the process died before
 acting on it."""
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ log = structlog.get_logger()
 
 DATABASE_AWAY = (OperationalError, PoolTimeout)
 _ANSWER_IN_HAND_SECONDS = 10.0
-# Creates answer about 2 kB. Beyond this only the start is kept, which cannot be read back: then the upstream is asked.
+# An answer has about 2 kB. Of an answer beyond this only the start is kept. That cannot be read back, so the upstream is
+# asked instead.
 _LARGEST_ANSWER = 64 * 1024
 
 
 def retry_while_database_away() -> Retrying:
-    """For an answer in hand: the database being away, or having no connection to spare, is waited out for 10 s."""
+    """For an answer in hand: wait up to 10 s for a database that is away or has no connection to spare."""
     return Retrying(
         retry=retry_if_exception_type(DATABASE_AWAY),
         stop=stop_after_delay(_ANSWER_IN_HAND_SECONDS),
@@ -50,12 +51,13 @@ def record_answer(
     error: UpstreamError | None = None,
     reply: Any = None,
 ) -> None:
-    """Write the answer to attempt `number`, whatever became of the order; insist for 10 s while the database is away.
+    """Write down the answer to attempt `number`, even when the order has ended meanwhile; retried for 10 s while the
+    database is away.
 
-    `reply`: an OrderReply, as far as one could be read. Raises what the database raised last, having logged the ids.
+    `reply`: an OrderReply, as far as one could be read. Raises what the database raised last, and logs the ids first.
     """
-    told = reply if isinstance(reply, OrderReply) else None
-    refs = list(told.refs) if told else []
+    order_reply = reply if isinstance(reply, OrderReply) else None
+    refs = list(order_reply.refs) if order_reply else []
     values: dict[str, Any] = {
         "outcome": outcome,
         "finished_at": at,
@@ -63,7 +65,7 @@ def record_answer(
         "code": error.code if error else None,
         "cause": error.cause if error else None,
         "http_status": error.status if error else None,
-        "answer": (error.body if error else None) or (_whole(told) if told else None),
+        "answer": (error.body if error else None) or (_as_text(order_reply) if order_reply else None),
     }
     try:
         for again in retry_while_database_away():
@@ -75,8 +77,8 @@ def record_answer(
 
 
 def last_complete_answer(attempts: Sequence[OrderAttempt]) -> tuple[OrderAttempt, OrderReply] | None:
-    """The last attempt whose complete answer was written down, and that answer, as it was read when it came. None when
-    there is none, or it was too large to be kept whole."""
+    """The last attempt whose complete answer was written down, and that answer, read as when it came. None when there is
+    none, or when it was too large to be kept whole."""
     for attempt in reversed(attempts):
         if attempt.outcome != "done" or attempt.answer is None:
             continue
@@ -88,8 +90,8 @@ def last_complete_answer(attempts: Sequence[OrderAttempt]) -> tuple[OrderAttempt
     return None
 
 
-def _whole(reply: OrderReply) -> str | None:
-    # In ASCII: what no database can store (NUL, halves of surrogate pairs) is escaped, and read back as it was told.
-    # Decimal is the only type of a parsed answer that JSON does not know, and amounts are read from text as well.
+def _as_text(reply: OrderReply) -> str | None:
+    # In ASCII: what no database can store (NUL, halves of surrogate pairs) is escaped, and is read back as it came.
+    # Decimal is the only type of a parsed answer that JSON does not know; an amount can be read from text too.
     text = json.dumps(reply.raw, separators=(",", ":"), default=str)
     return text if len(text) <= _LARGEST_ANSWER else excerpt(reply.raw)

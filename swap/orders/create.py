@@ -1,4 +1,4 @@
-"""One create at the upstream: sent once, and its answer written down whatever it was.
+"""One create at the upstream: sent once, its answer written down in any case, and the order settled by it.
 
 Four outcomes. *Done* is checked and the order goes on; *refused* ends it; *not sent* leaves it for the same request to try
 again; *unknown* puts it in doubt, for the upstream has no key that would let us ask twice (docs/upstream.md T5).
@@ -15,9 +15,9 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.domain import schedules
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.money import plain
+from swap.domain.schedules import PollState, next_poll
 from swap.domain.times import Timing
 from swap.errors import (
     AddressRefused,
@@ -30,15 +30,14 @@ from swap.errors import (
     PairRefused,
     RateModeRefused,
     TryAgainLater,
-    UpstreamError,
     UpstreamRefused,
 )
 from swap.infra.queue import JobQueue
-from swap.orders.attempts import last_complete_answer, record_answer, retry_while_database_away
+from swap.orders.attempts import last_complete_answer, record_answer
 from swap.orders.destination import DestinationCheck
 from swap.orders.reply_check import ReplyCheck
+from swap.orders.settle import Changes, Settlement, Settler, in_doubt
 from swap.store import orders as order_rows
-from swap.store import orphans
 from swap.store.database import Database
 from swap.tables import InstrumentRow, Order, OrderAttempt
 from swap.upstream.client import UpstreamClient
@@ -49,8 +48,8 @@ log = structlog.get_logger()
 # All that one `POST /v1/orders` may take: reads of the upstream first, the create last.
 TOTAL_SECONDS = 30.0
 NOT_SENT_KEPT = timedelta(minutes=10)
-# Sooner where the resolver asks again: the rate that was promised is good for minutes only.
-_AGAIN = timedelta(seconds=20)
+# Sooner where the resolver tries again: the rate that was promised is good for minutes only.
+_RESOLVER_KEPT = timedelta(seconds=20)
 _SWEPT_AFTER_SECONDS = 5.0
 
 
@@ -84,6 +83,9 @@ class OrderCreator:
     ) -> None:
         self._database, self._upstream, self._reply_check = database, upstream, reply_check
         self._queue, self._destinations, self._options, self._timing = queue, destinations, options, timing
+        self._settler = Settler(database, queue, timing)
+
+    # --- one attempt -------------------------------------------------------------------------------------------------
 
     def send(self, order: Order, number: int, left: float, kept: timedelta = NOT_SENT_KEPT) -> Order:
         """Send the create that attempt `number` announced, and return the order as it is after the answer.
@@ -92,56 +94,67 @@ class OrderCreator:
         this one is not sent. Raises OrderRefused (the order is kept as failed) and TryAgainLater (certainly
         not sent).
         """
-        request = CreateRequest(
-            from_currency=order.from_currency,
-            from_network=order.from_network,
-            to_currency=order.to_currency,
-            to_network=order.to_network,
-            amount=order.amount,
-            destination_address=order.destination_address,
-            destination_memo=order.destination_memo,
-            refund_address=order.refund_address,
-            refund_memo=order.refund_memo,
-            rate_mode=order.rate_mode,  # type: ignore[arg-type] # the column holds RateMode's two words
-            claimed_rate=order.rate,
-            network_fee=order.network_fee,
-            markup=order.markup,
-            referrer_id=order.referrer_id,
-        )
+        deadline = min(self._timing.create_timeout, left)
         try:
             reply = self._upstream.create_order(
-                request, order_ref=order.id, attempt=number, deadline=min(self._timing.create_timeout, left)
+                _create_request(order), order_ref=order.id, attempt=number, deadline=deadline
             )
         except UpstreamRefused as error:
-            self._record(order.id, number, "refused", error=error)
-            failed = {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
-            settled = self.settle(order.id, lambda _: failed, {"code": error.code})
-            if isinstance(error, AddressRefused | MemoRefused):
-                self._destinations.create_refused(settled, error)
-            raise _refusal(error, settled) from error
+            raise self._refused(order, number, error) from error
         except NotSent as error:
-            self._record(order.id, number, "not_sent", error=error)
-            # Keys, an IP list or a firewall stand in everybody's way until a person does something about them.
-            log.error(
-                "orders.create_not_sent", order_id=order.id, attempt=number, cause=error.cause, status=error.status
-            )
-            self._keep(order.id, number, error, kept)
-            raise TryAgainLater(
-                "The upstream could not be reached; no order was made there. Send the same request again.",
-                code="UPSTREAM_NOT_REACHED",
-                # Well before the order is given up, whatever the upstream asked for.
-                retry_after=min(300, max(1, round(error.retry_after or 5))),
-                order_id=order.id,
-            ) from error
+            raise self._not_sent(order, number, error, kept) from error
         except OutcomeUnknown as error:
-            log.error(
-                "orders.create_in_doubt", order_id=order.id, attempt=number, cause=error.cause, status=error.status
-            )
-            self._record(order.id, number, "unknown", error=error, reply=error.found)
-            detail = {"code": error.code, "cause": error.cause}
-            return self.settle(order.id, lambda _: in_doubt(self._timing.now()), detail)
-        self._record(order.id, number, "done", reply=reply)
-        return self.settle(order.id, self._accepting(order, reply), {"attempt": number}, reply)
+            return self._unknown(order, number, error)
+        record_answer(self._database, order.id, number, "done", self._timing.now(), reply=reply)
+        return self._settler.settle(
+            order.id, Settlement(self._accepting(order, reply), {"attempt": number}, reply=reply)
+        )
+
+    def _refused(self, order: Order, number: int, error: UpstreamRefused) -> OrderRefused:
+        record_answer(self._database, order.id, number, "refused", self._timing.now(), error=error)
+        failed = {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
+        order = self._settler.settle(order.id, Settlement(lambda _: failed, {"code": error.code}))
+        if isinstance(error, AddressRefused | MemoRefused):
+            self._destinations.create_refused(order, error)
+        return _refusal(error, order)
+
+    def _not_sent(self, order: Order, number: int, error: NotSent, kept: timedelta) -> TryAgainLater:
+        """Nothing was sent: keep the order `creating` for `kept`, so that the caller (or the resolver) can try again.
+
+        If a sweep has moved it to `in_doubt` meanwhile, take it back: every attempt before this one is known to have made
+        nothing.
+        """
+        record_answer(self._database, order.id, number, "not_sent", self._timing.now(), error=error)
+        # Keys, an IP list or a firewall are in the way of every order until an operator does something about them.
+        log.error("orders.create_not_sent", order_id=order.id, attempt=number, cause=error.cause, status=error.status)
+        keep = {
+            "status": Status.CREATING,
+            "status_reason": None,
+            "next_check_at": self._timing.now() + self._timing.shorten(kept),
+        }
+        detail = {"code": error.code, "cause": error.cause}
+        self._settler.settle(order.id, Settlement(lambda _: keep, detail, attempt=number))
+        return TryAgainLater(
+            "The upstream could not be reached; no order was made there. Send the same request again.",
+            code="UPSTREAM_NOT_REACHED",
+            # Well before the order is given up, however long the upstream asked us to wait.
+            retry_after=min(300, max(1, round(error.retry_after or 5))),
+            order_id=order.id,
+        )
+
+    def _unknown(self, order: Order, number: int, error: OutcomeUnknown) -> Order:
+        log.error("orders.create_in_doubt", order_id=order.id, attempt=number, cause=error.cause, status=error.status)
+        now = self._timing.now()
+        record_answer(self._database, order.id, number, "unknown", now, error=error, reply=error.found)
+        detail = {"code": error.code, "cause": error.cause}
+        return self._settler.settle(order.id, Settlement(lambda _: in_doubt(self._timing.now()), detail))
+
+    def sweep_due_at(self) -> datetime:
+        """When a create that is sent now is swept up if it is never answered because this process died: later than the
+        longest call that it guards."""
+        return self._timing.now() + timedelta(seconds=self._timing.create_timeout + _SWEPT_AFTER_SECONDS)
+
+    # --- an order whose create is over -------------------------------------------------------------------------------
 
     def adopt(
         self,
@@ -153,40 +166,42 @@ class OrderCreator:
     ) -> Order:
         """Give an order in doubt the upstream order that was proved to be its own, as if the create had just answered.
 
-        `attempt`: its last one when that was proved; `allowed` is asked once more inside the transaction.
+        `attempt`: the order's last one when that was proved; `allowed` is asked once more inside the transaction.
         """
         with self._database.read() as session:
             order = order_rows.get(session, order_id)
         assert order is not None
-        return self.settle(order_id, self._accepting(order, reply), evidence, reply, attempt, allowed)
+        return self._settler.settle(
+            order_id, Settlement(self._accepting(order, reply), evidence, reply, attempt, allowed)
+        )
 
     def settle_from_stored_answer(self, order: Order, attempts: Sequence[OrderAttempt]) -> bool:
-        """Settle an order from the complete answer that one of its `attempts` holds: we died between writing it down and
-        acting on it. False when there is none, or it does not settle the order: an id in it is another order's."""
-        found = last_complete_answer(attempts)
-        if found is None:
+        """Settle an order from the complete answer that one of its `attempts` holds: a process died between writing the
+        answer down and acting on it. False when there is none, or when an id in it belongs to another order."""
+        answer = last_complete_answer(attempts)
+        if answer is None:
             return False
-        attempt, reply = found
+        attempt, reply = answer
         accept = self._accepting(order, reply)
 
-        def as_it_was(current: Order) -> dict[str, Any]:
-            # Who knows how long ago that was: the order is looked at before anybody has paid.
+        def changes(current: Order) -> Changes:
+            # The answer may be old: the order is polled at once, before anybody has paid.
             return {**accept(current), "as_of": attempt.finished_at, "next_check_at": self._timing.now()}
 
-        def unowned(session: Session, current: Order) -> bool:
+        def is_its_own(session: Session, current: Order) -> bool:
             return not order_rows.owned_refs(
                 session, reply.refs, excluding=current.id
             ) and not order_rows.deposit_owned(session, reply.deposit_address, reply.deposit_memo, excluding=current.id)
 
-        evidence = {"source": "answer", "attempt": attempt.number}
-        settled = self.settle(order.id, as_it_was, evidence, reply, allowed=unowned)
-        if settled.status in BEFORE_ADDRESS:
+        detail = {"source": "answer", "attempt": attempt.number}
+        order = self._settler.settle(order.id, Settlement(changes, detail, reply, allowed=is_its_own))
+        if order.status in BEFORE_ADDRESS:
             return False
-        log.warning("orders.settled_by_answer", order_id=order.id, attempt=attempt.number, status=settled.status)
+        log.warning("orders.settled_by_answer", order_id=order.id, attempt=attempt.number, status=order.status)
         return True
 
     def create_again(self, order: Order, evidence: dict[str, Any]) -> Order | None:
-        """Create again what was proved never to have arrived. None when somebody else was first.
+        """Create again what was proved never to have arrived. None when another process changed the order first.
 
         Raises as `send`.
         """
@@ -201,17 +216,17 @@ class OrderCreator:
             if leased is None:
                 return None
             number = order_rows.start_attempt(session, order.id, self._options.upstream_key, self._timing.now())
-        # Whoever placed the order was told to wait: nobody but the resolver may ever ask again.
-        return self.send(leased, number, self._timing.create_timeout, kept=_AGAIN)
+        # The caller was told to wait, so only the resolver will ever try again.
+        return self.send(leased, number, self._timing.create_timeout, kept=_RESOLVER_KEPT)
 
-    def sweep_due_at(self) -> datetime:
-        """When a create that is sent now and never answered, because we died in it, is swept up: past the longest call
-        it guards."""
-        return self._timing.now() + timedelta(seconds=self._timing.create_timeout + _SWEPT_AFTER_SECONDS)
+    def fail_in_doubt(self, order_id: str, reason: str, evidence: dict[str, Any], attempt: int) -> Order:
+        """End an order whose create stayed without an answer, if `attempt` is still its last one."""
+        failed = {"status": Status.FAILED, "status_reason": reason, "next_check_at": None}
+        return self._settler.settle(order_id, Settlement(lambda _: failed, evidence, attempt=attempt))
 
     def fail(self, order: Order, reason: str) -> Order | None:
-        """End an order whose create certainly never reached the upstream and cannot be tried again. None when somebody
-        else was first, with the next attempt perhaps: then the order is theirs."""
+        """End an order whose create certainly never reached the upstream and cannot be tried again. None when another
+        process changed the order first, perhaps with the next attempt."""
         changes = {"status": Status.FAILED, "status_reason": reason, "next_check_at": None}
         with self._database.write() as session:
             moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api")
@@ -219,38 +234,21 @@ class OrderCreator:
             self._queue.enqueue("publish")
         return moved
 
-    def _keep(self, order_id: str, number: int, error: NotSent, kept: timedelta) -> None:
-        """Leave the order for the same request to try again, or for the resolver where `kept` is short. Out of doubt as
-        well, where it was swept before we came to say so: every attempt before this one was not sent, or proved absent by
-        the resolver."""
-        keep = {
-            "status": Status.CREATING,
-            "status_reason": None,
-            "next_check_at": self._timing.now() + self._timing.shorten(kept),
-        }
-        detail = {"code": error.code, "cause": error.cause}
-        self.settle(order_id, lambda _: keep, detail, attempt=number)
+    # --- an answer that makes the order payable ----------------------------------------------------------------------
 
-    def _accepting(self, order: Order, reply: OrderReply) -> Callable[[Order], dict[str, Any]]:
+    def _accepting(self, order: Order, reply: OrderReply) -> Callable[[Order], Changes]:
         source = self._reply_check.source_of(order)
         return lambda current: self._accepted(current, reply, source)
 
-    def _accepted(self, order: Order, reply: OrderReply, source: InstrumentRow | None) -> dict[str, Any]:
+    def _accepted(self, order: Order, reply: OrderReply, source: InstrumentRow | None) -> Changes:
         problem = self._reply_check.problem(order, reply, source)
         if problem is not None:
             log.error("orders.held", order_id=order.id, reason=problem, upstream_order_id=reply.primary_ref)
         now = self._timing.now()
-        look = schedules.next_poll(
-            Status.AWAITING_DEPOSIT,
-            age=timedelta(),
-            since_change=timedelta(),
-            deposit_seen=False,
-            failures=0,
-            rng=self._timing.rng,
-            scale=self._timing.scale,
-        )
-        # A held order keeps what was quoted: a later look is measured against that, not against what is in question.
-        told = reply.amount_to_get if problem is None else None
+        wait = next_poll(PollState(Status.AWAITING_DEPOSIT), self._timing)
+        # A held order keeps the amount that was quoted: a later poll is measured against that, not against what is in
+        # question.
+        amount_to_get = reply.amount_to_get if problem is None else None
         return {
             "status": Status.AWAITING_DEPOSIT,
             "status_reason": None if problem is None else "under_review",
@@ -263,103 +261,31 @@ class OrderCreator:
             "payable": problem is None,
             "payable_reason": problem,
             "confirmations_required": reply.confirmations or order.confirmations_required,
-            "amount_to_get": told or order.amount_to_get,
+            "amount_to_get": amount_to_get or order.amount_to_get,
             "facts": reply.facts.to_json(),
             "as_of": now,
-            "next_check_at": None if look is None else now + look,
+            "next_check_at": None if wait is None else now + wait,
             "failures": 0,
         }
 
-    def _record(
-        self, order_id: str, number: int, outcome: str, *, error: UpstreamError | None = None, reply: Any = None
-    ) -> None:
-        record_answer(self._database, order_id, number, outcome, self._timing.now(), error=error, reply=reply)
 
-    def settle(
-        self,
-        order_id: str,
-        change: Callable[[Order], dict[str, Any]],
-        detail: dict[str, Any],
-        reply: OrderReply | None = None,
-        attempt: int | None = None,
-        allowed: Callable[[Session, Order], bool] | None = None,
-    ) -> Order:
-        """Take the order through the door while it is still being created; insist for 10 s while the database is away.
-
-        Somebody else may have swept it into doubt meanwhile: then the answer is applied to what it is now, and when it
-        has gone further it is left alone. With `attempt`, also when that is no longer the last one;
-        with `allowed`, also when that says no.
-        """
-        for again in retry_while_database_away():
-            with again:
-                for _ in range(5):
-                    settled = self._settle(order_id, change, detail, reply, attempt, allowed)
-                    if settled is not None:
-                        return settled
-        with self._database.read() as session:
-            order = order_rows.get(session, order_id)
-        assert order is not None
-        log.error("orders.not_settled", order_id=order_id, status=order.status)
-        return order
-
-    def _settle(
-        self,
-        order_id: str,
-        change: Callable[[Order], dict[str, Any]],
-        detail: dict[str, Any],
-        reply: OrderReply | None,
-        attempt: int | None,
-        allowed: Callable[[Session, Order], bool] | None,
-    ) -> Order | None:
-        """One try; None when the order was changed under our hands."""
-        with self._database.write() as session:
-            order = order_rows.get(session, order_id)
-            assert order is not None
-            if order.status not in (Status.CREATING, Status.IN_DOUBT):
-                if reply is not None and not set(reply.refs).intersection(order_rows.refs_of(session, order_id)):
-                    # Nobody was shown its deposit address, so no money is lost; but nobody watches it either.
-                    log.critical("orders.answer_too_late", order_id=order_id, status=order.status, refs=reply.refs)
-                    orphans.add_orphan(
-                        session,
-                        ref=reply.primary_ref or reply.refs[0],
-                        refs=reply.refs,
-                        upstream_key=order.upstream_key,
-                        destination_address=order.destination_address,
-                        amount=order.amount,
-                        order_id=order_id,
-                        now=self._timing.now(),
-                    )
-                return order
-            if attempt is not None and order_rows.attempts_of(session, order_id)[-1].number != attempt:
-                return order
-            if allowed is not None and not allowed(session, order):
-                return order
-            changes = change(order)
-            if reply is not None:
-                taken = order_rows.claim_refs(session, order_id, reply.refs)
-                if taken:
-                    log.error("orders.upstream_id_taken", order_id=order_id, refs=sorted(taken))
-                    changes, detail = in_doubt(self._timing.now()), {**detail, "refs_taken": sorted(taken)}
-                else:
-                    orphans.adopt(session, reply.refs)
-            moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api", detail=detail)
-            if moved is None:
-                # Nor may the ids stay: whoever was first has made up their mind about them.
-                session.rollback()
-        if moved is not None:
-            self._queue.enqueue("publish")
-        return moved
-
-
-def in_doubt(now: datetime) -> dict[str, Any]:
-    """The changes of an order whose create may or may not have reached the upstream. Nobody was told where to pay; the
-    resolver looks into it at once."""
-    return {
-        "status": Status.IN_DOUBT,
-        "status_reason": "create_in_doubt",
-        "next_check_at": now + timedelta(seconds=1),
-        "failures": 0,
-    }
+def _create_request(order: Order) -> CreateRequest:
+    return CreateRequest(
+        from_currency=order.from_currency,
+        from_network=order.from_network,
+        to_currency=order.to_currency,
+        to_network=order.to_network,
+        amount=order.amount,
+        destination_address=order.destination_address,
+        destination_memo=order.destination_memo,
+        refund_address=order.refund_address,
+        refund_memo=order.refund_memo,
+        rate_mode=order.rate_mode,  # type: ignore[arg-type] # the column holds RateMode's two words
+        claimed_rate=order.rate,
+        network_fee=order.network_fee,
+        markup=order.markup,
+        referrer_id=order.referrer_id,
+    )
 
 
 _REFUSED_FIELDS: tuple[tuple[type[UpstreamRefused], str], ...] = (

@@ -1,9 +1,9 @@
-"""The gate before an order: our own verdict on a destination, and the upstream's.
+"""The check of destinations before an order: our own verdict, and the upstream's.
 
 Ours knows checksums and networks, the upstream's knows accounts, sanctions and its own routes (docs/upstream.md E3).
 The upstream may turn valid into invalid, never the reverse. Where it cannot be asked, a valid of ours is enough and the
-create judges; what we have no rule for needs its explicit yes. Whenever the two differ the safer side wins, and it is
-written down.
+create judges; a destination that we have no rule for needs the upstream's explicit yes. Whenever the two verdicts differ,
+the safer side wins, and the disagreement is logged and counted.
 
 A clear answer is kept for five minutes in this process. A validation id carries a clear yes from `preview` to the order.
 """
@@ -14,28 +14,28 @@ import hashlib
 import hmac
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import structlog
-from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
 from swap import addresses
 from swap.addresses import Verdict
 from swap.addresses.networks import NETWORKS
-from swap.domain.times import iso
-from swap.errors import InvalidRequest, MemoRefused, TryAgainLater, UpstreamError, UpstreamRefused
+from swap.domain.times import from_ms, iso, to_ms
+from swap.errors import FieldProblem, MemoRefused, Problems, TryAgainLater, UpstreamError, UpstreamRefused
+from swap.infra.tickets import ExpiredTicket, InvalidTicket, SignedTickets, binding
 from swap.infra.vault import Vault
 from swap.orders.validation import (
-    FieldProblem,
+    Destination,
+    destination_problems,
     memo_may_be_waived,
     memo_name,
-    offline,
     offline_is_enough,
-    place_problems,
+    offline_verdict,
 )
 from swap.store import disagreements, events
 from swap.store.database import Database
@@ -50,11 +50,12 @@ KEPT_FOR = timedelta(minutes=5)
 _MOST_KEPT = 10_000
 # All that one question may take, its turn included. An order's may take less, never more.
 CHECK_SECONDS, PREVIEW_SECONDS = 4.0, 3.0
-# A hanging upstream must not fill the API's threads with people who are still typing.
+# A hanging upstream must not fill the API's threads with customers who are still typing.
 _MOST_PREVIEWS = 8
 
-# Refusals of ours about which the upstream is asked all the same, to find out who is wrong. Nothing is sent on that may
-# be a secret, whole or with a typing error, or no address at all: it would end up with the upstream, and in the journal.
+# Refusals of ours about which the upstream is asked anyway, to find out which side is wrong. A text that may be a secret,
+# whole or with a typing error, is never sent on, nor is one that is no address: it would end up in the upstream's journal
+# and in ours.
 _WORTH_ASKING = frozenset(
     {
         *("testnet", "other_network", "burn_address", "token_contract", "legacy_form", "unsupported_form"),
@@ -66,36 +67,36 @@ _WORTH_ASKING = frozenset(
 _MISTYPED = frozenset({"bad_checksum", "mixed_case"})
 _PRIVATE_KEY_LENGTHS = (51, 52)
 
-Word = Literal["valid", "invalid", "unavailable", "not_asked"]
+SideName = Literal["destination", "refund"]
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamVerdict:
-    """The upstream's word on a destination. `as_of`: when it gave it; `reason`: in its own words, perhaps repeating the
-    address, so never logged."""
+    """The upstream's verdict on a destination. `as_of`: when it was given; `reason`: in the upstream's words, which may
+    repeat the address, so it is never logged."""
 
-    word: Word
+    status: Literal["valid", "invalid", "unavailable", "not_asked"]
     as_of: datetime | None = None
     field: Literal["address", "memo"] = "address"
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """One end of an order: `side` is destination or refund. `vouched_at`: when the upstream said yes, by a validation
-    id; then it is not asked again."""
+class OrderSide:
+    """One address of an order, with our verdict on it. `validated_at`: when the upstream said yes, by a validation id; then
+    it is not asked again."""
 
-    side: Literal["destination", "refund"]
+    name: SideName
     instrument: InstrumentRow
     verdict: Verdict
-    vouched_at: datetime | None = None
+    validated_at: datetime | None = None
 
 
 @dataclass
 class DestinationReport:
     """`problems` by field of the order; `evidence` for the journal, by side."""
 
-    problems: dict[str, list[FieldProblem]] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -112,8 +113,7 @@ class DestinationCheck:
         is_away: Callable[[], bool],
     ) -> None:
         self._database, self._upstream, self._clock, self._is_away = database, upstream, clock, is_away
-        # As for quotes: the current key signs, all verify.
-        self._serializer = URLSafeSerializer(list(reversed(vault.keys("validation"))), salt="validation")
+        self._tickets = SignedTickets(vault, "validation", clock)
         self._hash_key = vault.keys("address hash")[0]
         self._kept: OrderedDict[tuple[str, ...], UpstreamVerdict] = OrderedDict()
         self._lock = threading.Lock()
@@ -121,62 +121,60 @@ class DestinationCheck:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def admit(self, ends: list[End], left: Callable[[], float]) -> DestinationReport:
-        """What the upstream has against the ends of an order that we found nothing wrong with.
+    def check(self, sides: Iterable[OrderSide], left: Callable[[], float]) -> DestinationReport:
+        """What the upstream has against the addresses of an order that we found nothing wrong with.
 
-        `left`: the seconds left for questions; it raises TryAgainLater when there are none. Raises that when the
-        upstream cannot be asked where its yes is needed, or time is up; unless something was refused anyway.
+        `left`: the seconds left for questions; it raises TryAgainLater when there are none. Raises TryAgainLater when the
+        upstream cannot be asked where its yes is needed, or time is up; unless it refused another side anyway.
         """
-        admission, owed = DestinationReport(), False
-        for end in ends:
+        report, unanswered = DestinationReport(), False
+        for side in sides:
             try:
-                said = self._admit(end, left)
+                verdict = self._check_side(side, left)
             except TryAgainLater:
-                owed = True
+                unanswered = True
                 continue
-            admission.evidence[end.side] = {
-                "offline": end.verdict.status,
-                "upstream": said.word,
-                "as_of": None if said.as_of is None else iso(said.as_of),
+            report.evidence[side.name] = {
+                "offline": side.verdict.status,
+                "upstream": verdict.status,
+                "as_of": None if verdict.as_of is None else iso(verdict.as_of),
             }
-            if said.word == "invalid":
-                admission.problems.setdefault(f"{end.side}_{said.field}", []).append(_refusal(said))
-            elif said.word != "valid" and (self._is_away() or not offline_is_enough(end.instrument, end.verdict)):
+            if verdict.status == "invalid":
+                report.problems.add(f"{side.name}_{verdict.field}", _refusal(verdict))
+            elif verdict.status != "valid" and (
+                self._is_away() or not offline_is_enough(side.instrument, side.verdict)
+            ):
                 # While the whole upstream is away the create could not judge either, and must not be what finds out.
-                owed = True
-        if owed and not admission.problems:
+                unanswered = True
+        if unanswered and not report.problems:
             raise could_not_ask()
-        return admission
+        return report
 
-    def _admit(self, end: End, left: Callable[[], float]) -> UpstreamVerdict:
-        if end.vouched_at is not None:
-            return UpstreamVerdict("valid", end.vouched_at)
-        return self._ask(end.instrument, end.verdict, CHECK, lambda: min(left(), CHECK_SECONDS))
+    def _check_side(self, side: OrderSide, left: Callable[[], float]) -> UpstreamVerdict:
+        if side.validated_at is not None:
+            return UpstreamVerdict("valid", side.validated_at)
+        address, memo = side.verdict.send_address or "", side.verdict.send_memo
+        return self._ask(side.instrument, side.verdict, address, memo, CHECK, lambda: min(left(), CHECK_SECONDS))
 
-    def vouched(
-        self, client_id: str, side: str, instrument: InstrumentRow, verdict: Verdict | None, validation_id: str
-    ) -> datetime:
+    def validated_at(
+        self, client_id: str, instrument: InstrumentRow, verdict: Verdict | None, validation_id: str
+    ) -> datetime | FieldProblem:
         """When the upstream said yes to exactly this destination, by the id that `preview` gave out for it.
 
-        `verdict` None: no address is given. Raises InvalidRequest on `<side>_validation_id` with VALIDATION_INVALID,
+        `verdict`: ours on the destination, None where no address is given. A problem is VALIDATION_INVALID,
         VALIDATION_EXPIRED or VALIDATION_MISMATCH.
         """
-        name = f"{side}_validation_id"
         try:
-            content = self._serializer.loads(validation_id)
-        except BadData:
-            raise _id_problem(name, "VALIDATION_INVALID", "This validation id was not made here.") from None
-        expires_at = _moment(content["x"])
-        if self._clock() >= expires_at:
-            raise _id_problem(
-                name,
-                "VALIDATION_EXPIRED",
-                f"This validation expired at {iso(expires_at)}; validate again, or leave it out.",
-            )
-        if verdict is None or content["b"] != _binding(client_id, instrument, verdict):
+            (bound_to, as_of), _ = self._tickets.open(validation_id)
+        except ExpiredTicket as error:
+            message = f"This validation expired at {iso(error.expires_at)}; validate again, or leave it out."
+            return FieldProblem("VALIDATION_EXPIRED", message)
+        except InvalidTicket:
+            return FieldProblem("VALIDATION_INVALID", "This validation id was not made here.")
+        if verdict is None or bound_to != _binding(client_id, instrument, verdict):
             message = "This validation was made for another currency, network, address, memo or client."
-            raise _id_problem(name, "VALIDATION_MISMATCH", message)
-        return _moment(content["a"])
+            return FieldProblem("VALIDATION_MISMATCH", message)
+        return from_ms(int(as_of))
 
     def create_refused(self, order: Order, error: UpstreamRefused) -> None:
         """The create itself refused an address or memo: note it, if we had called it valid."""
@@ -186,32 +184,38 @@ class DestinationCheck:
         if verdict.status != "valid":
             return
         about = "memo" if isinstance(error, MemoRefused) else "address"
-        places = (order.destination_address, order.destination_memo)
-        self._disagreed(verdict.network or order.to_network, "create_refused", about, "", places, order)
+        self._disagreed(
+            order.destination_address,
+            order.destination_memo,
+            order,
+            network=verdict.network or order.to_network,
+            kind="create_refused",
+            field=about,
+            reason="",
+        )
 
     # --- frontends ---------------------------------------------------------------------------------------------------
 
-    def preview(
-        self, client_id: str, instrument: InstrumentRow, address: str, memo: str | None, memo_none: bool
-    ) -> dict[str, Any]:
+    def preview(self, client_id: str, instrument: InstrumentRow, destination: Destination) -> dict[str, Any]:
         """Both verdicts on a destination, as the API answers them. `orderable`: an order to it would be accepted here."""
-        verdict = offline(instrument, address, memo)
-        problems = place_problems(instrument, address, memo, memo_none)
-        said = self._previewed(instrument, verdict, address, memo)
-        if verdict.status != "invalid" and said.word == "invalid":
-            problems.setdefault(said.field, []).append(_refusal(said))
-        status = _combined(instrument, verdict, said)
+        address, memo = destination.address or "", destination.memo
+        verdict = offline_verdict(instrument, address, memo)
+        problems = destination_problems(instrument, destination, verdict)
+        upstream = self._preview(instrument, verdict, address, memo)
+        if verdict.status != "invalid" and upstream.status == "invalid":
+            problems.add(upstream.field, _refusal(upstream))
+        status = _combined(instrument, verdict, upstream)
         answer: dict[str, Any] = {
             "status": status,
             "valid": {"valid": True, "invalid": False, "unchecked": None}[status],
             "orderable": status == "valid" and not problems,
-            **_explanation(status, verdict, said, problems),
-            "problems": problems,
+            **_explanation(status, verdict, upstream, problems),
+            "problems": {name: [problem.to_json() for problem in those] for name, those in problems.items()},
             "offline": {"status": verdict.status, "reason": verdict.reason, "as_of": iso(self._clock())},
             "upstream": {
-                "status": said.word,
-                "reason": said.reason,
-                "as_of": None if said.as_of is None else iso(said.as_of),
+                "status": upstream.status,
+                "reason": upstream.reason,
+                "as_of": None if upstream.as_of is None else iso(upstream.as_of),
             },
             "normalised": verdict.normalised,
             "send": None
@@ -223,34 +227,39 @@ class DestinationCheck:
             "validation_id": None,
             "validation_expires_at": None,
         }
-        if verdict.status != "invalid" and said.word == "valid" and said.as_of is not None:
+        if verdict.status != "invalid" and upstream.status == "valid" and upstream.as_of is not None:
             expires_at = self._clock() + ID_LIFETIME
             answer["validation_expires_at"] = iso(expires_at)
-            binding = _binding(client_id, instrument, verdict)
-            answer["validation_id"] = self._serializer.dumps({"b": binding, "x": _ms(expires_at), "a": _ms(said.as_of)})
+            answer["validation_id"] = self._tickets.issue(
+                _binding(client_id, instrument, verdict), str(to_ms(upstream.as_of)), expires_at=expires_at
+            )
         return answer
 
-    def _previewed(
-        self, instrument: InstrumentRow, verdict: Verdict, address: str, memo: str | None
-    ) -> UpstreamVerdict:
-        if verdict.status == "invalid":
-            if not _is_worth_asking(verdict, address):
-                return UpstreamVerdict("not_asked")
-            verdict = Verdict("invalid", verdict.reason, network=verdict.network, send_address=address, send_memo=memo)
+    def _preview(self, instrument: InstrumentRow, verdict: Verdict, address: str, memo: str | None) -> UpstreamVerdict:
+        if verdict.status != "invalid":
+            address, memo = verdict.send_address or "", verdict.send_memo
+        elif not _is_worth_asking(verdict, address):
+            return UpstreamVerdict("not_asked")
         if not self._room.acquire(timeout=0.1):
             return UpstreamVerdict("unavailable")
         try:
-            return self._ask(instrument, verdict, PREVIEW, lambda: PREVIEW_SECONDS)
+            return self._ask(instrument, verdict, address, memo, PREVIEW, lambda: PREVIEW_SECONDS)
         finally:
             self._room.release()
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
     def _ask(
-        self, instrument: InstrumentRow, verdict: Verdict, priority: str, seconds: Callable[[], float]
+        self,
+        instrument: InstrumentRow,
+        ours: Verdict,
+        address: str,
+        memo: str | None,
+        priority: str,
+        seconds: Callable[[], float],
     ) -> UpstreamVerdict:
-        """The upstream's word on what `verdict` would send it."""
-        address, memo = verdict.send_address or "", verdict.send_memo or None
+        """The upstream's verdict on this address and memo, on which ours is `ours`."""
+        memo = memo or None
         key = (instrument.currency_key, instrument.network_key, address, memo or "")
         with self._lock:
             kept = self._kept.get(key)
@@ -264,44 +273,40 @@ class DestinationCheck:
             # A firewall in front of this endpoint, a timeout, our own budget: none says anything about the address.
             log.warning("gate.not_asked", network=instrument.network, lane=priority, code=error.code, cause=error.cause)
             return UpstreamVerdict("unavailable")
-        word: Word = "valid" if answer.valid else "invalid"
-        said = UpstreamVerdict(word, self._clock(), answer.field or "address", (answer.reason or "")[:200] or None)
+        verdict = UpstreamVerdict(
+            "valid" if answer.valid else "invalid",
+            self._clock(),
+            answer.field or "address",
+            (answer.reason or "")[:200] or None,
+        )
         with self._lock:
-            self._kept[key] = said
+            self._kept[key] = verdict
             self._kept.move_to_end(key)
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
         # Once per question asked, or a repeated look at what is kept would count as news.
-        if (verdict.status, said.word) == ("valid", "invalid"):
-            self._disagreed(verdict.network or instrument.network, "upstream_refused", said.field, "", (address, memo))
-        elif (verdict.status, said.word) == ("invalid", "valid"):
-            reason = verdict.reason or ""
+        network, reason = ours.network or instrument.network, ours.reason or ""
+        if (ours.status, verdict.status) == ("valid", "invalid"):
+            self._disagreed(address, memo, network=network, kind="upstream_refused", field=verdict.field, reason="")
+        elif (ours.status, verdict.status) == ("invalid", "valid"):
             about = "memo" if reason.startswith("memo_") else "address"
-            network = verdict.network or instrument.network
-            self._disagreed(network, "upstream_accepted", about, reason, (address, memo))
-        return said
+            self._disagreed(address, memo, network=network, kind="upstream_accepted", field=about, reason=reason)
+        return verdict
 
-    def _disagreed(
-        self,
-        network: str,
-        kind: str,
-        about: str,
-        reason: str,
-        place: tuple[str, str | None],
-        order: Order | None = None,
-    ) -> None:
-        """Log, count, and journal with the order where there is one. The address appears as a hash that only we can make."""
-        text = "\n".join((place[0], place[1] or ""))
+    def _disagreed(self, address: str, memo: str | None, order: Order | None = None, **facts: str) -> None:
+        """Log, count, and journal with the order where there is one. `facts`: network, kind, field, reason. The address
+        appears as a hash that only we can make."""
+        text = "\n".join((address, memo or ""))
         address_hash = hmac.new(self._hash_key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
-        told = {"network": network, "kind": kind, "field": about, "reason": reason, "address_hash": address_hash}
+        facts["address_hash"] = address_hash
         order_id = None if order is None else order.id
-        log.warning("gate.disagreement", order_id=order_id, **told)
+        log.warning("gate.disagreement", order_id=order_id, **facts)
         now = self._clock()
         try:
             with self._database.write() as session:
-                disagreements.count(session, **told, now=now)
+                disagreements.count(session, **facts, now=now)
                 if order is not None:
-                    events.add_event(session, order, "journal.gate_disagreement", at=now, detail=told)
+                    events.add_event(session, order, "journal.gate_disagreement", at=now, detail=facts)
         except SQLAlchemyError:
             log.warning("gate.disagreement_not_kept", order_id=order_id)
 
@@ -323,33 +328,29 @@ def could_not_ask() -> TryAgainLater:
 
 
 def _combined(
-    instrument: InstrumentRow, verdict: Verdict, said: UpstreamVerdict
+    instrument: InstrumentRow, verdict: Verdict, upstream: UpstreamVerdict
 ) -> Literal["valid", "invalid", "unchecked"]:
-    if "invalid" in (verdict.status, said.word):
+    if "invalid" in (verdict.status, upstream.status):
         return "invalid"
-    return "valid" if said.word == "valid" or offline_is_enough(instrument, verdict) else "unchecked"
+    return "valid" if upstream.status == "valid" or offline_is_enough(instrument, verdict) else "unchecked"
 
 
-def _explanation(
-    status: str, verdict: Verdict, said: UpstreamVerdict, problems: Mapping[str, list[FieldProblem]]
-) -> dict[str, str | None]:
+def _explanation(status: str, verdict: Verdict, upstream: UpstreamVerdict, problems: Problems) -> dict[str, str | None]:
     """field, reason, message, hint: of the first thing in the way of an order, or of the verdict."""
     if verdict.status == "invalid":
         return {"field": verdict.field, "reason": verdict.reason, "message": verdict.message, "hint": verdict.hint}
-    if said.word == "invalid":
-        message = _refusal(said)["message"]
-        return {"field": said.field, "reason": "upstream_refused", "message": message, "hint": None}
+    if upstream.status == "invalid":
+        message = _refusal(upstream).message
+        return {"field": upstream.field, "reason": "upstream_refused", "message": message, "hint": None}
     for name, (problem, *_) in problems.items():
-        return {"field": name, "reason": problem["code"].lower(), "message": problem["message"], "hint": None}
+        return {"field": name, "reason": problem.code.lower(), "message": problem.message, "hint": None}
     if status == "unchecked":
         message = "The upstream could not be asked about this destination, and an order to it needs its yes."
         return {"field": None, "reason": verdict.reason or "upstream_unavailable", "message": message, "hint": None}
     return {"field": None, "reason": None, "message": "The address can be paid to.", "hint": None}
 
 
-def _memo_view(
-    instrument: InstrumentRow, verdict: Verdict, memo: str | None, problems: Mapping[str, list[FieldProblem]]
-) -> dict[str, Any]:
+def _memo_view(instrument: InstrumentRow, verdict: Verdict, memo: str | None, problems: Problems) -> dict[str, Any]:
     rule = addresses.memo_rule(instrument.currency, instrument.network)
     is_inside = verdict.embedded_memo is not None
     required = instrument.requires_memo and not is_inside
@@ -371,26 +372,12 @@ def _memo_view(
     }
 
 
-def _refusal(said: UpstreamVerdict) -> FieldProblem:
-    reason = f" ({said.reason})" if said.reason else ""
-    message = f"The upstream does not accept this {said.field}{reason}."
-    return {"code": f"{said.field.upper()}_REFUSED", "message": message}
+def _refusal(upstream: UpstreamVerdict) -> FieldProblem:
+    reason = f" ({upstream.reason})" if upstream.reason else ""
+    message = f"The upstream does not accept this {upstream.field}{reason}."
+    return FieldProblem(f"{upstream.field.upper()}_REFUSED", message)
 
 
 def _binding(client_id: str, instrument: InstrumentRow, verdict: Verdict) -> str:
-    """What the upstream was asked, and for whom; an X-address and its two parts are the same question."""
-    memo = "-" if verdict.send_memo is None else f"={verdict.send_memo}"
-    parts = (client_id, instrument.currency, instrument.network, verdict.send_address or "", memo)
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
-
-
-def _id_problem(name: str, code: str, message: str) -> InvalidRequest:
-    return InvalidRequest({name: [{"code": code, "message": message}]})
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    """What the upstream was asked, and for which client; an X-address and its two parts are the same question."""
+    return binding(client_id, instrument.currency, instrument.network, verdict.send_address or "", verdict.send_memo)

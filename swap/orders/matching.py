@@ -1,7 +1,7 @@
-"""Whether an order at the upstream can be one of ours, by what the upstream tells of it.
+"""Whether an order at the upstream can be one of ours, by what the upstream says about it.
 
-The list tells less than public-info, and leaves fields out; what is not told is no difference. Pure: who owns what, and when
-it was made, is judged elsewhere.
+The list says less than public-info, and leaves fields out; a field that is left out is no difference. Pure: which order
+owns which ids, and when an order was made, is judged elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from swap.upstream.replies import ListedOrder, OrderReply
 
 
 def could_match(row: ListedOrder, order: Order) -> bool:
-    """Whether a listed order differs in nothing that the list tells from what was asked for the order."""
+    """Whether a listed order differs from ours in nothing that the list says."""
     return (
         (row.amount is None or row.amount == order.amount)
         and same_pair(row, order)
@@ -26,20 +26,19 @@ def could_match(row: ListedOrder, order: Order) -> bool:
 
 
 def same_pair(row: ListedOrder, order: Order) -> bool:
+    """Whether the listed titles are the order's, in any case; a title that is left out is no difference."""
     listed = (row.from_currency, row.from_network, row.to_currency, row.to_network)
     ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
     return all(a is None or a.casefold() == b.casefold() for a, b in zip(listed, ours, strict=True))
 
 
-def address_could_match(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
-    """Whether the listed address may be the wanted one; nothing told may be anything. The list names no memos, so one
-    inside an address does not speak either: what is passed over here would count as absent."""
-    return not told or (wanted is not None and same_account(currency, network, told, wanted))
+def address_could_match(currency: str, network: str, listed: str | None, ours: str | None) -> bool:
+    """Whether the listed address may be ours; an address that is left out may be any.
 
-
-def _same_place(currency: str, network: str, told: str | None, wanted: str | None) -> bool:
-    """Whether the told address may be the wanted one; nothing told may be anything."""
-    return not told or (wanted is not None and same_address(currency, network, told, wanted))
+    The list names no memos, so a memo packed into an address is not compared either: an upstream order that is passed over
+    here counts as absent.
+    """
+    return not listed or (ours is not None and same_account(currency, network, listed, ours))
 
 
 def contradicts(order: Order, reply: OrderReply) -> bool:
@@ -49,8 +48,8 @@ def contradicts(order: Order, reply: OrderReply) -> bool:
         (reply.destination_memo or None) not in (None, order.destination_memo)
         or reply.rate_mode not in (None, order.rate_mode)
         or (reply.refund_memo or None) not in (None, order.refund_memo)
-        or not _same_place(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
-        or any(_tells_none(reply, name) and wanted for name, wanted in _echoes(order))
+        or not _refund_could_match(order, reply.refund_address)
+        or any(ours and _says_none(reply, name) for name, ours in _echoes(order))
     )
 
 
@@ -60,16 +59,22 @@ def confirms(order: Order, reply: OrderReply) -> bool:
 
 
 def identical(order: Order, other: Order) -> bool:
-    """Of two rivals: whether even the memos, the refund and the rate mode are the same."""
+    """Whether two orders that are alike in route, amount and destination have even the same memos, refund and rate mode."""
     names = ("destination_memo", "refund_address", "refund_memo", "rate_mode")
     return all((getattr(order, name) or None) == (getattr(other, name) or None) for name in names)
 
 
-def _tells_none(reply: OrderReply, name: str) -> bool:
+def _refund_could_match(order: Order, refund: str | None) -> bool:
+    ours = order.refund_address
+    return not refund or (ours is not None and same_address(order.from_currency, order.from_network, refund, ours))
+
+
+def _says_none(reply: OrderReply, name: str) -> bool:
     return name in reply.raw and not reply.raw[name]
 
 
 def _echoes(order: Order) -> tuple[tuple[str, str | None], ...]:
+    """What public-info repeats of the order: its name there, and our value."""
     return (
         ("destinationAddressMemo", order.destination_memo),
         ("refundAddress", order.refund_address),
@@ -78,7 +83,7 @@ def _echoes(order: Order) -> tuple[tuple[str, str | None], ...]:
 
 
 def unpacked(order: Order, reply: OrderReply) -> OrderReply:
-    """The answer, with an X- or M-address that it repeats taken apart as ours was: one place, told in another form."""
+    """The answer, with an X- or M-address in it taken apart into address and memo, as ours was when it was sent."""
     destination = _unpacked(order.to_currency, order.to_network, reply.destination_address, reply.destination_memo)
     refund = _unpacked(order.from_currency, order.from_network, reply.refund_address, reply.refund_memo)
     return replace(
@@ -98,14 +103,14 @@ def _unpacked(currency: str, network: str, address: str | None, memo: str | None
 
 
 def same_address(currency: str, network: str, one: str, other: str) -> bool:
-    """Whether two spellings name one address and one memo inside; an upstream may write 0x... and bc1... in another case
-    than it was given, and an IBAN with spaces."""
-    return _same(currency, network, one, other, inside=True)
+    """Whether two spellings name one address, and the same memo where one is packed into it. An upstream may write 0x... and
+    bc1... in another case than it was given, and an IBAN with spaces."""
+    return _same(currency, network, one, other, with_memo=True)
 
 
 def deposit_change(order: Order, reply: OrderReply) -> str | None:
-    """Why what an answer says must end payments to the deposit address that the order has; None when it repeats it, in
-    whatever spelling, or does not mention it."""
+    """Why the answer must end payments to the order's deposit address; None when the answer repeats it, in any spelling, or
+    leaves it out."""
     if reply.deposit_address is not None and (
         order.deposit_address is None
         or not same_address(order.from_currency, order.from_network, reply.deposit_address, order.deposit_address)
@@ -117,20 +122,20 @@ def deposit_change(order: Order, reply: OrderReply) -> str | None:
 
 
 def same_account(currency: str, network: str, one: str, other: str) -> bool:
-    """As `same_address`, whatever tag an X- or M-address carries inside: tags are compared as memos are."""
-    return _same(currency, network, one, other, inside=False)
+    """As `same_address`, but for the tag that an X- or M-address carries inside: tags are compared where memos are."""
+    return _same(currency, network, one, other, with_memo=False)
 
 
-def _same(currency: str, network: str, one: str, other: str, *, inside: bool) -> bool:
+def _same(currency: str, network: str, one: str, other: str, *, with_memo: bool) -> bool:
     if one == other:
         return True
-    a, b = _spelled(currency, network, one), _spelled(currency, network, other)
+    a, b = _verdict(currency, network, one), _verdict(currency, network, other)
     if not (a.valid and b.valid and a.normalised is not None and a.normalised == b.normalised):
         return False
-    return not inside or a.embedded_memo == b.embedded_memo
+    return not with_memo or a.embedded_memo == b.embedded_memo
 
 
-def _spelled(currency: str, network: str, address: str) -> Verdict:
+def _verdict(currency: str, network: str, address: str) -> Verdict:
     verdict = addresses.validate(currency, network, address)
-    # No rule for the network: fiat, or one that we do not know. What is an IBAN is one on either.
+    # No rule for the network: it is fiat, or one that we do not know. An IBAN is an IBAN on either.
     return fiat.validate(currency, address) if verdict.status == "unchecked" else verdict

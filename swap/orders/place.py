@@ -1,38 +1,37 @@
 """Placing orders.
 
 The order of things is the point: intent row and attempt first, then the call with no session open, then the answer written
-down whatever it was, then the one door. See docs/architecture.md, "A create".
+down in every case, then the one door. See docs/architecture.md, "A create".
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, Literal
 
+from swap.addresses import Verdict
 from swap.domain.lifecycle import Facts, Status
 from swap.domain.times import Timing
-from swap.errors import Conflict, InvalidRequest, OrderRefused, TryAgainLater
+from swap.errors import Conflict, InvalidRequest, OrderRefused, Problems, TryAgainLater
 from swap.market.catalog import Catalog
-from swap.market.quotes import Quotes, Terms, Ticket, terms_of
+from swap.market.quotes import Quote, Quotes, Swap, Terms, terms_of
 from swap.orders.create import TOTAL_SECONDS, CreateOptions, OrderCreator
-from swap.orders.destination import DestinationCheck, DestinationReport, End, could_not_ask
+from swap.orders.destination import DestinationCheck, DestinationReport, OrderSide, SideName, could_not_ask
 from swap.orders.read import load
-from swap.orders.validation import Checked, OrderRequest, checked, offline, request_problems
+from swap.orders.validation import Destination, Examined, OrderRequest, PartialRequest, examine
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.store.serializers import order_view
 from swap.tables import InstrumentRow, Order, new_id
 
 
 @dataclass(frozen=True)
 class Placed:
-    """`kind`: new, with where to pay; pending: still creating or in doubt; again: the stored order, whatever it is now."""
+    """`kind`: new, with where to pay; pending: still creating or in doubt; again: the stored order, in any status."""
 
     kind: Literal["new", "pending", "again"]
-    order: dict[str, Any]
+    order: Order
 
 
 class OrderPlacer:
@@ -51,13 +50,13 @@ class OrderPlacer:
         self._room = threading.BoundedSemaphore(options.max_at_once)
         self._closed = False
 
-    def problems(self, partial: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Field problems of a request, malformed fields left out; see `checks.request_problems`. Without a catalog none
-        are found: what is malformed is no less so for that."""
+    def problems(self, request: PartialRequest) -> Problems:
+        """What else is wrong with a request that is malformed in part. Without a catalog, nothing: the caller has the
+        malformed fields to correct anyway."""
         try:
-            return request_problems(self._catalog.usable(), partial)
+            return examine(self._catalog.usable(), request).problems
         except TryAgainLater:
-            return {}
+            return Problems()
 
     def place(self, client_id: str, request: OrderRequest) -> Placed:
         """Place an order, or find the one this `client_order_id` already made.
@@ -69,10 +68,10 @@ class OrderPlacer:
         with self._database.read() as session:
             known = order_rows.by_client_order_id(session, client_id, request.client_order_id)
         if known is not None:
-            self._must_equal(known, request)
+            _must_equal(known, request)
             if not self._may_be_sent_again(known):
                 return _placed(known)
-        # Only what asks the upstream needs room: an order that is known is found however slow the upstream is.
+        # Only a request that asks the upstream needs room: a known order is found however slow the upstream is.
         if self._closed:
             raise TryAgainLater("This process is about to end.", code="STOPPING", retry_after=1)
         if not self._room.acquire(timeout=0.1):
@@ -87,7 +86,7 @@ class OrderPlacer:
             self._room.release()
 
     def close(self, seconds: float) -> bool:
-        """Take no more creates, and wait at most so long for those that are open. False when some still are."""
+        """Take no more creates, and wait at most this long for those that are open. False when some still are."""
         self._closed = True
         until = self._timing.monotonic() + seconds
         return all(
@@ -96,58 +95,29 @@ class OrderPlacer:
         )
 
     def _place_new(self, client_id: str, request: OrderRequest, give_up: float) -> Placed:
-        snapshot = self._catalog.usable()
-        found = request_problems(snapshot, vars(request))
-        ticket = None
-        source = snapshot.instrument(request.from_currency, request.from_network)
-        target = snapshot.instrument(request.to_currency, request.to_network)
-        if source is not None and target is not None:
-            try:
-                ticket = self._ticket(client_id, request, source, target)
-            except InvalidRequest as error:
-                found |= error.fields
-        vouched = {}
-        for side, instrument in (("destination", target), ("refund", source)):
-            try:
-                vouched[side] = self._vouched(client_id, request, side, instrument)
-            except InvalidRequest as error:
-                found |= error.fields
-        if found:
-            raise InvalidRequest(found)
-        check = checked(snapshot, request)
-        terms, admission = self._agreed(request, check, ticket, vouched, give_up)
+        examined = examine(self._catalog.usable(), request)
+        swap, quote = self._quoted(client_id, request, examined)
+        sides = self._sides(client_id, request, examined)
+        if examined.problems:
+            raise InvalidRequest(examined.problems)
+        assert swap is not None
+        terms, report = self._agreed(swap, quote, sides, give_up)
 
-        order = self._new_order(client_id, request, check, terms)
+        order = self._new_order(client_id, request, swap, sides, terms)
         with self._database.write() as session:
-            inserted = order_rows.insert(session, order, {"gate": admission.evidence})
+            inserted = order_rows.insert(session, order, {"gate": report.evidence})
             if inserted:
-                if ticket and not order_rows.spend_quote(session, ticket.mark, order.id, ticket.expires_at):
+                if quote and not order_rows.spend_quote(session, quote.mark, order.id, quote.expires_at):
                     message = "This quote has already made an order; ask for a new one."
-                    raise InvalidRequest({"quote_id": [{"code": "QUOTE_SPENT", "message": message}]})
+                    raise InvalidRequest.on("quote_id", "QUOTE_SPENT", message)
                 number = order_rows.start_attempt(session, order.id, order.upstream_key, order.created_at)
         if not inserted:
             with self._database.read() as session:
                 known = order_rows.by_client_order_id(session, client_id, request.client_order_id)
             assert known is not None
-            self._must_equal(known, request)
+            _must_equal(known, request)
             return self._next_attempt(known, request, give_up) if self._may_be_sent_again(known) else _placed(known)
-        return _made(self._creator.send(order, number, give_up - self._timing.monotonic()))
-
-    @staticmethod
-    def _must_equal(order: Order, request: OrderRequest) -> None:
-        """Raises Conflict when the `client_order_id` was used with other fields. A field the stored request does not know
-        was added to the API later, and was not given."""
-        asked, known = request.stored(), order.request
-        names = asked.keys() | known.keys()
-        # null, missing, false and {} are all ways of not giving an optional field.
-        different = sorted(name for name in names if (asked.get(name) or None) != (known.get(name) or None))
-        if different:
-            raise Conflict(
-                "This client_order_id belongs to an order with other fields; use a new one for a new order.",
-                code="CLIENT_ORDER_ID_CONFLICT",
-                order_id=order.id,
-                different=[field_name(name) for name in different],
-            )
+        return _sent(self._creator.send(order, number, give_up - self._timing.monotonic()))
 
     def _may_be_sent_again(self, order: Order) -> bool:
         """Whether its last attempt is known not to have reached the upstream."""
@@ -159,18 +129,18 @@ class OrderPlacer:
     def _next_attempt(self, order: Order, request: OrderRequest, give_up: float) -> Placed:
         """The last attempt certainly never reached the upstream: the same request makes the next one, under a lease.
 
-        `order` as it was read before its attempts were: whoever changed it since has the lease.
+        `order` as it was read before its attempts were: a process that has changed it since has the lease.
         """
-        snapshot = self._catalog.usable()
+        examined = examine(self._catalog.usable(), request)
+        swap, quote = self._quoted(order.client_id, request, examined)
         changes: dict[str, Any] = {"upstream_key": self._options.upstream_key}
         try:
-            found = request_problems(snapshot, vars(request))
-            if found:
-                raise InvalidRequest(found)
-            check = checked(snapshot, request)
+            if examined.problems:
+                raise InvalidRequest(examined.problems)
+            assert swap is not None
             # With a quote the terms stay as quoted, or the order ends; without one, today's rate is as good as the last.
-            if self._ticket(order.client_id, request, check.source, check.target) is None:
-                changes |= _terms_columns(self._terms_now(check, order.amount, request.rate_mode, give_up))
+            if quote is None:
+                changes |= _terms_columns(self._terms_now(swap, give_up))
         except InvalidRequest as error:
             return self._ended(order, error)
         with self._database.write() as session:
@@ -183,78 +153,86 @@ class OrderPlacer:
             )
         if leased is None:
             return _placed(load(self._database, order.id))
-        return _made(self._creator.send(leased, number, give_up - self._timing.monotonic()))
+        return _sent(self._creator.send(leased, number, give_up - self._timing.monotonic()))
 
     def _ended(self, order: Order, error: InvalidRequest) -> Placed:
         """What was right when the order was written down no longer is: its quote ran out, its pair was switched off."""
-        code = next(iter(error.fields.values()))[0]["code"]
+        code = next(iter(error.fields.values()))[0].code
         if self._creator.fail(order, code.lower()) is None:
             return _placed(load(self._database, order.id))
         raise OrderRefused(
             "The upstream was not reached in time, and now this order can no longer be made; it is kept as failed.",
             code=code,
             order_id=order.id,
-            fields=error.fields,
+            fields=error.details["fields"],
         ) from error
 
-    def _ticket(
-        self, client_id: str, request: OrderRequest, source: InstrumentRow, target: InstrumentRow
-    ) -> Ticket | None:
+    def _quoted(self, client_id: str, request: OrderRequest, examined: Examined) -> tuple[Swap | None, Quote | None]:
+        """The swap, None where an instrument is unknown, and the quote that it comes with. Notes what is wrong with that."""
+        if examined.source is None or examined.target is None:
+            return None, None
+        swap = Swap(examined.source, examined.target, request.amount, request.rate_mode)
         if request.quote_id is None:
-            return None
-        ticket = self._quotes.open(request.quote_id, client_id, source, target, request.amount, request.rate_mode)
-        self._quotes.check_age(ticket.terms)
-        return ticket
+            return swap, None
+        return swap, examined.problems.collect("quote_id", self._quotes.open(request.quote_id, client_id, swap))
 
-    def _vouched(
-        self, client_id: str, request: OrderRequest, side: str, instrument: InstrumentRow | None
-    ) -> datetime | None:
-        """When the upstream said yes to this end of the order, where a validation id says so; see
-        `DestinationCheck.vouched`."""
-        fields = vars(request)
-        validation_id = fields[f"{side}_validation_id"]
-        if validation_id is None or instrument is None:
-            return None
-        address = fields[f"{side}_address"]
-        verdict = None if address is None else offline(instrument, address, fields[f"{side}_memo"])
-        return self._destinations.vouched(client_id, side, instrument, verdict, validation_id)
+    def _sides(self, client_id: str, request: OrderRequest, examined: Examined) -> dict[SideName, OrderSide]:
+        """Both addresses of the order, as far as they are given. Notes what is wrong with their validation ids."""
+        sides: dict[SideName, OrderSide] = {}
+        given: tuple[tuple[SideName, Destination | None, InstrumentRow | None, Verdict | None], ...] = (
+            ("destination", request.destination, examined.target, examined.destination),
+            ("refund", request.refund, examined.source, examined.refund),
+        )
+        for name, written, instrument, verdict in given:
+            if written is None or instrument is None:
+                continue
+            validated_at = None
+            if written.validation_id is not None:
+                validated_at = examined.problems.collect(
+                    f"{name}_validation_id",
+                    self._destinations.validated_at(client_id, instrument, verdict, written.validation_id),
+                )
+            if verdict is not None:
+                sides[name] = OrderSide(name, instrument, verdict, validated_at)
+        return sides
 
     def _agreed(
-        self,
-        request: OrderRequest,
-        check: Checked,
-        ticket: Ticket | None,
-        vouched: dict[str, datetime | None],
-        give_up: float,
+        self, swap: Swap, quote: Quote | None, sides: Mapping[SideName, OrderSide], give_up: float
     ) -> tuple[Terms, DestinationReport]:
         """The terms, once the upstream has nothing against amount and addresses. Raises InvalidRequest with all that it
         has, TryAgainLater when it cannot be asked."""
-        refused: dict[str, list[dict[str, Any]]] = {}
-        terms = ticket.terms if ticket else None
+        problems = Problems()
+        terms = quote.terms if quote else None
         if terms is None:
             try:
-                terms = self._terms_now(check, request.amount, request.rate_mode, give_up)
+                terms = self._terms_now(swap, give_up)
             except InvalidRequest as error:
-                refused |= error.fields
-        ends = [End("destination", check.target, check.destination, vouched["destination"])]
-        if check.refund is not None:
-            ends.append(End("refund", check.source, check.refund, vouched["refund"]))
+                problems.update(error.fields)
         try:
-            admission = self._destinations.admit(ends, lambda: self._left(give_up))
-            refused |= admission.problems
+            report = self._destinations.check(sides.values(), lambda: self._left(give_up))
+            problems.update(report.problems)
         except TryAgainLater:
-            if not refused:
+            if not problems:
                 raise
-        if refused:
-            raise InvalidRequest(refused)
+        if problems:
+            raise InvalidRequest(problems)
         assert terms is not None
-        return terms, admission
+        return terms, report
 
-    def _terms_now(self, check: Checked, amount: Decimal, mode: Any, give_up: float) -> Terms:
-        return terms_of(self._quotes.rate(check.source, check.target, amount, mode, self._left(give_up)))
+    def _terms_now(self, swap: Swap, give_up: float) -> Terms:
+        return terms_of(self._quotes.rate(swap, self._left(give_up)))
 
-    def _new_order(self, client_id: str, request: OrderRequest, check: Checked, terms: Terms) -> Order:
+    def _new_order(
+        self,
+        client_id: str,
+        request: OrderRequest,
+        swap: Swap,
+        sides: Mapping[SideName, OrderSide],
+        terms: Terms,
+    ) -> Order:
         now = self._timing.now()
+        destination = sides["destination"].verdict
+        refund = sides["refund"].verdict if "refund" in sides else None
         return Order(
             id=new_id("ord"),
             client_id=client_id,
@@ -264,19 +242,19 @@ class OrderPlacer:
             sequence=1,
             status=Status.CREATING,
             status_changed_at=now,
-            from_currency=check.source.currency,
-            from_network=check.source.network,
-            to_currency=check.target.currency,
-            to_network=check.target.network,
+            from_currency=swap.source.currency,
+            from_network=swap.source.network,
+            to_currency=swap.target.currency,
+            to_network=swap.target.network,
             rate_mode=request.rate_mode,
             amount=request.amount,
             **_terms_columns(terms),
             referrer_id=self._options.referrer_id,
             markup=self._options.markup,
-            destination_address=check.destination.send_address or request.destination_address,
-            destination_memo=check.destination.send_memo,
-            refund_address=None if check.refund is None else check.refund.send_address or request.refund_address,
-            refund_memo=None if check.refund is None else check.refund.send_memo,
+            destination_address=destination.send_address,
+            destination_memo=destination.send_memo,
+            refund_address=None if refund is None else refund.send_address,
+            refund_memo=None if refund is None else refund.send_memo,
             user_id=request.user_id,
             session_id=request.session_id,
             account_id=request.account_id,
@@ -308,17 +286,34 @@ def _terms_columns(terms: Terms) -> dict[str, Any]:
     }
 
 
+def _must_equal(order: Order, request: OrderRequest) -> None:
+    """Raises Conflict when the `client_order_id` was used with other fields. A field the stored request does not know was
+    added to the API later, and was not given."""
+    stored, asked = order.request, request.stored()
+    # null, missing, false and {} are all ways of not giving an optional field.
+    different = sorted(
+        name for name in stored.keys() | asked.keys() if (stored.get(name) or None) != (asked.get(name) or None)
+    )
+    if different:
+        raise Conflict(
+            "This client_order_id belongs to an order with other fields; use a new one for a new order.",
+            code="CLIENT_ORDER_ID_CONFLICT",
+            order_id=order.id,
+            different=[field_name(name) for name in different],
+        )
+
+
 def field_name(name: str) -> str:
-    """A field of OrderRequest as the caller knows it: `from_currency` is `from.currency` there."""
+    """A key of `OrderRequest.stored` as the caller knows it: `from_currency` is `from.currency` there."""
     side, _, part = name.partition("_")
     return f"{side}.{part}" if side in ("from", "to") else name
 
 
 def _placed(order: Order) -> Placed:
     pending = order.status in (Status.CREATING, Status.IN_DOUBT)
-    return Placed("pending" if pending else "again", order_view(order))
+    return Placed("pending" if pending else "again", order)
 
 
-def _made(order: Order) -> Placed:
-    """What the call that sent the create answers; an order that others took further meanwhile is no new one."""
-    return Placed("new", order_view(order)) if order.status == Status.AWAITING_DEPOSIT else _placed(order)
+def _sent(order: Order) -> Placed:
+    """What the call that sent the create answers. An order that another process took further meanwhile is no new one."""
+    return Placed("new", order) if order.status == Status.AWAITING_DEPOSIT else _placed(order)

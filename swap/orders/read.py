@@ -11,7 +11,6 @@ from swap.orders.validation import sent_form
 from swap.store import events
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.store.serializers import order_view
 from swap.tables import Order
 
 
@@ -19,9 +18,9 @@ class OrderReader:
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database, self._clock = database, clock
 
-    def find(self, client_id: str, order_id: str) -> dict[str, Any]:
-        """The client's order. Raises NotFound (ORDER_NOT_FOUND), also for an order of somebody else."""
-        return order_view(load(self._database, order_id, client_id))
+    def find(self, client_id: str, order_id: str) -> Order:
+        """The client's order. Raises NotFound (ORDER_NOT_FOUND), even where another client has such an order."""
+        return load(self._database, order_id, client_id)
 
     def page(
         self, client_id: str, filters: dict[str, Any], after: tuple[datetime, str] | None, limit: int
@@ -39,10 +38,10 @@ class OrderReader:
             epoch = events.head(session).epoch
             return [events.event_view(e, epoch) for e in events.events_of(session, order_id, public_only=True)]
 
-    def refresh(self, client_id: str, order_id: str) -> dict[str, Any]:
-        """Make a watched order due now, and answer with what is known; the look itself is a worker's.
+    def refresh(self, client_id: str, order_id: str) -> Order:
+        """Make a watched order due now, and return it as it is known; a worker polls it.
 
-        An order looked at within the last 5 seconds is left as it is.
+        An order polled within the last 5 seconds is left as it is. Raises NotFound (ORDER_NOT_FOUND).
         """
         order = load(self._database, order_id, client_id)
         now = self._clock()
@@ -50,7 +49,7 @@ class OrderReader:
         if order.next_check_at is not None and order.upstream_order_id is not None and not recent:
             with self._database.write() as session:
                 order_rows.reschedule(session, order.id, now, failures=order.failures)
-        return order_view(load(self._database, order_id, client_id))
+        return load(self._database, order_id, client_id)
 
 
 def load(database: Database, order_id: str, client_id: str | None = None) -> Order:

@@ -19,8 +19,8 @@ class ReplyCheck:
         self._catalog, self._tolerance = catalog, tolerance
 
     def source_of(self, order: Order) -> InstrumentRow | None:
-        """The instrument to be paid in; None when it has left the catalog. Looked up before a transaction: inside, it would
-        need a second connection."""
+        """The instrument to be paid in; None when it has left the catalog. To be looked up before a transaction: inside, it
+        would need a second connection."""
         return self._catalog.snapshot().instrument(order.from_currency, order.from_network)
 
     def problem(self, order: Order, reply: OrderReply, source: InstrumentRow | None) -> str | None:
@@ -31,12 +31,12 @@ class ReplyCheck:
 def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None, tolerance: Decimal) -> str | None:
     """Why the customer must not be told where to pay, or None (docs/architecture.md, "A create").
 
-    Every echo must equal what was asked; null, "" and missing are the same. `unverified` means that nothing is wrong with
-    the answer, but it does not say enough to tell; a later look may still clear it, and is judged together with the
-    deposit details the order already has. Everything else is final for this order and needs people: it comes first, or
-    what was wrong with a short answer would be forgotten when a later one fills the gap.
+    Every echo must equal what was sent; null, "" and missing are the same. `unverified` means that nothing is wrong with
+    the answer, but too little is in it to be sure; a later poll may still clear it, and is judged together with the deposit
+    details that the order already has. Every other reason is final for this order and needs an operator. Such a reason
+    comes first, or what was wrong with a short answer would be forgotten when a later one fills the gap.
 
-    `source` None: the instrument has left the catalog meanwhile; then the network decides whether a memo is needed.
+    `source` None: the instrument has left the catalog; then the network decides whether a memo is needed.
     """
     reply = unpacked(order, reply)
     return _mismatch(order, reply, tolerance) or _deposit_problem(order, reply, source) or _gap(order, reply)
@@ -46,8 +46,8 @@ def _mismatch(order: Order, reply: OrderReply, tolerance: Decimal) -> str | None
     if reply.facts.failed_to_create:
         return "failed_to_create"
     echoed = (reply.from_currency, reply.from_network, reply.to_currency, reply.to_network)
-    wanted = (order.from_currency, order.from_network, order.to_currency, order.to_network)
-    if any(a is not None and a.casefold() != b.casefold() for a, b in zip(echoed, wanted, strict=True)):
+    ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
+    if any(a is not None and a.casefold() != b.casefold() for a, b in zip(echoed, ours, strict=True)):
         return "pair_mismatch"
     if reply.destination_address is not None and not same_address(
         order.to_currency, order.to_network, reply.destination_address, order.destination_address
@@ -78,14 +78,14 @@ def _mismatch(order: Order, reply: OrderReply, tolerance: Decimal) -> str | None
 def _deposit_problem(order: Order, reply: OrderReply, source: InstrumentRow | None) -> str | None:
     address, memo = reply.deposit_address, reply.deposit_memo or None
     if order.deposit_kind is not None:
-        # What would be shown is what the order has; a look often repeats none of it (docs/upstream.md E8).
+        # The customer sees the deposit details that the order has; a poll often repeats none of them (docs/upstream.md E8).
         changed = deposit_change(order, reply)
         if changed is not None:
             return changed
         address, memo = order.deposit_address, order.deposit_memo
     code = addresses.network_code(order.from_currency, order.from_network)
     if address is None:
-        # A link to pay by is for fiat; nobody can pay a coin to one.
+        # A payment link is for fiat; a coin cannot be paid to a link.
         is_fiat = code is None if source is None else source.type == "fiat"
         return None if is_fiat else "deposit_address_missing"
     if addresses.validate(order.from_currency, order.from_network, address, memo).valid is False:
@@ -96,13 +96,13 @@ def _deposit_problem(order: Order, reply: OrderReply, source: InstrumentRow | No
 
 
 def _gap(order: Order, reply: OrderReply) -> str | None:
-    owed: list[object] = [
+    required: list[object] = [
         *(reply.from_currency, reply.from_network, reply.to_currency, reply.to_network),
         *(reply.destination_address, reply.amount),
     ]
     if order.destination_memo is not None:
-        owed.append(reply.destination_memo)
+        required.append(reply.destination_memo)
     if order.rate_mode == "FIXED":
-        # Not saying so means FLOATING upstream; a fixed promise on such an answer would be ours to pay.
-        owed += [reply.rate_mode, reply.amount_to_get]
-    return "unverified" if None in owed else None
+        # An answer without a rate mode means FLOATING. A fixed promise made on it would be ours to pay.
+        required += [reply.rate_mode, reply.amount_to_get]
+    return "unverified" if None in required else None

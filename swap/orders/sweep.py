@@ -1,16 +1,15 @@
-"""Sweeping up creates that nobody settled: orders that are still being created long after their create must have ended."""
+"""Sweeping up creates that were never settled: orders still being created long after their create must have ended."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import structlog
 
 from swap.domain.lifecycle import Status
 from swap.domain.times import Timing
 from swap.infra.queue import JobQueue
-from swap.orders.create import NOT_SENT_KEPT, in_doubt
+from swap.orders.create import NOT_SENT_KEPT, OrderCreator
 from swap.orders.resolve import Resolver
+from swap.orders.settle import Changes, in_doubt
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order
@@ -19,15 +18,19 @@ log = structlog.get_logger()
 
 
 class Sweeper:
-    def __init__(self, database: Database, resolver: Resolver, queue: JobQueue, timing: Timing) -> None:
-        self._database, self._resolver, self._queue, self._timing = database, resolver, queue, timing
+    def __init__(
+        self, database: Database, creator: OrderCreator, resolver: Resolver, queue: JobQueue, timing: Timing
+    ) -> None:
+        self._database, self._creator, self._resolver = database, creator, resolver
+        self._queue, self._timing = queue, timing
 
     def sweep(self, order: Order) -> None:
-        """A due order that is still being created: its create was not answered in time, because we died in it or because
-        nobody repeated a request that never reached the upstream; or it was, and we died before acting on the answer."""
+        """Settle a due order that is still being created. Either its create was not answered in time, because a process died
+        in it or because the client did not repeat a request that never reached the upstream; or it was answered, and the
+        process died before acting on the answer."""
         with self._database.read() as session:
             attempts = order_rows.attempts_of(session, order.id)
-        if self._resolver.settled_from_stored_answer(order, attempts):
+        if self._creator.settle_from_stored_answer(order, attempts):
             return
         if attempts and attempts[-1].outcome == "not_sent" and self._resolver.create_again_if_promised(order, attempts):
             return
@@ -37,16 +40,16 @@ class Sweeper:
             if last is not None and last.outcome == "not_sent":
                 kept_until = (last.finished_at or last.sent_at) + self._timing.shorten(NOT_SENT_KEPT)
                 if self._timing.now() < kept_until:
-                    # Claimed before it was known that nothing was sent, or we died before acting on that.
+                    # Claimed before it was known that nothing was sent, or the process died before acting on that.
                     order_rows.reschedule(session, order.id, kept_until, failures=order.failures)
                     return
-                changes: dict[str, Any] = {
+                changes: Changes = {
                     "status": Status.FAILED,
                     "status_reason": "create_not_sent",
                     "next_check_at": None,
                 }
             elif last is not None and last.outcome == "refused":
-                # We died between writing the answer down and acting on it.
+                # A process died between writing the answer down and acting on it.
                 reason = (last.code or "refused").lower()
                 changes = {"status": Status.FAILED, "status_reason": reason, "next_check_at": None}
             else:

@@ -1,23 +1,41 @@
-"""What is checked before the upstream is asked for an order, and before a customer is told where to pay.
+"""What is wrong with a request for an order, as far as that can be found without asking the upstream.
 
-A field problem is {"code", "message", ...}; every problem that can be found is reported at once, by field name.
+Every problem is reported at once, by field name, even where some fields of the request are malformed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from swap import addresses
 from swap.addresses import Verdict
 from swap.domain import fiat, money
+from swap.errors import FieldProblem, Problems
 from swap.market.catalog import Snapshot
 from swap.tables import InstrumentRow
 from swap.upstream.replies import RateMode
 
-FieldProblem = dict[str, Any]
+
+class InstrumentName(NamedTuple):
+    """An instrument as the caller wrote it."""
+
+    currency: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where money is to be paid, as the caller wrote it; None: not given, or malformed.
+
+    `memo_none`: the caller says that the receiving wallet needs no memo. `validation_id`: from `DestinationCheck.preview`.
+    """
+
+    address: str | None = None
+    memo: str | None = None
+    memo_none: bool = False
+    validation_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -25,89 +43,127 @@ class OrderRequest:
     """`POST /v1/orders`, validated in form. `stored()` settles whether a `client_order_id` means the same order."""
 
     client_order_id: str
-    from_currency: str
-    from_network: str
-    to_currency: str
-    to_network: str
+    source: InstrumentName
+    target: InstrumentName
     amount: Decimal
     rate_mode: RateMode
-    destination_address: str
-    destination_memo: str | None = None
-    destination_memo_none: bool = False
-    refund_address: str | None = None
-    refund_memo: str | None = None
-    refund_memo_none: bool = False
+    destination: Destination
+    refund: Destination | None = None
     quote_id: str | None = None
-    destination_validation_id: str | None = None
-    refund_validation_id: str | None = None
     user_id: str | None = None
     session_id: str | None = None
     account_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def stored(self) -> dict[str, Any]:
-        """Without the validation ids: they spare a question to the upstream and are no part of what is ordered, so a
-        repetition may bring a fresh one."""
-        kept = {name: value for name, value in vars(self).items() if not name.endswith("_validation_id")}
-        return {**kept, "amount": money.plain(self.amount)}
+        """The request as its order keeps it, in the form of JSON. Orders of every earlier version have these keys, so they
+        stay as they are.
+
+        Without the validation ids: they spare a question to the upstream and are no part of what is ordered, so a
+        repetition may bring a fresh one.
+        """
+        refund = self.refund or Destination()
+        return {
+            "client_order_id": self.client_order_id,
+            "from_currency": self.source.currency,
+            "from_network": self.source.network,
+            "to_currency": self.target.currency,
+            "to_network": self.target.network,
+            "amount": money.plain(self.amount),
+            "rate_mode": self.rate_mode,
+            "destination_address": self.destination.address,
+            "destination_memo": self.destination.memo,
+            "destination_memo_none": self.destination.memo_none,
+            "refund_address": refund.address,
+            "refund_memo": refund.memo,
+            "refund_memo_none": refund.memo_none,
+            "quote_id": self.quote_id,
+            "user_id": self.user_id,
+            "session_id": self.session_id,
+            "account_id": self.account_id,
+            "metadata": self.metadata,
+        }
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A request whose offline checks passed: its instruments, and the verdicts, which say what goes to the upstream."""
+class PartialRequest:
+    """The well-formed part of a request for an order, or for a quote, which has no destination. None: not given, or
+    malformed."""
 
-    source: InstrumentRow
-    target: InstrumentRow
-    destination: Verdict
+    source: InstrumentName | None = None
+    target: InstrumentName | None = None
+    amount: Decimal | None = None
+    destination: Destination | None = None
+    refund: Destination | None = None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What `examine` found. The instruments are None where they are unknown, the verdicts where no address was given."""
+
+    problems: Problems
+    source: InstrumentRow | None
+    target: InstrumentRow | None
+    destination: Verdict | None
     refund: Verdict | None
 
 
-def route_problems(snapshot: Snapshot, request: Mapping[str, Any]) -> dict[str, list[FieldProblem]]:
-    """Problems of pair and amount, which a quote has as well as an order; see `request_problems`."""
-    found: dict[str, list[FieldProblem]] = {}
-    source, target = _instrument(snapshot, request, "from", found), _instrument(snapshot, request, "to", found)
+def examine(snapshot: Snapshot, request: OrderRequest | PartialRequest) -> Examined:
+    """Look up both instruments, judge both addresses offline, and collect all that is wrong with the request."""
+    problems = Problems()
+    source = _instrument(snapshot, request.source, "from", problems)
+    target = _instrument(snapshot, request.target, "to", problems)
     if source is not None and target is not None and not snapshot.has_pair(source, target):
         message = f"{_name(source)} cannot be swapped to {_name(target)}."
-        found.setdefault("to", []).append({"code": "PAIR_UNAVAILABLE", "message": message})
-    if source is not None and request.get("amount") is not None:
-        _amount(source, request["amount"], found)
-    return found
-
-
-def request_problems(snapshot: Snapshot, request: Mapping[str, Any]) -> dict[str, list[FieldProblem]]:
-    """Problems of an order request that can be found without asking anybody.
-
-    `request` holds the fields of OrderRequest that are well-formed so far; missing ones are skipped, so that a request with
-    one malformed field still hears about all the others.
-    """
-    found = route_problems(snapshot, request)
-    source, target = _instrument(snapshot, request, "from", {}), _instrument(snapshot, request, "to", {})
-    if target is not None:
-        found |= _end_problems("destination_", target, request)
-    if source is not None:
-        if request.get("refund_address") is not None:
-            found |= _end_problems("refund_", source, request)
-        elif request.get("refund_memo") is not None or request.get("refund_memo_none"):
+        problems.add("to", FieldProblem("PAIR_UNAVAILABLE", message))
+    if source is not None and request.amount is not None:
+        _examine_amount(source, request.amount, problems)
+    destination = refund = None
+    if target is not None and request.destination is not None:
+        destination = _examine_destination("destination_", target, request.destination, problems)
+    if source is not None and request.refund is not None:
+        if request.refund.address is not None:
+            refund = _examine_destination("refund_", source, request.refund, problems)
+        elif request.refund.memo is not None or request.refund.memo_none:
             message = "A refund memo without a refund address has nowhere to go."
-            found["refund_address"] = [{"code": "REQUIRED", "message": message}]
-    return found
+            problems.add("refund_address", FieldProblem("REQUIRED", message))
+    return Examined(problems, source, target, destination, refund)
 
 
-def checked(snapshot: Snapshot, request: OrderRequest) -> Checked:
-    """The instruments and verdicts of a request without problems."""
-    source = snapshot.instruments[_key(request.from_currency, request.from_network)]
-    target = snapshot.instruments[_key(request.to_currency, request.to_network)]
-    destination = offline(target, request.destination_address, request.destination_memo)
-    refund = None
-    if request.refund_address is not None:
-        refund = offline(source, request.refund_address, request.refund_memo)
-    return Checked(source, target, destination, refund)
+def _instrument(snapshot: Snapshot, name: InstrumentName | None, side: str, problems: Problems) -> InstrumentRow | None:
+    if name is None:
+        return None
+    instrument = snapshot.instrument(*name)
+    if instrument is None:
+        currency_key = name.currency.casefold()
+        networks = sorted(i.network for i in snapshot.instruments.values() if i.currency_key == currency_key)
+        hint = f" {name.currency} is offered on: {', '.join(networks)}." if networks else ""
+        message = f"There is no active instrument {name.currency} on {name.network}.{hint}"
+        problems.add(side, FieldProblem("INSTRUMENT_UNKNOWN", message))
+    return instrument
+
+
+def _examine_amount(source: InstrumentRow, amount: Decimal, problems: Problems) -> None:
+    if amount <= 0:
+        problems.add("amount", FieldProblem("AMOUNT_NOT_POSITIVE", "The amount must be more than zero."))
+    if money.decimals(amount) > source.precision:
+        message = f"{source.currency} takes at most {source.precision} digits after the point."
+        problems.add("amount", FieldProblem("TOO_MANY_DECIMALS", message, {"max_decimals": source.precision}))
+
+
+def _examine_destination(
+    prefix: str, instrument: InstrumentRow, destination: Destination, problems: Problems
+) -> Verdict | None:
+    address, memo = destination.address, destination.memo
+    verdict = None if address is None else offline_verdict(instrument, address, memo)
+    problems.update(destination_problems(instrument, destination, verdict, prefix))
+    return verdict
 
 
 # --- addresses and memos ---------------------------------------------------------------------------------------------
 
 
-def offline(instrument: InstrumentRow, address: str, memo: str | None) -> Verdict:
+def offline_verdict(instrument: InstrumentRow, address: str, memo: str | None) -> Verdict:
     """Our own verdict on a destination of this instrument, by the rules of its network, or those of bank accounts.
 
     A card number is called one wherever it is no address.
@@ -132,38 +188,50 @@ def memo_may_be_waived(instrument: InstrumentRow) -> bool:
     return instrument.type != "fiat" and addresses.network_code(instrument.currency, instrument.network) is not None
 
 
-def place_problems(
-    instrument: InstrumentRow, address: str | None, memo: str | None, memo_none: bool, prefix: str = ""
-) -> dict[str, list[FieldProblem]]:
-    """What is wrong with a destination, under `prefix` + address, memo or memo_none. None: not given, or malformed."""
-    found: dict[str, list[FieldProblem]] = {}
-    verdict = None if address is None else offline(instrument, address, memo)
-    problem = None if verdict is None else address_problem(verdict)
-    if verdict is not None and problem is not None:
-        found[f"{prefix}{verdict.field or 'address'}"] = [problem]
+def destination_problems(
+    instrument: InstrumentRow, destination: Destination, verdict: Verdict | None, prefix: str = ""
+) -> Problems:
+    """What is wrong with a destination, under `prefix` + address, memo or memo_none. `verdict`: ours on its address, None
+    where it has none."""
+    problems = Problems()
     memo_field, waiver = f"{prefix}memo", f"{prefix}memo_none"
-    if memo == "" and memo_field not in found:
+    problem = None if verdict is None else _address_problem(verdict)
+    if verdict is not None and problem is not None:
+        problems.add(f"{prefix}{verdict.field or 'address'}", problem)
+    if destination.memo == "" and memo_field not in problems:
         # Where no rule is known for the network, nothing else would notice that an empty memo is none.
-        problem = {"code": "MEMO_INVALID", "message": "An empty memo is none; leave it out.", "reason": "memo_empty"}
-        found[memo_field] = [problem]
+        message = "An empty memo is none; leave it out."
+        problems.add(memo_field, FieldProblem("MEMO_INVALID", message, {"reason": "memo_empty"}))
     is_inside = verdict is not None and verdict.embedded_memo is not None
     # The payment id in a Monero address is no memo of its own: there is nothing to contradict.
     is_packed = is_inside and verdict is not None and "converted" in verdict.warnings
-    if memo_none and (memo is not None or is_packed):
-        where = "the address carries one inside" if memo is None else "one is given"
+    if destination.memo_none and (destination.memo is not None or is_packed):
+        where = "the address carries one inside" if destination.memo is None else "one is given"
         message = f"{waiver} says that there is no memo, yet {where}."
-        found[waiver] = [{"code": "MEMO_CONTRADICTION", "message": message}]
-    elif instrument.requires_memo and memo is None and not is_inside:
+        problems.add(waiver, FieldProblem("MEMO_CONTRADICTION", message))
+    elif instrument.requires_memo and destination.memo is None and not is_inside:
         message = (
             f"{_name(instrument)} needs a {memo_name(instrument)}; without it the money is lost at most exchanges."
         )
-        if not memo_may_be_waived(instrument):
-            code, name = ("MEMO_NONE_NOT_ALLOWED", waiver) if memo_none else ("MEMO_REQUIRED", memo_field)
-            found[name] = [{"code": code, "message": message}]
-        elif not memo_none:
-            message = f"{message} If the receiving wallet needs none, say so with {waiver}."
-            found[memo_field] = [{"code": "MEMO_REQUIRED", "message": message}]
-    return found
+        if memo_may_be_waived(instrument):
+            if not destination.memo_none:
+                message = f"{message} If the receiving wallet needs none, say so with {waiver}."
+                problems.add(memo_field, FieldProblem("MEMO_REQUIRED", message))
+        elif destination.memo_none:
+            problems.add(waiver, FieldProblem("MEMO_NONE_NOT_ALLOWED", message))
+        else:
+            problems.add(memo_field, FieldProblem("MEMO_REQUIRED", message))
+    return problems
+
+
+def _address_problem(verdict: Verdict) -> FieldProblem | None:
+    if verdict.status != "invalid":
+        return None
+    code = f"{(verdict.field or 'address').upper()}_INVALID"
+    if verdict.reason == fiat.CARD_NUMBER:
+        code = "CARD_NUMBER_REFUSED"
+    details = {"reason": verdict.reason, "hint": verdict.hint}
+    return FieldProblem(code, verdict.message, {name: text for name, text in details.items() if text})
 
 
 def memo_name(instrument: InstrumentRow) -> str:
@@ -180,59 +248,6 @@ def sent_form(address: str) -> dict[str, str | None]:
             return {"destination_address": verdict.send_address, "destination_memo": verdict.send_memo}
     account = fiat.validate("", address)
     return {"destination_address": account.send_address} if account.status == "valid" else {}
-
-
-def _end_problems(prefix: str, instrument: InstrumentRow, request: Mapping[str, Any]) -> dict[str, list[FieldProblem]]:
-    address, memo = request.get(f"{prefix}address"), request.get(f"{prefix}memo")
-    return place_problems(instrument, address, memo, bool(request.get(f"{prefix}memo_none")), prefix)
-
-
-# --- the upstream's answer -------------------------------------------------------------------------------------------
-
-
-def address_problem(verdict: Verdict) -> FieldProblem | None:
-    """A refusal of the offline validator as a field problem; None when it found nothing wrong."""
-    if verdict.valid is not False:
-        return None
-    code = f"{(verdict.field or 'address').upper()}_INVALID"
-    if verdict.reason == fiat.CARD_NUMBER:
-        code = "CARD_NUMBER_REFUSED"
-    problem: FieldProblem = {"code": code, "message": verdict.message}
-    if verdict.reason:
-        problem["reason"] = verdict.reason
-    if verdict.hint:
-        problem["hint"] = verdict.hint
-    return problem
-
-
-def _instrument(
-    snapshot: Snapshot, request: Mapping[str, Any], side: str, found: dict[str, list[FieldProblem]]
-) -> InstrumentRow | None:
-    currency, network = request.get(f"{side}_currency"), request.get(f"{side}_network")
-    if currency is None or network is None:
-        return None
-    instrument = snapshot.instrument(currency, network)
-    if instrument is None:
-        networks = sorted(i.network for i in snapshot.instruments.values() if i.currency_key == currency.casefold())
-        hint = f" {currency} is offered on: {', '.join(networks)}." if networks else ""
-        message = f"There is no active instrument {currency} on {network}.{hint}"
-        found.setdefault(side, []).append({"code": "INSTRUMENT_UNKNOWN", "message": message})
-    return instrument
-
-
-def _amount(source: InstrumentRow, amount: Decimal, found: dict[str, list[FieldProblem]]) -> None:
-    problems: list[FieldProblem] = []
-    if amount <= 0:
-        problems.append({"code": "AMOUNT_NOT_POSITIVE", "message": "The amount must be more than zero."})
-    if money.decimals(amount) > source.precision:
-        message = f"{source.currency} takes at most {source.precision} digits after the point."
-        problems.append({"code": "TOO_MANY_DECIMALS", "message": message, "max_decimals": source.precision})
-    if problems:
-        found.setdefault("amount", []).extend(problems)
-
-
-def _key(currency: str, network: str) -> tuple[str, str]:
-    return currency.casefold(), network.casefold()
 
 
 def _name(instrument: InstrumentRow) -> str:

@@ -68,6 +68,10 @@ class Deliverer:
         self._busy = 0
         self._lock = threading.Lock()
 
+    def has_due(self) -> bool:
+        with self._database.read() as session:
+            return delivery_rows.has_due(session, self._timing.now())
+
     def deliver_due(self, publish: Callable[[], object] = lambda: None, seconds: float = JOB_SECONDS) -> int:
         """Send what is due, many at once, until nothing is left or that many seconds are over. Returns how many.
 
@@ -98,9 +102,8 @@ class Deliverer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _claim(self) -> Sequence[str]:
-        with self._database.read() as session:
-            if not delivery_rows.has_due(session, self._timing.now()):
-                return []
+        if not self.has_due():
+            return []
         with self._lock:
             free = _THREADS - self._busy
             if free <= 0:
@@ -155,7 +158,7 @@ class Deliverer:
 
     def _failed(self, delivery: WebhookDelivery, endpoint: WebhookEndpoint, sent: Sent, result: dict[str, Any]) -> None:
         schedule = schedules.WEBHOOK_RETRIES if delivery.type != TEST else ()
-        delay = schedules.retry_delay(delivery.tries + 1, schedule, self._timing.rng, self._timing.scale)
+        delay = schedules.retry_delay(delivery.tries + 1, schedule, self._timing)
         log.warning(
             "webhooks.not_delivered",
             delivery_id=delivery.id,

@@ -1,8 +1,7 @@
-"""Webhooks: every public event to every endpoint of its client, at least once, in order per order.
+"""Webhook endpoints and their deliveries, as clients manage them; `swap.push.delivering` sends.
 
-Bodies and headers after the Standard Webhooks specification. A failing delivery delays the later events of its own order
-only; `sequence` in the body shows the receiver what it missed. While an endpoint is disabled nothing is sent to it; the
-feed has what it missed.
+Every public event goes to every endpoint of its client, at least once, in order per order. While an endpoint is disabled
+nothing is sent to it; the feed has what it missed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from swap.domain.times import iso
-from swap.errors import Conflict, InvalidRequest, NotFound
+from swap.errors import Conflict, FieldProblem, InvalidRequest, NotFound, Problems
 from swap.infra.queue import JobQueue
 from swap.infra.vault import Vault
 from swap.infra.webhook_http import refusal
@@ -62,8 +61,8 @@ class Endpoints:
             owner = clients.live_key(session, key)
         if owner is None:
             raise NotFound("This key is not known, or was revoked.", code="KEY_UNKNOWN")
-        made = self.create(owner.client_id, url, types)
-        return {name: made[name] for name in ("id", "url", "secret", "enabled")}
+        endpoint = self.create(owner.client_id, url, types)
+        return {name: endpoint[name] for name in ("id", "url", "secret", "enabled")}
 
     def create(
         self, client_id: str, url: str, types: Sequence[str] = (), description: str | None = None
@@ -71,8 +70,8 @@ class Endpoints:
         """Register an endpoint; the answer is the only one with its secret.
 
         Raises InvalidRequest: a type that no event has, or a URL that is not https or not public, unless
-        SWAP_WEBHOOK_ALLOW_PRIVATE allows plain and private targets. What a name stands for is judged when it is used,
-        not here. Raises Conflict (TOO_MANY_ENDPOINTS).
+        SWAP_WEBHOOK_ALLOW_PRIVATE allows plain and private targets. The addresses behind a host name are judged with each
+        delivery, not here. Raises Conflict (TOO_MANY_ENDPOINTS).
         """
         self._check(url=url, types=types)
         secret = _new_secret()
@@ -98,7 +97,7 @@ class Endpoints:
             ]
 
     def endpoint(self, client_id: str, endpoint_id: str) -> dict[str, Any]:
-        """Raises NotFound (ENDPOINT_NOT_FOUND), as everything here that takes an endpoint's id."""
+        """Raises NotFound (ENDPOINT_NOT_FOUND), as does every method here that takes an endpoint's id."""
         with self._database.read() as session:
             return endpoint_view(_found(endpoint_rows.endpoint(session, client_id, endpoint_id)), self._clock())
 
@@ -113,7 +112,7 @@ class Endpoints:
             if "types" in changes:
                 endpoint.types = _unique(changes["types"])
             if changes.get("enabled") is True and not endpoint.enabled:
-                # Whatever the publisher put there while the endpoint was being disabled.
+                # Deliveries that the publisher added while the endpoint was being disabled.
                 delivery_rows.skip_waiting(session, endpoint.id)
                 endpoint.enabled, endpoint.failures = True, 0
                 endpoint.failing_since = endpoint.disabled_at = endpoint.disabled_reason = None
@@ -122,15 +121,15 @@ class Endpoints:
         return endpoint_view(endpoint, self._clock())
 
     def delete(self, client_id: str, endpoint_id: str) -> None:
-        """Send nothing more there, and forget its secrets. Its deliveries stay listed for as long as others."""
+        """Send nothing more there, and forget its secrets. Its deliveries stay listed as long as any."""
         with self._changing(client_id, endpoint_id) as (session, endpoint):
             disable(session, endpoint, "deleted", self._clock())
             endpoint.deleted_at = self._clock()
             endpoint.secret_sealed, endpoint.old_secret_sealed, endpoint.old_secret_until = "", None, None
 
     def rotate(self, client_id: str, endpoint_id: str, overlap: timedelta = OVERLAP) -> dict[str, Any]:
-        """Give the endpoint a new secret, shown in this answer alone. For as long as `overlap` the old one signs as well;
-        the one before it no longer does."""
+        """Give the endpoint a new secret, shown in this answer alone. During `overlap` the old secret signs as well; an even
+        older one no longer does."""
         secret = _new_secret()
         with self._changing(client_id, endpoint_id) as (_, endpoint):
             keeps = overlap > timedelta(0)
@@ -164,10 +163,8 @@ class Endpoints:
             last = None if after is None else delivery_rows.get_delivery(session, client_id, after)
             if after is not None and last is None:
                 message = "This is no cursor of ours, or its delivery is no longer kept."
-                raise InvalidRequest({"after": [{"code": "CURSOR_MALFORMED", "message": message}]})
-            return [
-                delivery_view(found) for found in delivery_rows.page(session, client_id, filters, since, last, limit)
-            ]
+                raise InvalidRequest.on("after", "CURSOR_MALFORMED", message)
+            return [delivery_view(row) for row in delivery_rows.page(session, client_id, filters, since, last, limit)]
 
     def delivery(self, client_id: str, delivery_id: str) -> dict[str, Any]:
         """Raises NotFound (DELIVERY_NOT_FOUND)."""
@@ -175,7 +172,7 @@ class Endpoints:
             return delivery_view(_kept(delivery_rows.get_delivery(session, client_id, delivery_id)))
 
     def redeliver(self, client_id: str, delivery_id: str) -> dict[str, Any]:
-        """Send the delivery again now, whatever became of it; one that waits for its next attempt is tried at once.
+        """Send the delivery again now, whatever its status. A delivery that waits for its next attempt is tried at once.
 
         Raises NotFound (DELIVERY_NOT_FOUND) and Conflict (ENDPOINT_DISABLED).
         """
@@ -211,15 +208,15 @@ class Endpoints:
 
     def _check(self, *, url: str | None = None, types: Sequence[str] = ()) -> None:
         """Raises InvalidRequest with the problems of both."""
-        problems: dict[str, list[dict[str, Any]]] = {}
+        problems = Problems()
         refused = None if url is None else refusal(url, allow_private=self._allow_private)
         if refused is not None:
-            problems["url"] = [{"code": "URL_NOT_ALLOWED", "message": refused}]
+            problems.add("url", FieldProblem("URL_NOT_ALLOWED", refused))
         unknown = sorted(set(types) - TYPES)
         if unknown:
             choices = ", ".join(sorted(TYPES))
             message = f"There are no such events: {', '.join(unknown)[:200]}. There are: {choices}."
-            problems["types"] = [{"code": "TYPE_UNKNOWN", "message": message}]
+            problems.add("types", FieldProblem("TYPE_UNKNOWN", message))
         if problems:
             raise InvalidRequest(problems)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -41,46 +41,25 @@ def pairs_page(session: Session, filters: dict[str, str], after: PairKey | None,
     return session.scalars(query.order_by(*columns).limit(limit)).all()
 
 
-def claim_refresh(session: Session, now: datetime, lease: timedelta) -> bool:
-    """True for exactly one of those who ask while a refresh is due."""
-    claimed = session.execute(
-        update(CatalogState).where(CatalogState.next_refresh_at <= now).values(next_refresh_at=now + lease)
-    )
-    return bool(claimed.rowcount == 1)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
-
-
 def replace(
-    session: Session,
-    new_instruments: Iterable[dict[str, Any]],
-    new_pairs: Iterable[PairKey],
-    *,
-    now: datetime,
-    next_refresh_at: datetime,
+    session: Session, new_instruments: Iterable[dict[str, Any]], new_pairs: Iterable[PairKey], *, now: datetime
 ) -> bool:
-    """Make the rows equal to what was fetched. What is gone upstream stays as inactive: orders still refer to it.
+    """Make the rows equal to what was fetched. An instrument or pair that is gone upstream stays as inactive: orders still
+    refer to it.
 
     Returns whether anything changed.
     """
     changed = _replace_instruments(session, {(i["currency_key"], i["network_key"]): i for i in new_instruments})
     changed = _replace_pairs(session, set(new_pairs)) or changed
-    values: dict[str, Any] = {
-        "fetched_at": now,
-        "next_refresh_at": next_refresh_at,
-        "failures": 0,
-        "last_error": None,
-    }
+    values: dict[str, Any] = {"fetched_at": now, "failures": 0, "last_error": None}
     if changed:
         values["version"] = CatalogState.version + 1
     session.execute(update(CatalogState).values(**values))
     return changed
 
 
-def refresh_failed(session: Session, error: str, next_refresh_at: datetime) -> None:
-    session.execute(
-        update(CatalogState).values(
-            failures=CatalogState.failures + 1, last_error=error, next_refresh_at=next_refresh_at
-        )
-    )
+def refresh_failed(session: Session, error: str) -> None:
+    session.execute(update(CatalogState).values(failures=CatalogState.failures + 1, last_error=error))
 
 
 def learn_limits(
@@ -92,7 +71,7 @@ def learn_limits(
     fixed_rate: bool | None,
     now: datetime,
 ) -> None:
-    """Keep what a rate told about the pair: limits in the deposit currency and whether a fixed rate is offered."""
+    """Store what a rate said about the pair: limits in the deposit currency, and whether a fixed rate is offered."""
     session.execute(
         update(PairRow)
         .where(*(getattr(PairRow, name) == part for name, part in zip(_PAIR_KEYS, key, strict=True)))

@@ -13,7 +13,7 @@ from swap.tables import ApiKey, Client, UsedSignature, new_id
 
 
 def client_named(session: Session, name: str, now: datetime) -> Client:
-    """The client with this name, made when there is none yet."""
+    """The client with this name, created when there is none yet."""
     insert_new(session, Client, id=new_id("cli"), name=name, created_at=now)
     return session.scalars(select(Client).where(Client.name == name)).one()
 

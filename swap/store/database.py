@@ -1,8 +1,8 @@
 """The database: one engine, short transactions, the same behaviour on SQLite and PostgreSQL.
 
-`read()` never writes and `write()` never upgrades from a read: on SQLite a write opens with BEGIN IMMEDIATE behind a lock
-inside the process, since its one writer slot makes contending threads wait up to a second in the busy handler. Every wait
-is bounded: pool 5 s, connect 5 s, locks and turns to write 10 s each, statements 20 s.
+`read()` never writes, and `write()` never upgrades from a read. On SQLite a write opens with BEGIN IMMEDIATE behind a lock
+inside the process, since SQLite has one writer, and threads that contend for it wait up to a second in its busy handler.
+Every wait is bounded: pool 5 s, connect 5 s, locks and turns to write 10 s each, statements 20 s.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from swap.errors import ConfigurationError
+from swap.settings import checkout
 from swap.tables import Row
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+MIGRATIONS = (checkout() or Path(__file__).resolve().parents[1]) / "migrations"
 WRITER_SECONDS = 10.0
 _MIGRATION_LOCK = 7_267_001  # any number; PostgreSQL's advisory locks are named by one
 
@@ -74,13 +75,13 @@ class Database:
     # --- migrations --------------------------------------------------------------------------------------------------
 
     def migrate(self) -> None:
-        """Bring the schema to the newest version. Idempotent, and safe when run twice at once: the second waits.
+        """Bring the schema to the newest version. Idempotent, and safe when two processes run it at once: the second waits.
 
         Raises ConfigurationError for a database whose schema a version of this service made that this one does not know.
         """
         with self._write_engine.connect() as connection, connection.begin():
             if not self.sqlite:
-                # LOCAL: the connection goes back to the pool with its bounds as they were.
+                # LOCAL: the connection goes back to the pool with its old bounds.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _MIGRATION_LOCK})
@@ -100,8 +101,8 @@ class Database:
 
 
 class _Turn:
-    """One writer at a time in this process. Raises OperationalError when its turn does not come: to a caller that is the
-    database being away, like any other of its bounded waits."""
+    """One writer at a time in this process. Raises OperationalError when the turn does not come in time: to a caller that
+    means, like every other bounded wait, that the database is away."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -118,7 +119,7 @@ class _Turn:
 def insert_new(session: Session, row: type[Row], **values: Any) -> bool:
     """Insert unless a row with the same key is already there. True when it was inserted."""
     key = inspect(row).primary_key[0]
-    # Counted by what comes back: PostgreSQL's driver gives -1 as the row count of an INSERT, inserted or not.
+    # Decided by the key that is returned: PostgreSQL's driver gives -1 as the row count of an INSERT, inserted or not.
     inserted = _insert(session, row).values(**values).on_conflict_do_nothing().returning(key)
     return session.execute(inserted).first() is not None
 
@@ -156,8 +157,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _use_wal(cursor: Any) -> None:
-    """Of several who open a new file at once, SQLite sends all but one away without waiting: each wants to be alone for
-    this change. It is made once in a file's life."""
+    """Switch the file to write-ahead logging, which happens once in its life. The switch needs the file for itself: of
+    several processes that open a new file at once, SQLite turns away all but one without waiting."""
     until = time.monotonic() + WRITER_SECONDS
     while True:
         try:

@@ -1,7 +1,7 @@
 """Webhook deliveries: one row for each event, or message, that one endpoint is to receive.
 
-A transaction that writes to an endpoint and to its deliveries locks the endpoint's row first, so that no two wait for each
-other.
+A transaction that writes to an endpoint and to its deliveries locks the endpoint's row first, so that no two transactions
+wait for each other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from swap.store.database import insert_all_new
 from swap.tables import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint, new_id
 
 _UNSYNCED = {"synchronize_session": False}
-# Written out, not bound: a partial index is used only where the statement itself says that it fits.
+# Written out, not bound as a parameter: a partial index is used only where the statement itself shows that it fits.
 _PENDING: ColumnElement[str] = literal_column("'pending'")
 
 
@@ -46,22 +46,22 @@ def _skip(session: Session, which: ColumnElement[bool]) -> None:
     )
 
 
-def add_deliveries(session: Session, told: Sequence[tuple[WebhookEndpoint, OrderEvent]], now: datetime) -> None:
-    """These events for these endpoints. Each is due when what waits before it is: not sooner, or every event of a failing
-    endpoint would be found due again and again, only to be left in its line."""
-    if not told:
+def add_deliveries(session: Session, pairs: Sequence[tuple[WebhookEndpoint, OrderEvent]], now: datetime) -> None:
+    """Create one delivery for each of the (endpoint, event) pairs. A delivery becomes due together with the one before it
+    in its order's queue; otherwise every event behind a failing one would be claimed again and again, and skipped."""
+    if not pairs:
         return
-    elders = session.execute(
+    earlier = session.execute(
         select(WebhookDelivery.endpoint_id, WebhookDelivery.order_id, func.max(WebhookDelivery.next_attempt_at))
         .where(
-            WebhookDelivery.endpoint_id.in_({endpoint.id for endpoint, _ in told}),
-            WebhookDelivery.order_id.in_({event.order_id for _, event in told}),
+            WebhookDelivery.endpoint_id.in_({endpoint.id for endpoint, _ in pairs}),
+            WebhookDelivery.order_id.in_({event.order_id for _, event in pairs}),
             WebhookDelivery.status == _PENDING,
             WebhookDelivery.next_attempt_at > now,
         )
         .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.order_id)
     )
-    due = {(endpoint_id, order_id): at for endpoint_id, order_id, at in elders}
+    due = {(endpoint_id, order_id): at for endpoint_id, order_id, at in earlier}
     insert_all_new(
         session,
         WebhookDelivery,
@@ -80,7 +80,7 @@ def add_deliveries(session: Session, told: Sequence[tuple[WebhookEndpoint, Order
                 "next_attempt_at": due.get((endpoint.id, event.order_id), now),
                 "created_at": now,
             }
-            for endpoint, event in told
+            for endpoint, event in pairs
         ],
     )
 
@@ -88,7 +88,7 @@ def add_deliveries(session: Session, told: Sequence[tuple[WebhookEndpoint, Order
 def add_message(
     session: Session, endpoint: WebhookEndpoint, type: str, data: dict[str, Any], now: datetime
 ) -> WebhookDelivery:
-    """Something to be told that is no event of an order."""
+    """Create a delivery that is no event of an order; `data` is what its body carries."""
     delivery = WebhookDelivery(
         id=new_id("whd"),
         client_id=endpoint.client_id,
@@ -106,33 +106,33 @@ def add_message(
 
 
 def has_due(session: Session, now: datetime) -> bool:
-    """Whether something is due; `claim_due` may leave it for want of room at its endpoint."""
-    # Endpoint by endpoint: one that is down may have any number of deliveries due, which are not to be read each time.
+    """Whether a delivery is due; `claim_due` may leave it because its endpoint has enough in flight."""
+    # Endpoint by endpoint: an endpoint that is down may have any number of deliveries due, too many to be read each time.
     return session.scalar(select(WebhookEndpoint.id).where(_has_due(now)).limit(1)) is not None
 
 
 def claim_due(
     session: Session, now: datetime, lease: timedelta, free: int, *, at_once: int, probe_from: int
 ) -> Sequence[str]:
-    """Lease up to `free` due deliveries, of the endpoints with the least under way first. Returns their ids.
+    """Lease up to `free` due deliveries, for the endpoints with the fewest in flight first. Returns their ids.
 
-    At most `at_once` of an endpoint are leased at any time, in all processes, and one after `probe_from` failures in a
-    row. No endpoint gets more than half of what is free: those that hang must leave room for others.
+    At most `at_once` deliveries to one endpoint are leased at any time, in all processes, and only one after `probe_from`
+    failures in a row. No endpoint gets more than half of what is free: endpoints that hang must leave room for the rest.
     """
-    mine = WebhookDelivery.endpoint_id == WebhookEndpoint.id
-    under_way = select(func.count()).where(mine, WebhookDelivery.leased_until > now).scalar_subquery()
-    room = case((WebhookEndpoint.failures >= probe_from, 1), else_=at_once) - under_way
-    waiting = select(func.min(WebhookDelivery.next_attempt_at)).where(mine, WebhookDelivery.status == _PENDING)
+    own = WebhookDelivery.endpoint_id == WebhookEndpoint.id
+    in_flight = select(func.count()).where(own, WebhookDelivery.leased_until > now).scalar_subquery()
+    room = case((WebhookEndpoint.failures >= probe_from, 1), else_=at_once) - in_flight
+    waiting = select(func.min(WebhookDelivery.next_attempt_at)).where(own, WebhookDelivery.status == _PENDING)
     locked = session.scalars(
         select(WebhookEndpoint.id)
         .where(_has_due(now), room > 0)
-        # Those with the least under way first, or a few that are slow, but never fail, would take every thread that gets
-        # free, and nobody else's turn came before all that waits for them was sent.
-        .order_by(under_way, waiting.scalar_subquery())
+        # Fewest deliveries in flight first. Otherwise a few slow endpoints would take every free thread, and the rest would
+        # wait until all their backlog was sent.
+        .order_by(in_flight, waiting.scalar_subquery())
         .limit(free)
         .with_for_update(skip_locked=True, key_share=True, of=WebhookEndpoint)
     ).all()
-    # Counted again under the lock: what was just counted may be from before somebody else's claim.
+    # Counted again under the lock: the first count may be older than another process' claim.
     counted = session.execute(select(WebhookEndpoint.id, room).where(WebhookEndpoint.id.in_(locked)))
     rooms: dict[str, int] = {endpoint_id: left for endpoint_id, left in counted}  # noqa: C416 - rows are no pairs
     claimed: list[str] = []
@@ -163,22 +163,22 @@ def _lease(session: Session, endpoint_id: str, now: datetime, lease: timedelta, 
 
 
 def _has_due(now: datetime) -> ColumnElement[bool]:
-    """Of an endpoint: enabled, with something due."""
+    """Of an endpoint: it is enabled, and a delivery to it is due."""
     due = _due(now).where(WebhookDelivery.endpoint_id == WebhookEndpoint.id).correlate(WebhookEndpoint)
-    # Not EXISTS: PostgreSQL makes a join of that, over all that is due anywhere. This it stops at the first.
+    # Not EXISTS: PostgreSQL turns that into a join over all deliveries that are due anywhere. Here it stops at the first.
     first = due.order_by(WebhookDelivery.next_attempt_at).limit(1)
     return and_(WebhookEndpoint.enabled, first.scalar_subquery().is_not(None))
 
 
 def _due(now: datetime) -> Select[str]:
-    """Pending, due, in nobody's hands, and the same order's earlier deliveries to that endpoint settled."""
-    elder = aliased(WebhookDelivery)
+    """Pending, due, not leased, and with all earlier deliveries of the same order to that endpoint settled."""
+    earlier = aliased(WebhookDelivery)
     blocked = exists().where(
         and_(
-            elder.endpoint_id == WebhookDelivery.endpoint_id,
-            elder.order_id == WebhookDelivery.order_id,
-            elder.sequence < WebhookDelivery.sequence,
-            elder.status == _PENDING,
+            earlier.endpoint_id == WebhookDelivery.endpoint_id,
+            earlier.order_id == WebhookDelivery.order_id,
+            earlier.sequence < WebhookDelivery.sequence,
+            earlier.status == _PENDING,
         )
     )
     return select(WebhookDelivery.id).where(
@@ -192,7 +192,7 @@ def _due(now: datetime) -> Select[str]:
 def load_for_sending(
     session: Session, delivery_id: str
 ) -> tuple[WebhookDelivery, WebhookEndpoint, OrderEvent | None, str] | None:
-    """What a delivery is made of, and the feed's epoch; None when there is nothing to be sent any more."""
+    """What a delivery is made of, and the feed's epoch; None when it must not be sent any more."""
     query = (
         select(WebhookDelivery, WebhookEndpoint, OrderEvent, select(FeedHead.epoch).scalar_subquery())
         .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
@@ -204,8 +204,8 @@ def load_for_sending(
 
 
 def record(session: Session, delivery: WebhookDelivery, **values: Any) -> bool:
-    """Write the result of an attempt. False, and nothing written, when another worker recorded one meanwhile, or when it
-    failed and was skipped meanwhile."""
+    """Write the result of an attempt. False, and nothing written, when another worker has recorded a result meanwhile, or
+    when the attempt failed and the delivery was skipped meanwhile."""
     matching = [WebhookDelivery.id == delivery.id, WebhookDelivery.attempts == delivery.attempts]
     if values.get("status") != "delivered":
         matching.append(WebhookDelivery.status == _PENDING)
@@ -219,7 +219,7 @@ def record(session: Session, delivery: WebhookDelivery, **values: Any) -> bool:
 
 
 def hold_back(session: Session, delivery: WebhookDelivery, until: datetime) -> None:
-    """The order's later events are due no sooner than this one; see `add_delivery`."""
+    """Make the order's later events due no sooner than this one; see `add_deliveries`."""
     if delivery.order_id is None:
         return
     session.execute(
@@ -237,7 +237,7 @@ def hold_back(session: Session, delivery: WebhookDelivery, until: datetime) -> N
 
 
 def send_again(session: Session, delivery: WebhookDelivery, now: datetime) -> None:
-    """Have it sent now, with the whole retry schedule before it, and what waits behind it after that."""
+    """Make the delivery due now, at the start of the retry schedule; and with it the later events of its order."""
     session.execute(
         update(WebhookDelivery)
         .where(WebhookDelivery.id == delivery.id)
@@ -262,7 +262,7 @@ def send_again(session: Session, delivery: WebhookDelivery, now: datetime) -> No
 def send_all_again(
     session: Session, endpoint: WebhookEndpoint, statuses: Collection[str], since: datetime, now: datetime, limit: int
 ) -> int:
-    """Have up to `limit` deliveries made since then sent again, oldest first; of those that are pending, the ones that
+    """Make up to `limit` deliveries due now that were created at `since` or later, oldest first; pending ones only if they
     wait for a later time. Returns how many."""
     chosen = (
         select(WebhookDelivery.id)
@@ -325,8 +325,8 @@ def deliveries_of(session: Session, order_id: str) -> Sequence[WebhookDelivery]:
 
 
 def forget(session: Session, now: datetime, kept: timedelta) -> None:
-    """Delete settled deliveries older than `kept`, and skip those that the publisher made for an endpoint while it was being
-    disabled."""
+    """Delete settled deliveries older than `kept`, and skip those that the publisher created for an endpoint while the
+    endpoint was being disabled."""
     disabled = select(WebhookEndpoint.id).where(~WebhookEndpoint.enabled)
     _skip(session, WebhookDelivery.endpoint_id.in_(disabled))
     session.execute(

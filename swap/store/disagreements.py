@@ -14,7 +14,7 @@ from swap.tables import Disagreement
 def count(
     session: Session, *, network: str, kind: str, field: str, reason: str, address_hash: str, now: datetime
 ) -> None:
-    """One more of this kind. Few rows ever: networks come from the catalog, the rest from our own words."""
+    """Count one more of this kind. The table stays small: networks come from the catalog, the rest from our own words."""
     key = {"network": network, "kind": kind, "field": field, "reason": reason}
     if insert_new(session, Disagreement, **key, count=1, first_at=now, last_at=now, address_hash=address_hash):
         return

@@ -1,16 +1,11 @@
-"""Webhook endpoints. What is sent to them is in `deliveries`, which also says whose row is locked first."""
+"""Webhook endpoints. What is sent to them is in `deliveries`, which says in which order rows are locked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import (
-    func,
-    literal,
-    select,
-    update,
-)
+from sqlalchemy import func, literal, select, update
 from sqlalchemy.orm import Session
 
 from swap.store.deliveries import skip_waiting
@@ -57,18 +52,18 @@ def endpoints_of(session: Session, client_id: str) -> Sequence[WebhookEndpoint]:
 
 
 def endpoint(session: Session, client_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint | None:
-    """The client's endpoint, unless it was deleted; with `lock`, nobody else changes it until commit."""
+    """The client's endpoint, unless it was deleted; with `lock`, no other transaction changes it until commit."""
     query = select(WebhookEndpoint).where(
         WebhookEndpoint.id == endpoint_id,
         WebhookEndpoint.client_id == client_id,
         WebhookEndpoint.deleted_at.is_(None),
     )
-    # Not so strong a lock that the publisher, who only refers to the row, would have to wait.
+    # A lock that is weak enough for the publisher, which only refers to the row.
     return session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
 
 
 def record_success(session: Session, endpoint_id: str) -> None:
-    """A delivery succeeded: whatever failed before is forgotten."""
+    """A delivery succeeded: the failures before it are forgotten."""
     session.execute(
         update(WebhookEndpoint)
         .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.failures > 0)
@@ -78,7 +73,7 @@ def record_success(session: Session, endpoint_id: str) -> None:
 
 
 def record_failure(session: Session, endpoint_id: str, now: datetime) -> datetime | None:
-    """Count a failed attempt. Returns when the first of them in a row was; None when the endpoint is disabled."""
+    """Count a failed attempt. Returns when the first failure in a row was; None when the endpoint is disabled."""
     counted = (
         update(WebhookEndpoint)
         .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.enabled)
@@ -92,7 +87,7 @@ def record_failure(session: Session, endpoint_id: str, now: datetime) -> datetim
 
 
 def disable(session: Session, endpoint_id: str, reason: str, now: datetime) -> bool:
-    """Send nothing more there: what waits is skipped. False when it was disabled already."""
+    """Send nothing more to the endpoint: pending deliveries are skipped. False when it was disabled already."""
     disabled = session.execute(
         update(WebhookEndpoint)
         .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.enabled)

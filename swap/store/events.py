@@ -16,7 +16,8 @@ from swap.tables import FeedHead, Order, OrderEvent, WebhookDelivery, new_id
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events of the feed are wanted; empty: all. `since` inclusive, `until` exclusive, by the time of the change."""
+    """Which events of the feed are wanted; an empty filter means all. By the time of the change, `since` is inclusive and
+    `until` exclusive."""
 
     types: tuple[str, ...] = ()
     order_ids: tuple[str, ...] = ()
@@ -24,7 +25,7 @@ class EventFilter:
     until: datetime | None = None
 
 
-# Of the journal: kinds of upstream events that nobody knew when they were told, and their being read anew.
+# Journal entries: kinds of upstream events that were unknown when they came, and such events read anew since.
 UNKNOWN_KINDS = "journal.unknown_kinds"
 REPLAYED = "journal.replayed"
 
@@ -62,16 +63,16 @@ def events_of(session: Session, order_id: str, *, public_only: bool) -> Sequence
 
 
 def unknown_kinds(session: Session) -> dict[str, set[str]]:
-    """Order -> the kinds of upstream events that were unknown when it was told them, but those replayed since."""
+    """Order id -> the kinds of upstream events that were unknown when they came, without those replayed since."""
     query = select(OrderEvent).where(OrderEvent.type.in_((UNKNOWN_KINDS, REPLAYED)))
-    found: dict[str, set[str]] = {}
+    by_order: dict[str, set[str]] = {}
     for event in session.scalars(query.order_by(OrderEvent.created_at, OrderEvent.id)):
-        kinds = found.setdefault(event.order_id, set())
+        kinds = by_order.setdefault(event.order_id, set())
         if event.type == UNKNOWN_KINDS:
             kinds.update(event.detail.get("kinds", ()))
         else:
             kinds.difference_update(event.detail.get("kinds", ()))
-    return found
+    return by_order
 
 
 def has_unpublished(session: Session) -> bool:
@@ -83,7 +84,7 @@ def unpublished(session: Session, limit: int) -> Sequence[OrderEvent]:
     """Public events without a place in the feed, oldest first; an order's own events always by sequence.
 
     Neither ids nor times can be trusted within one order: two processes wrote them by two clocks. So the oldest `limit`
-    only choose the orders, each of which comes with everything it has to tell; there may be more than `limit` events.
+    events only choose the orders, and each order comes with all its unpublished events. There may be more than `limit`.
     """
     waiting = (OrderEvent.position.is_(None), OrderEvent.sequence.is_not(None))
     oldest = select(OrderEvent.order_id).where(*waiting).order_by(OrderEvent.id).limit(limit).subquery()
@@ -96,7 +97,7 @@ def unpublished(session: Session, limit: int) -> Sequence[OrderEvent]:
     times: dict[str, datetime] = {}
     events = session.scalars(query).all()
     for event in events:
-        # Not before its elder, whatever its own clock said.
+        # Never before the order's previous event, even if its own clock was behind.
         latest[event.order_id] = times[event.id] = max(latest.get(event.order_id, event.created_at), event.created_at)
     return sorted(events, key=lambda e: (times[e.id], e.order_id, e.sequence or 0))
 
@@ -152,14 +153,15 @@ def all_clients(session: Session, after: int, limit: int) -> Sequence[OrderEvent
 
 
 def floor_for(session: Session, head: FeedHead, cutoff: datetime) -> int:
-    """The highest position at which and below which every event is older than `cutoff`; never below the floor there is."""
+    """The highest position up to which every event is older than `cutoff`; never below the present floor."""
     query = select(OrderEvent.position).where(OrderEvent.position > head.floor, OrderEvent.created_at >= cutoff)
     first = session.scalar(query.order_by(OrderEvent.position).limit(1))
     return head.position if first is None else first - 1
 
 
 def begun_below(session: Session, after: int, floor: int, limit: int) -> list[tuple[int, Order]]:
-    """Orders whose first event stands after that position and not above the floor, with that position, in its order."""
+    """Orders whose first event stands after position `after` and at or below the floor; with the event's position, and
+    sorted by it."""
     query = (
         select(OrderEvent.position, Order)
         .join(Order, Order.id == OrderEvent.order_id)
@@ -171,8 +173,9 @@ def begun_below(session: Session, after: int, floor: int, limit: int) -> list[tu
 
 
 def forget(session: Session, order_ids: Collection[str], floor: int) -> int:
-    """Delete the events of these orders, the journal included, except of an order that has something above the floor, or
-    not yet in the feed, or a webhook delivery on record. Returns how many were deleted."""
+    """Delete the events of these orders, the journal included. An order keeps all its events while one of them stands above
+    the floor, or is not yet in the feed, or while one of its webhook deliveries is on record. Returns how many events
+    were deleted."""
     waiting = and_(OrderEvent.position.is_(None), OrderEvent.sequence.is_not(None))
     kept = {
         *session.scalars(
@@ -190,7 +193,7 @@ def forget(session: Session, order_ids: Collection[str], floor: int) -> int:
 
 
 def cursor_text(position: int, epoch: str) -> str:
-    """Twelve digits and the epoch: ascends as text, and tells one life of the database from another."""
+    """Twelve digits and the epoch: cursors sort as text, and differ between two lives of the database."""
     return f"{position:012d}{epoch}"
 
 

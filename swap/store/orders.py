@@ -17,6 +17,7 @@ from swap.store.serializers import order_view, same_view
 from swap.tables import Order, OrderAttempt, SpentQuote, TransferRow, UpstreamRef
 
 _COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
+_RIVAL_FOR = timedelta(hours=1)
 _WRITE_ONCE = ("deposit_kind", "deposit_address", "deposit_memo", "deposit_link")
 
 
@@ -24,8 +25,8 @@ _WRITE_ONCE = ("deposit_kind", "deposit_address", "deposit_memo", "deposit_link"
 
 
 def insert(session: Session, order: Order, detail: dict[str, Any] | None = None) -> bool:
-    """Write a new order with its `order.created` event, `detail` of which is for support. False when the client already
-    has this `client_order_id`."""
+    """Write a new order with its `order.created` event; `detail`, in the event, is for support. False when the client
+    already has this `client_order_id`."""
     if not insert_new(session, Order, **{name: getattr(order, name) for name in _COLUMNS}):
         return False
     add_event(
@@ -80,7 +81,7 @@ def owned_by(session: Session, client_id: str, order_ids: Collection[str]) -> se
 
 def raise_token_version(session: Session, order_id: str, client_id: str) -> bool:
     """Make the order's tracking tokens void. False when the client has no such order. Not a move: nothing about the order
-    itself changes, so `version` stays and nobody's write is in the way."""
+    itself changes, so `version` stays, and no other process' write is in the way."""
     counted = session.execute(
         update(Order)
         .where(Order.id == order_id, Order.client_id == client_id)
@@ -118,7 +119,7 @@ def start_attempt(session: Session, order_id: str, upstream_key: str, now: datet
 
 
 def finish_attempt(session: Session, order_id: str, number: int, **values: Any) -> None:
-    """Write the answer down, whatever it was and whatever became of the order meanwhile."""
+    """Write down the answer to an attempt, even when the order has moved on meanwhile. `values`: column -> value."""
     session.execute(
         update(OrderAttempt).where(OrderAttempt.order_id == order_id, OrderAttempt.number == number).values(**values)
     )
@@ -131,8 +132,8 @@ def attempts_of(session: Session, order_id: str) -> Sequence[OrderAttempt]:
 
 
 def claim_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]:
-    """Claim the upstream's ids for this order. Returns those that belong to another order already; then it claims none
-    of the others, for an answer that is partly about somebody else's order proves nothing about this one."""
+    """Claim the upstream's ids for this order. Returns those that belong to another order already. When there are any, it
+    claims none: an answer that is partly about another order proves nothing about this one."""
     refs = tuple(refs)
     owners = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(refs), UpstreamRef.order_id != order_id)
     taken = set(session.scalars(owners))
@@ -147,7 +148,7 @@ def claim_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]
 
 
 def owned_refs(session: Session, refs: Iterable[str], *, excluding: str | None = None) -> set[str]:
-    """Which of these upstream ids belong to orders of ours, those of order `excluding` aside."""
+    """Which of these upstream ids belong to orders of ours other than `excluding`."""
     query = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(tuple(refs)))
     return set(session.scalars(query if excluding is None else query.where(UpstreamRef.order_id != excluding)))
 
@@ -170,6 +171,26 @@ def refs_of(session: Session, order_id: str) -> Sequence[str]:
     return session.scalars(select(UpstreamRef.ref).where(UpstreamRef.order_id == order_id)).all()
 
 
+def rivals(session: Session, order: Order) -> Sequence[Order]:
+    """Other orders of ours, of any client, that may have made the same upstream order: alike in route, amount and
+    destination, made within an hour of it, and without an upstream id of their own so far."""
+    query = select(Order).where(
+        Order.id != order.id,
+        Order.destination_address == order.destination_address,
+        Order.from_currency == order.from_currency,
+        Order.from_network == order.from_network,
+        Order.to_currency == order.to_currency,
+        Order.to_network == order.to_network,
+        Order.upstream_order_id.is_(None),
+        Order.created_at >= order.created_at - _RIVAL_FOR,
+        Order.created_at <= order.created_at + _RIVAL_FOR,
+    )
+    open_ends = (None, "create_in_doubt", "create_unconfirmed")
+    return [
+        rival for rival in session.scalars(query) if rival.amount == order.amount and rival.status_reason in open_ends
+    ]
+
+
 # --- due ---------------------------------------------------------------------------------------------------------------
 
 
@@ -183,10 +204,10 @@ def has_due(session: Session, now: datetime) -> bool:
 def claim_due(
     session: Session, now: datetime, lease: timedelta, limit: int, *, by_rank: bool = False, urgent: bool = False
 ) -> Sequence[str]:
-    """Lease up to `limit` due orders, longest overdue first; `by_rank`: creates and doubts before money on the move,
-    before those that wait, before those that have ended; `urgent`: creates and doubts alone. The lease is the
-    pushed-forward `next_check_at`: a worker that dies leaves it to run out."""
-    # A CTE, since PostgreSQL may run a plain subquery with LIMIT more than once and lease more than was asked for.
+    """Lease up to `limit` due orders, longest overdue first. `by_rank`: lower ranks first (`schedules.claim_rank`);
+    `urgent`: only creates and orders in doubt. The lease is the pushed-forward `next_check_at`: when a worker dies, it runs
+    out by itself."""
+    # A CTE, since PostgreSQL may run a plain subquery with LIMIT more than once, and lease more than `limit`.
     due = (
         select(Order.id)
         .where(Order.next_check_at <= now, *([Order.status.in_(lifecycle.BEFORE_ADDRESS)] if urgent else []))
@@ -200,8 +221,8 @@ def claim_due(
 
 
 def reschedule(session: Session, order_id: str, next_check_at: datetime, *, failures: int) -> None:
-    """Have a watched order looked at sooner. Never later, and one that is no longer watched stays so: whoever moved it
-    meanwhile knew better."""
+    """Poll a watched order sooner, never later. An order that is no longer watched stays so: the process that moved it knew
+    more."""
     session.execute(
         update(Order)
         .where(Order.id == order_id, Order.next_check_at > next_check_at)
@@ -211,8 +232,8 @@ def reschedule(session: Session, order_id: str, next_check_at: datetime, *, fail
 
 
 def back_off(session: Session, order: Order, next_check_at: datetime, *, failures: int) -> None:
-    """Set the next look after one that failed, unless the order was moved since it was read: then it has a due time of
-    its own, and a plan made for its old status could end the watch over somebody's money."""
+    """Set the next poll after one that failed, unless the order was moved since it was read: then it has a due time of its
+    own, and a plan made for its old status could end the watch over a customer's money."""
     session.execute(
         update(Order)
         .where(Order.id == order.id, Order.version == order.version)
@@ -234,11 +255,11 @@ def move(
     detail: dict[str, Any] | None = None,
     type: str | None = None,
 ) -> Order | None:
-    """Change an order, conditional on nobody having changed it since `order` was read, and write the event for it.
+    """Change an order if no other process has changed it since `order` was read, and write the event for it.
 
-    Returns the order as it is now, or None when somebody else was first: then nothing was written, and what the caller
-    carries must already be somewhere else. A public event is written only when the public view changed; its type is
-    `order.<status>` on a change of public status, else `type`, else `order.updated`.
+    Returns the order as it is now, or None when another process was first. Then nothing was written, and what the caller
+    learned must already be stored somewhere else. A public event is written only when the public view changed; its type
+    is `order.<status>` on a change of public status, else `type`, else `order.updated`.
 
     Raises ValueError for a step that is not in `lifecycle.TRANSITIONS` or that would change deposit details once set.
     """

@@ -1,4 +1,4 @@
-"""Chores: periodic work that one process does for the whole fleet."""
+"""Periodic tasks: work that one process does for the whole fleet, at intervals."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from swap.store.database import insert_new
-from swap.tables import Chore
+from swap.store.database import Database, insert_new
+from swap.tables import PeriodicTask
 
 
-def is_due(session: Session, name: str, now: datetime) -> bool:
-    """Whether it is worth trying to claim it: a read, so that the many who ask write nothing."""
-    at = session.scalar(select(Chore.next_at).where(Chore.name == name))
-    return at is None or at <= now
-
-
-def claim(session: Session, name: str, now: datetime, until: datetime) -> bool:
-    """Take the chore if it is due, and leave it alone until then. False when another process has it or it is not due."""
-    if insert_new(session, Chore, name=name, next_at=until):
-        return True
-    claimed = session.execute(
-        update(Chore).where(Chore.name == name, Chore.next_at <= now).values(next_at=until),
-        execution_options={"synchronize_session": False},
-    )
-    return bool(claimed.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+def take(database: Database, name: str, now: datetime, until: datetime) -> bool:
+    """Take the task if it is due: True for exactly one of the processes that ask. No process gets it again before
+    `until`, so a process that dies with the task delays it until then."""
+    with database.read() as session:
+        # Read first, so that the many calls that come too early write nothing.
+        due_at = session.scalar(select(PeriodicTask.next_at).where(PeriodicTask.name == name))
+    if due_at is not None and due_at > now:
+        return False
+    with database.write() as session:
+        if insert_new(session, PeriodicTask, name=name, next_at=until):
+            return True
+        taken = session.execute(
+            update(PeriodicTask).where(PeriodicTask.name == name, PeriodicTask.next_at <= now).values(next_at=until),
+            execution_options={"synchronize_session": False},
+        )
+        return bool(taken.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
 
 
 def reschedule(session: Session, name: str, at: datetime) -> None:
-    """Have the chore done again at that time, sooner or later than was claimed."""
-    session.execute(
-        update(Chore).where(Chore.name == name).values(next_at=at), execution_options={"synchronize_session": False}
-    )
+    """Make the task due at that time, sooner or later than it was taken for."""
+    if not insert_new(session, PeriodicTask, name=name, next_at=at):
+        session.execute(
+            update(PeriodicTask).where(PeriodicTask.name == name).values(next_at=at),
+            execution_options={"synchronize_session": False},
+        )

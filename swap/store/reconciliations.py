@@ -1,4 +1,4 @@
-"""Reconciliations: their reports, and our orders as they are held against the upstream's list."""
+"""Reconciliations: their reports, and our orders as they are compared with the upstream's list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, load_only
 
 from swap.tables import Order, OrderAttempt, Reconciliation, TransferRow, UpstreamRef
 
-# All that is compared. An order has a dozen columns more, facts among them, that need not come along a hundred thousand
+# All that is compared. An order has a dozen more columns, facts among them, which need not be loaded a hundred thousand
 # times.
 _COMPARED = load_only(
     Order.id,
@@ -34,7 +34,7 @@ _COMPARED = load_only(
 
 @dataclass(frozen=True, slots=True)
 class OurOrder:
-    """An order of ours, held against the list. Of `order` only what is compared is loaded; anything else raises.
+    """An order of ours, to be compared with the list. Of `order` only the compared columns are loaded; the others raise.
 
     `refs`: every upstream id it owns. `attempted_at`: when its last create was sent. `paid_out`: the sum of all known
     payouts in the currency paid out, None when there are none or one has no amount."""
@@ -89,7 +89,7 @@ def owns_any(session: Session, upstream_key: str, before: datetime) -> bool:
 
 
 def without_id(session: Session, destination_address: str, since: datetime, until: datetime) -> Sequence[Order]:
-    """Orders created in that time, paid out to this address, for which no upstream order is known; fifty at most."""
+    """Orders created in that time, paid out to this address, without a known upstream order; fifty at most."""
     query = select(Order).where(Order.destination_address == destination_address, Order.upstream_order_id.is_(None))
     query = query.where(Order.created_at >= since, Order.created_at <= until)
     return session.scalars(query.limit(50).options(_COMPARED)).all()

@@ -13,7 +13,7 @@ from swap.domain.payment_uri import payment_uri
 from swap.domain.times import iso
 from swap.tables import Order, WebhookDelivery, WebhookEndpoint
 
-# What may change without the public view having changed: no event is written for these alone.
+# Fields that may change without an event: the public view counts as unchanged.
 VOLATILE = ("sequence", "as_of", "next_check_at", "updated_at")
 
 # Why a deposit address must not be paid to any more, by the order's status.
@@ -68,7 +68,7 @@ def order_view(order: Order) -> dict[str, Any]:
     }
 
 
-# What the holder of a tracking token sees. A list of what is shown, so that a new field is hidden until somebody decides.
+# What the holder of a tracking token sees. A list of what is shown, so that a new field stays hidden until it is added here.
 _TRACKED = (
     *(
         "id",
@@ -89,8 +89,8 @@ _TRACKED = (
 
 
 def tracked_view(view: dict[str, Any]) -> dict[str, Any]:
-    """The order without what is between client and service: its names for order, user, session and account, its metadata,
-    and the upstream's id."""
+    """The order without what is only between client and service: the client's names for order, user, session and account,
+    its metadata, and the upstream's id."""
     return {name: view[name] for name in _TRACKED if name in view}
 
 
@@ -142,7 +142,7 @@ def _deposit(order: Order, status: Status) -> dict[str, Any] | None:
         return None
     payable = order.payable and status is Status.AWAITING_DEPOSIT
     reason = None if payable else order.payable_reason or _PAID_OR_PAST.get(status, "deposit_received")
-    # An order that failed the checks shows no address at all: nobody can pay to what nobody sees.
+    # An order that failed the checks shows no address at all: an address that is not shown cannot be paid.
     shown = order.payable
     address = order.deposit_address if payable else None
     return {
@@ -161,7 +161,7 @@ def _deposit(order: Order, status: Status) -> dict[str, Any] | None:
 
 
 def _end(address: str | None, memo: str | None, given: str | None) -> dict[str, Any]:
-    """As it was sent to the upstream; `given` only where the caller wrote it in another form, an X-address for one."""
+    """As it was sent to the upstream; `given` only where the caller wrote it in another form, such as an X-address."""
     end: dict[str, Any] = {"address": address, "memo": memo}
     if given is not None and given != address:
         end["given"] = given

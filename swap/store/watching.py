@@ -1,4 +1,4 @@
-"""How the fleet watches: the pace of looks, and what the list as a doorbell has proved to be worth."""
+"""How the fleet polls: the slowdown, and how far the upstream's list has proved to announce changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Float, and_, case, func, literal, select, 
 from sqlalchemy.orm import Session
 
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
-from swap.domain.schedules import FRESH_FOR, PLANS, Tier, rested, tier
+from swap.domain.schedules import FRESH_FOR, PLANS, Tier, relaxed, tier
 from swap.tables import Order, UpstreamRef, Watching
 
 _HALVED_AT = 400
@@ -24,18 +24,19 @@ def change(session: Session, **values: object) -> None:
 
 
 def count_change(session: Session, *, announced: bool) -> None:
-    """Note a change that the list could have announced before a look found it. Old counts fade: at 400 all are halved."""
+    """Count a change that the list could have announced before a poll found it. Old counts fade: at 400 both counts are
+    halved."""
     full = Watching.counted >= _HALVED_AT
-    counted, told = (
+    counted, announced_count = (
         case((full, count / 2), else_=count) + more
         for count, more in ((Watching.counted, 1), (Watching.announced, int(announced)))
     )
-    change(session, counted=counted, announced=told)
+    change(session, counted=counted, announced=announced_count)
 
 
-def planned_looks(session: Session, now: datetime, *, listened: bool) -> dict[Tier, float]:
-    """How many looks a second the plans ask for, by tier."""
-    rate, fresh = _rate(now, listened), Order.created_at > now - FRESH_FOR
+def planned_polls(session: Session, now: datetime, *, list_trusted: bool) -> dict[Tier, float]:
+    """How many polls a second the plans ask for at SWAP_TIME_SCALE 1, by tier."""
+    rate, fresh = _rate(now, list_trusted), Order.created_at > now - FRESH_FOR
     query = select(Order.status, func.sum(case((fresh, rate), else_=0.0)), func.sum(case((fresh, 0.0), else_=rate)))
     planned: dict[Tier, float] = {"moving": 0.0, "fresh": 0.0, "aged": 0.0}
     for status, young, old in session.execute(query.where(Order.next_check_at.is_not(None)).group_by(Order.status)):
@@ -44,15 +45,15 @@ def planned_looks(session: Session, now: datetime, *, listened: bool) -> dict[Ti
     return planned
 
 
-def _rate(now: datetime, listened: bool) -> ColumnElement[float]:
-    """Looks a second that the plan of an order asks for."""
+def _rate(now: datetime, list_trusted: bool) -> ColumnElement[float]:
+    """Polls a second that the plan of an order asks for."""
     whens: list[tuple[ColumnElement[bool], ColumnElement[float]]] = []
     for status, plan in PLANS.items():
         since = Order.created_at if plan.clock == "age" else Order.status_changed_at
-        for until, every in plan.steps:
-            rate = 1 / (every if status in BEFORE_ADDRESS else rested(every, listened)).total_seconds()
+        for until, planned in plan.steps:
+            every = relaxed(planned) if list_trusted and status not in BEFORE_ADDRESS else planned
             young = [since > now - until] if until is not None else []
-            whens.append((and_(Order.status == status, *young), literal(rate, Float)))
+            whens.append((and_(Order.status == status, *young), literal(1 / every.total_seconds(), Float)))
     return case(*whens, else_=literal(0.0, Float))
 
 
@@ -61,18 +62,18 @@ def watched_keys(session: Session) -> Sequence[str]:
     return session.scalars(select(Order.upstream_key).where(Order.next_check_at.is_not(None)).distinct()).all()
 
 
-def looked_at(session: Session, refs: Sequence[str]) -> dict[str, tuple[str, datetime | None]]:
-    """Of these upstream ids: the watched order that owns each, and when it was last looked at with success."""
-    found = session.execute(
+def last_polled(session: Session, refs: Sequence[str]) -> dict[str, tuple[str, datetime | None]]:
+    """Of these upstream ids: the watched order that owns each, and when it was last polled with success."""
+    rows = session.execute(
         select(UpstreamRef.ref, Order.id, Order.as_of)
         .join(Order, Order.id == UpstreamRef.order_id)
-        .where(UpstreamRef.ref.in_(refs), Order.next_check_at.is_not(None), Order.status.not_in(_UNSETTLED))
+        .where(UpstreamRef.ref.in_(refs), Order.next_check_at.is_not(None), Order.status.not_in(_BEFORE_ADDRESS))
     )
-    return {ref: (order_id, as_of) for ref, order_id, as_of in found}
+    return {ref: (order_id, as_of) for ref, order_id, as_of in rows}
 
 
 def signal(session: Session, order_ids: Sequence[str], now: datetime) -> None:
-    """Make watched orders due now; those that are due already are noted as announced all the same."""
+    """Make watched orders due now. An order that is due already is noted as announced anyway."""
     sooner = case((Order.next_check_at > now, now), else_=Order.next_check_at)
     session.execute(
         update(Order)
@@ -82,4 +83,4 @@ def signal(session: Session, order_ids: Sequence[str], now: datetime) -> None:
     )
 
 
-_UNSETTLED = [status.value for status in BEFORE_ADDRESS]
+_BEFORE_ADDRESS = [status.value for status in BEFORE_ADDRESS]

@@ -21,6 +21,7 @@ from swap.domain.money import plain
 from swap.domain.times import iso
 from swap.errors import InvalidRequest, ServiceError, SwapError
 from swap.market.catalog import Snapshot, pair_key
+from swap.market.quotes import Swap
 from swap.store.catalog import PairKey
 from swap.stream.notices import Notices
 from swap.stream.protocol import message
@@ -128,11 +129,10 @@ class Rates:
 
     def _ask(self, followed: _Followed) -> dict[str, Any]:
         try:
-            rate = self._service.quotes.rate(
-                followed.source, followed.target, None, "FLOATING", _READ_SECONDS, priority="look"
-            )
+            swap = Swap(followed.source, followed.target, None, "FLOATING")
+            rate = self._service.quotes.rate(swap, _READ_SECONDS, priority="look")
         except InvalidRequest as error:
-            return {"code": next(iter(error.fields.values()))[0]["code"]}
+            return {"code": next(iter(error.fields.values()))[0].code}
         except ServiceError as error:
             return {"code": error.code}
         except (SwapError, SQLAlchemyError) as error:

@@ -1,19 +1,18 @@
 """Rows, a module per noun. No behaviour.
 
-The database is the truth: due times, leases, deliveries and history are rows here; Redis only wakes people up.
+The database is the truth: due times, leases, deliveries and history are rows here; Redis only wakes the workers up.
 """
 
 from swap.tables.catalog import CatalogState, InstrumentRow, PairRow
 from swap.tables.clients import ApiKey, Client, UsedSignature
 from swap.tables.columns import Json, Money, Row, Utc, new_id
-from swap.tables.orders import Order, OrderAttempt, Orphan, SpentQuote, TransferRow, UpstreamRef
+from swap.tables.orders import Order, OrderAttempt, SpentQuote, TransferRow, UnownedOrder, UpstreamRef
 from swap.tables.push import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint
-from swap.tables.upstream import Chore, Disagreement, Reconciliation, UpstreamCall, Watching
+from swap.tables.upstream import Disagreement, PeriodicTask, Reconciliation, UpstreamCall, Watching
 
 __all__ = [
     "ApiKey",
     "CatalogState",
-    "Chore",
     "Client",
     "Disagreement",
     "FeedHead",
@@ -23,12 +22,13 @@ __all__ = [
     "Order",
     "OrderAttempt",
     "OrderEvent",
-    "Orphan",
     "PairRow",
+    "PeriodicTask",
     "Reconciliation",
     "Row",
     "SpentQuote",
     "TransferRow",
+    "UnownedOrder",
     "UpstreamCall",
     "UpstreamRef",
     "UsedSignature",

@@ -29,7 +29,7 @@ class InstrumentRow(Row):
 
 
 class PairRow(Row):
-    """A directed pair. Limits and fixed rate are learned from the rates we read; null until then."""
+    """A directed pair. Limits and fixed rate are learned from rates that were read; null until then."""
 
     __tablename__ = "pairs"
     from_currency_key: Mapped[str] = mapped_column(primary_key=True)
@@ -44,12 +44,11 @@ class PairRow(Row):
 
 
 class CatalogState(Row):
-    """One row. `version` rises with every change of instruments or pairs; `next_refresh_at` is the refresher's lease."""
+    """One row. `version` rises with every change of instruments or pairs; `failures`: refreshes in a row that failed."""
 
     __tablename__ = "catalog_state"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int]
     fetched_at: Mapped[datetime | None]
-    next_refresh_at: Mapped[datetime]
     failures: Mapped[int]
     last_error: Mapped[str | None]

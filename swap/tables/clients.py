@@ -1,4 +1,4 @@
-"""Who calls."""
+"""Who calls the API: clients, their keys, and the signatures they have used."""
 
 from __future__ import annotations
 

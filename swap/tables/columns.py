@@ -1,5 +1,5 @@
-"""What all rows are made of: the declarative base, and two column types of our own, Money and Utc, because the databases'
-own lose digits or zones."""
+"""What all rows are made of: the declarative base, and two column types of our own, Money and Utc, because those of the
+databases lose digits or zones."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from swap.tables.columns import Row
 class Order(Row):
     """One swap. `version` rises with every write; `sequence` with every public event. Deposit details are write-once.
 
-    `request` is the caller's request as validated (it settles `client_order_id`); `rate` is what was quoted (the claimed
-    public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: all the upstream has told about this order so far.
-    `as_of`: when it was last looked at with success; `signalled_at`: when the upstream's list last made it due.
-    `token_version`: raised to revoke the order's tracking tokens.
+    `request` is the caller's request as validated (a repeated `client_order_id` is compared with it); `rate` is what was
+    quoted (the claimed public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: all that the upstream has said
+    about this order so far. `as_of`: when it was last polled with success; `signalled_at`: when the upstream's list last
+    made it due. `token_version`: raised to revoke the order's tracking tokens.
     """
 
     __tablename__ = "orders"
@@ -89,9 +89,9 @@ class Order(Row):
 
 
 class OrderAttempt(Row):
-    """One try at the upstream's create, written before the call. `outcome`: null while it runs or when we died in it, then
-    done, refused, not_sent or unknown. `refs`: every id form the answer held; `answer`: the answer, redacted.
-    `absent_reads`: when the upstream's list was read and would have had to show the order, but did not."""
+    """One try at the upstream's create, written before the call. `outcome`: null while the call runs or when the process
+    died in it, then done, refused, not_sent or unknown. `refs`: every id form in the answer; `answer`: the answer, redacted.
+    `absent_reads`: when a read of the upstream's list would have had to show the order, but did not."""
 
     __tablename__ = "order_attempts"
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
@@ -116,9 +116,10 @@ class UpstreamRef(Row):
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
 
 
-class Orphan(Row):
+class UnownedOrder(Row):
     """An order at the upstream that belongs to none of ours, or could not be proved to. `ref`: the id to ask with;
-    `refs`: all known; `order_id`: ours that may have made it; `deposit_seen_at`: money came in on it: somebody must act."""
+    `refs`: all known ids; `order_id`: the order of ours that may have made it; `deposit_seen_at`: when money was seen on
+    it, which an operator must deal with."""
 
     __tablename__ = "orphans"
     ref: Mapped[str] = mapped_column(primary_key=True)

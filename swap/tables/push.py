@@ -1,4 +1,4 @@
-"""Telling the product: events, their place in the feed, webhooks."""
+"""What clients are sent: events, their place in the feed, webhooks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from swap.tables.columns import Row
 
 
 class OrderEvent(Row):
-    """Timeline, outbox and feed at once. Public events have a `sequence` per order, and a `position` in the feed once
-    published; the others are the journal for support. `order`: the public order as it was at this event."""
+    """Timeline, outbox and feed at once. A public event has a `sequence` per order, and a `position` in the feed once it is
+    published. Events without `sequence` are the journal, for support. `order`: the public order as it was at this event."""
 
     __tablename__ = "order_events"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -40,8 +40,8 @@ class OrderEvent(Row):
 
 
 class FeedHead(Row):
-    """One row, locked by whoever publishes. `epoch` is drawn when the database is made, so that cursors of another life
-    of the database are recognised. `floor`: events at this position and below are older than the feed goes back."""
+    """One row, locked by the publisher. `epoch` is drawn when the database is created, so that cursors of another life of
+    the database are recognised. `floor`: events at this position and below are older than the feed goes back."""
 
     __tablename__ = "feed_head"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -51,9 +51,9 @@ class FeedHead(Row):
 
 
 class WebhookEndpoint(Row):
-    """`secret_sealed` signs; `old_secret_sealed` signs as well until `old_secret_until`. `failures`: failed attempts in a
-    row, `failing_since` the first of them; both cleared by a success. One that was deleted stays, disabled and without
-    its secrets, for the deliveries that tell support what was sent where."""
+    """`secret_sealed` signs; `old_secret_sealed` signs too until `old_secret_until`. `failures`: failed attempts in a row,
+    `failing_since`: when the first of them was; both are cleared by a success. A deleted endpoint stays, disabled and
+    without its secrets, because its deliveries show support what was sent where."""
 
     __tablename__ = "webhook_endpoints"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -77,8 +77,8 @@ class WebhookDelivery(Row):
     """One event for one endpoint; or, without an event, a `message` of our own: the body's `data`.
 
     `status`: pending, delivered, failed (given up) or skipped (its endpoint was disabled). `next_attempt_at`: when it is
-    due; `leased_until`: some worker is at it. `attempts` in all; `tries` since it was made or last redelivered, which is
-    its place in the retry schedule."""
+    due; `leased_until`: until then one worker has it. `attempts`: in all; `tries`: since it was created or last redelivered,
+    which is its place in the retry schedule."""
 
     __tablename__ = "webhook_deliveries"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -111,7 +111,7 @@ class WebhookDelivery(Row):
             postgresql_where=text("status = 'pending'"),
             sqlite_where=text("status = 'pending'"),
         ),
-        # Without it PostgreSQL looks for what stands before a delivery among all that is due at the endpoint.
+        # Without it PostgreSQL searches all deliveries of the endpoint for the earlier ones of the same order.
         Index(
             "ix_webhook_deliveries_line",
             "endpoint_id",

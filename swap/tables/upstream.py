@@ -1,4 +1,4 @@
-"""What the upstream was asked and said, and what the fleet knows about asking it."""
+"""Calls to the upstream, how the fleet polls it, and where its answers differ from what we have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swap.tables.columns import Row
 
 
 class UpstreamCall(Row):
-    """Every create, every non-2xx and every look that changed something. Bodies redacted, at most 4 kB."""
+    """Every create, every non-2xx and every poll that changed something. Bodies redacted, at most 4 kB."""
 
     __tablename__ = "upstream_calls"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -29,8 +29,8 @@ class UpstreamCall(Row):
     response_body: Mapped[str | None]
 
 
-class Chore(Row):
-    """Periodic work that one process does for all. `next_at` is due time and lease; what has no row yet is due."""
+class PeriodicTask(Row):
+    """A task that one process does for all. `next_at` is due time and lease; a task without a row is due."""
 
     __tablename__ = "chores"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -38,11 +38,11 @@ class Chore(Row):
 
 
 class Watching(Row):
-    """One row: how the fleet watches. `moving`, `fresh`, `aged`: the pace (`swap.domain.schedules.Slowdown`);
-    `planned`: looks a second as planned. The rest is the list as a doorbell (`swap.watching.list_signal`): `list_state`
-    learning, trusted or off (then `list_reason`, and `list_until` for how long); `list_began_at`: when the last good
-    read of the list began; of `counted` changes it could have announced, it `announced` so many before a look found
-    them."""
+    """One row: how the fleet polls. `moving`, `fresh`, `aged`: the factors of `swap.domain.schedules.Slowdown`; `planned`:
+    how many polls a second are planned. The rest is about the upstream's list as a signal (`swap.watching.list_signal`):
+    `list_state` is learning, trusted or off (then `list_reason`, and `list_until` for how long); `list_began_at`: when the
+    last good read of the list began; `counted`: changes that the list could have announced before a poll found them, and
+    `announced`: those that it did."""
 
     __tablename__ = "watching"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -60,9 +60,9 @@ class Watching(Row):
 
 class Reconciliation(Row):
     """One comparison of the upstream's list with our rows, per upstream key. `outcome`: clean, differences, not_read.
-    `listed`, `compared`: rows of the list, and orders of ours that were held against theirs.
-    `findings`: [{"kind", "order_id", "refs", "ours", "theirs"}], capped; `counts`: how many of each kind in all, and of what
-    was left out (`swap.watching.reconcile`)."""
+    `listed`, `compared`: rows of the list, and orders of ours that were compared with one.
+    `findings`: [{"kind", "order_id", "refs", "ours", "theirs"}], capped; `counts`: how many of each kind in all, and how
+    much was left out (`swap.watching.comparison`)."""
 
     __tablename__ = "reconciliations"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -77,9 +77,9 @@ class Reconciliation(Row):
 
 
 class Disagreement(Row):
-    """How often our verdict on a destination and the upstream's differed. `kind`: upstream_refused (we had said valid),
-    create_refused (the same, by the create itself), upstream_accepted (we had said invalid). `field`: address or memo;
-    `reason`: ours, "" where we found nothing. `address_hash`: of the last one, as in the log."""
+    """How often our verdict on a destination and the upstream's differed. `kind`: upstream_refused (ours was valid),
+    create_refused (the same, by the create itself), upstream_accepted (ours was invalid). `field`: address or memo;
+    `reason`: ours, "" where we had none. `address_hash`: of the last address, as in the log."""
 
     __tablename__ = "disagreements"
     network: Mapped[str] = mapped_column(primary_key=True)

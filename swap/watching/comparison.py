@@ -1,7 +1,7 @@
-"""The upstream's list of orders held against ours, row by row: what differs, and what cannot be told.
+"""The upstream's list of orders compared with ours, row by row: what differs, and what cannot be told.
 
-Pure: `swap.watching.reconcile` reads list and rows, and acts on what is found. The list lags and knows nulls
-(docs/upstream.md E7): what it does not tell is no difference, and what is too fresh is left out."""
+Pure: `swap.watching.reconcile` reads list and rows, and acts on the findings. The list lags and knows nulls
+(docs/upstream.md E7): what it leaves out is no difference, and what is too fresh is not compared."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ KINDS = ("unowned", "missing", "amount", "destination", "refund", "pair", "compl
 KEPT = 50
 """How many findings of each kind are kept; the counts go on. Per kind, so that none can crowd out the others."""
 
-# So many of our orders older than all that is listed, and the list is cut off; fewer may be missing from it.
+# If at least this many of our orders are older than the whole list, we assume that the list is truncated. Fewer are
+# reported as missing.
 CUT_OFF = 10
 _OLDER = timedelta(hours=1)
-# More orders without a number than this, and nobody can tell whose the listed numbers are.
+# Above this many orders whose number we never learned, unowned rows are not reported: any of them could be ours.
 MOST_OPEN = 1000
 _LONGEST_TEXT = 200
-# Between the clocks, once the offset is allowed for; and how long after our call the upstream may note a create.
+# How far apart the clocks may be once the offset is allowed for, and how long after our call the upstream may date a create.
 _CLOCK_SLACK = timedelta(seconds=2)
 _LATEST_ACCEPT = timedelta(minutes=2)
 
 
 @dataclass
 class Comparison:
-    """One list against the orders of one key. Fed with `compare`, order by order; `finish` when there are no more.
+    """One list against the orders of one key pair. `compare` takes them one by one; `finish` when there are no more.
 
-    `settled_before`: what was created, attempted or moved later than that is too fresh to be compared. `offset`: how far
-    the upstream's clock is ahead. `counts`: of each kind in `KINDS`, and of what was left out: our orders that are fresh,
-    moving (compared but for how far they are), resolving, not_comparable, beyond_list; listed ones that are orphans, or
-    undecided.
+    `settled_before`: an order that was created, attempted or moved later than that is too fresh to be compared. `offset`:
+    how far the upstream's clock is ahead of ours. `counts`: the findings of each kind in `KINDS`, and what was left out:
+    our orders that are fresh, moving (compared except for their progress), resolving, not_comparable, beyond_list; and
+    listed ones that are orphans (recorded as unowned already) or undecided. `to_poll`: orders of ours to be polled soon.
     """
 
     listed: Sequence[ListedOrder]
@@ -49,7 +50,7 @@ class Comparison:
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[dict[str, Any]] = field(default_factory=list)
     compared: int = 0
-    to_look_at: list[Order] = field(default_factory=list)
+    to_poll: list[Order] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._position = {ref: position for position, row in enumerate(self.listed) for ref in row.refs}
@@ -59,7 +60,8 @@ class Comparison:
         self._oldest = min((row.created_at for row in self.listed if row.created_at is not None), default=None)
         self._beyond: list[OurOrder] = []
 
-    def find(self, kind: str, order_id: str | None, refs: Sequence[str], ours: str | None, theirs: str | None) -> None:
+    def add(self, kind: str, order_id: str | None, refs: Sequence[str], ours: str | None, theirs: str | None) -> None:
+        """Count a finding, and keep it unless there are too many of its kind."""
         self.counts[kind] += 1
         if self.counts[kind] <= KEPT:
             ours, theirs = (text and text[:_LONGEST_TEXT] for text in (ours, theirs))
@@ -67,49 +69,49 @@ class Comparison:
                 {"kind": kind, "order_id": order_id, "refs": list(refs), "ours": ours, "theirs": theirs}
             )
 
-    def compare(self, held: OurOrder) -> None:
-        order = held.order
-        positions = sorted({self._position[ref] for ref in held.refs if ref in self._position})
+    def compare(self, ours: OurOrder) -> None:
+        order = ours.order
+        positions = sorted({self._position[ref] for ref in ours.refs if ref in self._position})
         for position in positions:
             other = self._owner.setdefault(position, order.id)
             if other != order.id:
-                self.find("owned_twice", order.id, self.listed[position].refs, other, None)
-        fresh = max(order.created_at, held.attempted_at or order.created_at) >= self.settled_before
+                self.add("owned_twice", order.id, self.listed[position].refs, other, None)
+        fresh = max(order.created_at, ours.attempted_at or order.created_at) >= self.settled_before
         unresolved = order.status in BEFORE_ADDRESS
-        numbered = any(ref.isascii() and ref.isdigit() for ref in held.refs)
-        if not numbered and not positions and (fresh or unresolved or held.refs) and len(self._open) <= MOST_OPEN:
-            self._open.append(held)
+        numbered = any(ref.isascii() and ref.isdigit() for ref in ours.refs)
+        if not numbered and not positions and (fresh or unresolved or ours.refs) and len(self._open) <= MOST_OPEN:
+            self._open.append(ours)
 
         if fresh:
             self.counts["fresh"] += 1
         elif unresolved:
             self.counts["resolving"] += 1
         elif positions:
-            self._compare_with(held, positions)
+            self._compare_with(ours, positions)
         elif numbered:
-            self._absent(held)
-        elif held.refs:
-            # The list has numbers only (docs/upstream.md T4), and we never heard this order's.
+            self._absent(ours)
+        elif ours.refs:
+            # The list has numbers only (docs/upstream.md T4), and we never learned this order's.
             self.counts["not_comparable"] += 1
 
-    def _compare_with(self, held: OurOrder, positions: Sequence[int]) -> None:
-        order, found = held.order, [self.listed[position] for position in positions]
-        row = next((row for row in found if order.upstream_order_id in row.refs), found[0])
-        if len(found) > 1:
-            listed = ", ".join(row.refs[0] for row in found)
-            self.find("owned_twice", order.id, held.refs, ", ".join(held.refs), listed)
+    def _compare_with(self, ours: OurOrder, positions: Sequence[int]) -> None:
+        order, rows = ours.order, [self.listed[position] for position in positions]
+        row = next((row for row in rows if order.upstream_order_id in row.refs), rows[0])
+        if len(rows) > 1:
+            listed = ", ".join(row.refs[0] for row in rows)
+            self.add("owned_twice", order.id, ours.refs, ", ".join(ours.refs), listed)
         self.compared += 1
 
         if row.amount is not None and row.amount != order.amount:
-            self.find("amount", order.id, row.refs, plain(order.amount), plain(row.amount))
-        told, wanted = row.destination_address, order.destination_address
-        if not address_could_match(order.to_currency, order.to_network, told, wanted):
-            self.find("destination", order.id, row.refs, wanted, told)
-        told, refund = row.refund_address, order.refund_address
-        if not address_could_match(order.from_currency, order.from_network, told, refund):
-            self.find("refund", order.id, row.refs, refund, told)
+            self.add("amount", order.id, row.refs, plain(order.amount), plain(row.amount))
+        destination, listed_destination = order.destination_address, row.destination_address
+        if not address_could_match(order.to_currency, order.to_network, listed_destination, destination):
+            self.add("destination", order.id, row.refs, destination, listed_destination)
+        refund, listed_refund = order.refund_address, row.refund_address
+        if not address_could_match(order.from_currency, order.from_network, listed_refund, refund):
+            self.add("refund", order.id, row.refs, refund, listed_refund)
         if not same_pair(row, order):
-            self.find("pair", order.id, row.refs, _route(order), _route(row))
+            self.add("pair", order.id, row.refs, _route(order), _route(row))
 
         changed_at = order.status_changed_at
         if row.updated_at is not None:
@@ -117,59 +119,59 @@ class Comparison:
         if changed_at >= self.settled_before:
             self.counts["moving"] += 1
         elif row.completed is not None:
-            self._compare_ends(held, row)
+            self._compare_ends(ours, row)
 
-    def _compare_ends(self, held: OurOrder, row: ListedOrder) -> None:
-        order = held.order
+    def _compare_ends(self, ours: OurOrder, row: ListedOrder) -> None:
+        order = ours.order
         ours_completed = order.status == Status.COMPLETED
         behind, ahead = row.completed and order.status not in TERMINAL, ours_completed and not row.completed
         if behind or ahead:
             theirs = "completed" if row.completed else f"not completed, state {row.state}"
-            self.find("completed", order.id, row.refs, order.status, theirs)
-            self.to_look_at.append(order)
-        elif ours_completed and None not in (held.paid_out, row.paid_out) and held.paid_out != row.paid_out:
-            assert held.paid_out is not None and row.paid_out is not None
-            self.find("payout", order.id, row.refs, plain(held.paid_out), plain(row.paid_out))
+            self.add("completed", order.id, row.refs, order.status, theirs)
+            self.to_poll.append(order)
+        elif ours_completed and None not in (ours.paid_out, row.paid_out) and ours.paid_out != row.paid_out:
+            assert ours.paid_out is not None and row.paid_out is not None
+            self.add("payout", order.id, row.refs, plain(ours.paid_out), plain(row.paid_out))
 
-    def _absent(self, held: OurOrder) -> None:
-        if self._oldest is not None and held.order.created_at < self._oldest - self.offset - _OLDER:
+    def _absent(self, ours: OurOrder) -> None:
+        if self._oldest is not None and ours.order.created_at < self._oldest - self.offset - _OLDER:
             self.counts["beyond_list"] += 1
             if len(self._beyond) < CUT_OFF:
-                self._beyond.append(held)
+                self._beyond.append(ours)
         else:
-            self._missing(held)
+            self._missing(ours)
 
-    def _missing(self, held: OurOrder) -> None:
-        self.find("missing", held.order.id, held.refs, held.order.status, None)
+    def _missing(self, ours: OurOrder) -> None:
+        self.add("missing", ours.order.id, ours.refs, ours.order.status, None)
 
     def finish(self) -> None:
-        """All orders were compared: now it shows whether the list is cut off, or the oldest are missing from it."""
+        """All orders were compared, so it is known now whether the list is truncated or the oldest are missing from it."""
         if len(self._beyond) < CUT_OFF:
             del self.counts["beyond_list"]
-            for held in self._beyond:
-                self._missing(held)
+            for ours in self._beyond:
+                self._missing(ours)
 
     def unclaimed(self) -> list[ListedOrder]:
-        """Listed orders that none of the compared owns; each once, however often it is listed."""
-        found = (row for position, row in enumerate(self.listed) if position not in self._owner)
-        return list({row.refs[0]: row for row in found}.values())
+        """Listed orders that none of the compared orders owns; each once, however often it is listed."""
+        rows = (row for position, row in enumerate(self.listed) if position not in self._owner)
+        return list({row.refs[0]: row for row in rows}.values())
 
     def excused(self, row: ListedOrder) -> bool:
-        """Whether an order of ours that is fresh, not resolved, or known by a UUID alone may turn out to own it. Each can
-        own one: a second row like it is nobody's."""
+        """Whether an order of ours may turn out to own the row: one that is fresh, not resolved, or known by a UUID alone.
+        Each such order excuses one row; a second row that only the same order could own is unowned."""
         if len(self._open) > MOST_OPEN:
             return True
-        for held in self._open:
-            if held.order.id not in self._excusing and self._in_time(row, held) and could_match(row, held.order):
-                self._excusing.add(held.order.id)
+        for ours in self._open:
+            if ours.order.id not in self._excusing and self._in_time(row, ours) and could_match(row, ours.order):
+                self._excusing.add(ours.order.id)
                 return True
         return False
 
-    def _in_time(self, row: ListedOrder, held: OurOrder) -> bool:
+    def _in_time(self, row: ListedOrder, ours: OurOrder) -> bool:
         if row.created_at is None:
             return True
-        order, at = held.order, row.created_at - self.offset
-        latest = (held.attempted_at or order.created_at) + _LATEST_ACCEPT
+        order, at = ours.order, row.created_at - self.offset
+        latest = (ours.attempted_at or order.created_at) + _LATEST_ACCEPT
         return order.created_at - _CLOCK_SLACK <= at and (at <= latest or order.status in BEFORE_ADDRESS)
 
 

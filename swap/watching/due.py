@@ -1,4 +1,4 @@
-"""Orders that are due: claimed in batches for the workers, and handed to whoever is responsible for them."""
+"""Orders that are due: claimed in batches for the workers, and handed to the resolver, the sweeper or the poller."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from swap.watching.poll import Poller, poll_seconds
 
 log = structlog.get_logger()
 
-# Looked at together, each on a thread of its own: a batch takes no longer than its slowest look.
+# Done together, each order on a thread of its own: a batch takes no longer than its slowest order.
 BATCH = 8
-# How long a claim holds, at SWAP_TIME_SCALE 1; never shorter than the work it guards, its wait in the queue included.
+# How long a claim holds, at SWAP_TIME_SCALE 1; never shorter than the work that it guards and its wait in the queue.
 LEASE = timedelta(seconds=60)
 QUEUED_SECONDS = 10.0
 
@@ -36,7 +36,7 @@ class DueOrders:
         self._poller, self._resolver, self._sweeper = poller, resolver, sweeper
 
     def claim_urgent(self, limit: int) -> list[list[str]]:
-        """Lease due creates and doubts; batches of ids for one job each."""
+        """Lease due creates and orders in doubt; batches of ids, one for each job."""
         if limit <= 0:
             return []
         with self._database.read() as session:
@@ -46,21 +46,21 @@ class DueOrders:
             return _batches(order_rows.claim_due(session, self._timing.now(), self._lease, limit, urgent=True))
 
     def claim_due(self, limit: int) -> list[list[str]]:
-        """Lease due orders; batches of ids for one job each."""
+        """Lease due orders; batches of ids, one for each job."""
         with self._database.read() as session:
             if not order_rows.has_due(session, self._timing.now()):
                 return []
         with self._database.write() as session:
-            # A fifth goes to those that wait longest whatever their lane: under a lasting backlog nobody is forgotten.
-            fair = limit // 5
-            ids = list(order_rows.claim_due(session, self._timing.now(), self._lease, limit - fair, by_rank=True))
-            if fair:
-                ids += order_rows.claim_due(session, self._timing.now(), self._lease, fair, by_rank=False)
+            # A fifth goes to the longest overdue of any rank: even under a lasting backlog no order is forgotten.
+            by_age = limit // 5
+            ids = list(order_rows.claim_due(session, self._timing.now(), self._lease, limit - by_age, by_rank=True))
+            if by_age:
+                ids += order_rows.claim_due(session, self._timing.now(), self._lease, by_age, by_rank=False)
         return _batches(ids)
 
     def run_all(self, order_ids: Sequence[str]) -> None:
-        """Look at a batch of leased orders, several at once. One that fails never stops the others."""
-        with ThreadPoolExecutor(BATCH, thread_name_prefix="look") as pool:
+        """Do what is due for a batch of leased orders, several at once. An order that fails never stops the others."""
+        with ThreadPoolExecutor(BATCH, thread_name_prefix="poll") as pool:
             list(pool.map(self._run_safely, order_ids))
 
     def _run_safely(self, order_id: str) -> None:
@@ -77,8 +77,8 @@ class DueOrders:
                 log.exception("watch.not_backed_off", order_id=order_id)
 
     def _hand_back(self, order_id: str, error: Exception) -> None:
-        """A poison order backs off like one the upstream does not answer for; one that was leased while the database was
-        away is looked at soon."""
+        """A poison order backs off like an order for which the upstream does not answer. An order that was leased when the
+        database went away is due again soon."""
         with self._database.write() as session:
             order = order_rows.get(session, order_id)
             if order is None:

@@ -1,7 +1,7 @@
-"""Watching orders: claim what is due, ask the upstream, merge what it says, and take the order through the one door.
+"""Polling one order: ask the upstream, merge what it says into the facts, and take the order through the one door.
 
-A look only ever adds facts. What the facts mean is `lifecycle.next_status`; what would move an order backwards changes
-nothing and is journalled, so that support can answer "why did it not change".
+A poll only ever adds facts. What they mean is decided by `lifecycle.next_status`. What would move an order backwards
+changes nothing and is journalled, so that support can answer "why did it not change".
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.domain import schedules
 from swap.domain.lifecycle import Decision, Facts, Status, next_status
+from swap.domain.schedules import PollState, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
@@ -34,8 +34,10 @@ from swap.watching.throttle import PollThrottle
 log = structlog.get_logger()
 
 _ALERT_AFTER = 5
-# By then a look is an hour apart from the next: once a day.
+# By then polls are an hour apart: once a day.
 _REMIND_EVERY = 24
+
+Changes = dict[str, Any]
 
 
 def poll_seconds(timing: Timing) -> float:
@@ -64,13 +66,14 @@ class Poller:
             log.error("watch.no_upstream_id", order_id=order.id)
             return
         asked_at = self._timing.now()
+        reply: OrderReply | None = None
         try:
-            reply: OrderReply | None = self._upstream.order(
+            reply = self._upstream.order(
                 ref, order.destination_address, order_ref=order.id, deadline=poll_seconds(self._timing)
             )
-            told = reply.facts if reply is not None else Facts()
+            news = reply.facts
         except OrderExpired:
-            reply, told = None, Facts(expired_seen=(self._timing.now(),))
+            news = Facts(expired_seen=(self._timing.now(),))
         except UpstreamError as error:
             if isinstance(error, RateLimited) or error.cause == "breaker":
                 self._put_off(order, getattr(error, "retry_after", None))
@@ -81,53 +84,55 @@ class Poller:
             with self._database.write() as session:
                 self.back_off(session, order)
             return
-        self._apply(order, reply, told, asked_at)
+        self._apply(order, reply, news, asked_at)
 
     def _put_off(self, order: Order, retry_after: float | None) -> None:
-        """The look did not take place, for reasons that have nothing to do with the order."""
-        wait = (retry_after or 1.0) + self._timing.rng.uniform(1, 10) / float(self._timing.scale)
+        """The upstream was not asked, for reasons that have nothing to do with the order."""
+        pause = self._timing.shorten(timedelta(seconds=self._timing.rng.uniform(1, 10)))
+        poll_at = self._timing.now() + timedelta(seconds=retry_after or 1.0) + pause
         with self._database.write() as session:
-            order_rows.back_off(session, order, self._timing.now() + timedelta(seconds=wait), failures=order.failures)
+            order_rows.back_off(session, order, poll_at, failures=order.failures)
 
-    # --- what a look means -------------------------------------------------------------------------------------------
+    # --- what an answer means ----------------------------------------------------------------------------------------
 
-    def _apply(self, order: Order, reply: OrderReply | None, told: Facts, asked_at: datetime) -> None:
+    def _apply(self, order: Order, reply: OrderReply | None, news: Facts, asked_at: datetime) -> None:
+        """`news`: the facts of this answer; `reply`: None when the upstream said that the order has expired."""
         now = self._timing.now()
         status = Status(order.status)
         known = Facts.from_json(order.facts)
-        facts = known.merge(told)
+        facts = known.merge(news)
         decision = next_status(status, facts, now, created_at=order.created_at)
-        looked = {
+        always = {
             "as_of": now,
             "failures": 0,
             "facts": facts.to_json(),
-            "next_check_at": self._next(order, decision.status, facts, now),
+            "next_check_at": self._next_poll_at(order, decision.status, facts.deposit_seen, now),
         }
-        news = self._told(order, reply) if reply is not None else {}
+        from_reply = self._changes_from(order, reply) if reply is not None else {}
         late = decision.late_deposit or (decision.second_deposit and len(known.deposits) < 2)
-        steps = _steps(order, decision, facts, looked | news, late=late, now=now)
+        steps = _steps(order, decision, facts, always | from_reply, late=late, now=now)
 
         with self._database.write() as session:
-            if reply is not None and self._is_of_another(session, order, reply):
+            if reply is not None and self._belongs_to_another(session, order, reply):
                 return
-            moved = _walk(session, order, steps, _evidence(decision, told), now)
+            moved = _walk(session, order, steps, _evidence(decision, news), now)
             if moved is None:
-                # Somebody else looked or acted meanwhile. A look only adds, so the next one will see it all again.
+                # Another process moved the order meanwhile. A poll only adds, so the next one finds all of it again.
                 order_rows.reschedule(session, order.id, now + timedelta(seconds=5), failures=order.failures)
                 return
             if reply is not None:
                 order_rows.claim_refs(session, order.id, reply.refs)
-            before = next_status(status, known, now, created_at=order.created_at)
-            self._journal(session, moved, decision, before)
-            if reply is not None and (facts != known or decision.status is not status or _differs(order, news)):
-                self._keep_call(session, order, reply, asked_at, now)
+            without_news = next_status(status, known, now, created_at=order.created_at)
+            self._journal(session, moved, decision, without_news)
+            if reply is not None and (facts != known or decision.status is not status or _differs(order, from_reply)):
+                self._record_call(session, order, reply, asked_at, now)
             if facts.events != known.events:
                 new = [event for event in facts.events if event not in known.events]
-                list_signal.count(session, order, new, asked_at, self._upstream.offset_seconds)
+                list_signal.record_hit(session, order, new, asked_at, self._upstream.offset_seconds)
         if moved.sequence != order.sequence:
             self._queue.enqueue("publish")
 
-    def _is_of_another(self, session: Session, order: Order, reply: OrderReply) -> bool:
+    def _belongs_to_another(self, session: Session, order: Order, reply: OrderReply) -> bool:
         """Whether the answer names itself by any id of another order of ours. Then nothing in it may be believed."""
         refs = sorted(order_rows.owned_refs(session, reply.refs, excluding=order.id))
         if not refs:
@@ -139,13 +144,13 @@ class Poller:
         self.back_off(session, order)
         return True
 
-    def _told(self, order: Order, reply: OrderReply) -> dict[str, Any]:
-        """What the answer says besides the facts: the upstream's words and ids, and whether the order may be paid."""
-        changes: dict[str, Any] = {}
+    def _changes_from(self, order: Order, reply: OrderReply) -> Changes:
+        """What the answer changes besides the facts: the upstream's state and id, and whether the order may be paid."""
+        changes: Changes = {}
         if reply.state or reply.status:
             changes["upstream_state"] = reply.state or reply.status
         if reply.order_id is not None and reply.order_id != order.upstream_order_id:
-            # The numeric id is the one the list knows; a create may have answered with a UUID alone (T4).
+            # The list knows the numeric id; a create may have answered with a UUID alone (docs/upstream.md T4).
             changes["upstream_order_id"] = reply.order_id
         unverified = not order.payable and order.payable_reason == "unverified"
         if order.status != Status.AWAITING_DEPOSIT or not (order.payable or unverified):
@@ -155,30 +160,31 @@ class Poller:
             log.error("watch.deposit_details_changed", order_id=order.id, reason=problem)
             changes |= {"payable": False, "payable_reason": problem, "status_reason": "under_review"}
         elif unverified:
-            # What would be shown is what the create said; a look need not repeat it, but it has to pass all the same.
+            # The customer would see the deposit details of the create. A poll need not repeat them, but they have to
+            # pass the check anyway.
             shown = replace(reply, deposit_address=order.deposit_address, deposit_memo=order.deposit_memo)
             problem = self._reply_check.problem(order, shown, self._reply_check.source_of(order))
             reason = None if problem is None else "under_review"
             changes |= {"payable": problem is None, "payable_reason": problem, "status_reason": reason}
         return changes
 
-    def _journal(self, session: Session, order: Order, decision: Decision, before: Decision) -> None:
-        """What the look said and the order did not follow; written once, when it was first said: `before` is what was
-        to be decided without this look."""
+    def _journal(self, session: Session, order: Order, decision: Decision, without_news: Decision) -> None:
+        """Write down what the answer says and the order does not follow; once, when it is new: `without_news` is what was
+        to be decided before this poll."""
         now = self._timing.now()
-        unknown = [kind for kind in decision.unknown_kinds if kind not in before.unknown_kinds]
+        unknown = [kind for kind in decision.unknown_kinds if kind not in without_news.unknown_kinds]
         if unknown:
             log.error("watch.unknown_kinds", order_id=order.id, kinds=unknown)
             events.add_event(session, order, events.UNKNOWN_KINDS, at=now, detail={"kinds": unknown})
-        if decision.refused is not None and decision.refused != before.refused:
+        if decision.refused is not None and decision.refused != without_news.refused:
             detail = {"source": "look", "refused": decision.refused, "status": order.status}
             events.add_event(session, order, "journal.refused", at=now, detail=detail)
-        if decision.review and not before.review:
+        if decision.review and not without_news.review:
             log.error("watch.review", order_id=order.id, status=order.status)
             events.add_event(session, order, "journal.review", at=now, detail={"status": order.status})
 
     @staticmethod
-    def _keep_call(
+    def _record_call(
         session: Session, order: Order, reply: OrderReply, asked_at: datetime, answered_at: datetime
     ) -> None:
         calls.add_call(
@@ -194,87 +200,74 @@ class Poller:
             response_body=excerpt(reply.raw),
         )
 
-    def _next(self, order: Order, status: Status, facts: Facts, now: datetime) -> datetime | None:
+    # --- when the next poll is due -----------------------------------------------------------------------------------
+
+    def _next_poll_at(
+        self, order: Order, status: Status, deposit_seen: bool, now: datetime, *, failures: int = 0
+    ) -> datetime | None:
         changed_at = now if status != order.status else order.status_changed_at
-        wait = schedules.next_poll(
-            status,
-            age=now - order.created_at,
-            since_change=now - changed_at,
-            deposit_seen=facts.deposit_seen,
-            failures=0,
-            rng=self._timing.rng,
-            scale=self._timing.scale,
-            pace=self._throttle.pace(),
-        )
+        state = PollState(status, now - order.created_at, now - changed_at, deposit_seen, failures)
+        wait = next_poll(state, self._timing, self._throttle.slowdown())
         return None if wait is None else now + wait
 
     def back_off(self, session: Session, order: Order) -> None:
-        """Look again later, twice as late with each failure in a row, and raise the alarm after five."""
+        """Poll again later, twice as late with each failure in a row, and raise the alarm after five."""
         now = self._timing.now()
         failures = order.failures + 1
         try:
             deposit_seen = Facts.from_json(order.facts).deposit_seen
         except Exception:
-            # Facts that cannot be read may be what broke the look. Then it is watched as if there were money in it.
+            # Facts that cannot be read may be what broke the poll. Then the order is watched as if it held money.
             log.exception("watch.facts_unreadable", order_id=order.id)
             deposit_seen = True
-        wait = schedules.next_poll(
-            Status(order.status),
-            age=now - order.created_at,
-            since_change=now - order.status_changed_at,
-            deposit_seen=deposit_seen,
-            failures=failures,
-            rng=self._timing.rng,
-            scale=self._timing.scale,
-            pace=self._throttle.pace(),
-        )
+        poll_at = self._next_poll_at(order, Status(order.status), deposit_seen, now, failures=failures)
         if failures == _ALERT_AFTER or failures % _REMIND_EVERY == 0:
             log.error("watch.order_not_readable", order_id=order.id, failures=failures)
-        if wait is not None:
-            order_rows.back_off(session, order, now + wait, failures=failures)
+        if poll_at is not None:
+            order_rows.back_off(session, order, poll_at, failures=failures)
         else:
-            # The watch ends here, and that can make the order final: everybody is told.
-            changes = {"next_check_at": None, "failures": failures}
-            order_rows.move(session, order, changes, at=now, source="look")
+            # The watch ends here. That can make the order final, which is a public event.
+            order_rows.move(session, order, {"next_check_at": None, "failures": failures}, at=now, source="look")
 
 
 def _steps(
-    order: Order, decision: Decision, facts: Facts, looked: dict[str, Any], *, late: bool, now: datetime
-) -> list[tuple[dict[str, Any], str | None]]:
-    """The moves of one look, in order: changes and, where it is not the status that changes, the type of event.
+    order: Order, decision: Decision, facts: Facts, changes: Changes, *, late: bool, now: datetime
+) -> list[tuple[Changes, str | None]]:
+    """The moves of one poll, in order: changes and, where it is not the status that changes, the type of event.
 
     A late deposit and a demand on the customer are news of their own, and an endpoint may have asked for these types
-    alone; so where the status changes in the same look, they get an event before and after that of the status."""
-    turn: dict[str, Any] = {}
+    alone. So where the status changes in the same poll, they get an event before and after that of the status.
+    """
+    to_status: Changes = {}
     if decision.status != order.status:
-        turn = {"status": decision.status, "status_reason": decision.reason}
-    asked: dict[str, Any] = {}
+        to_status = {"status": decision.status, "status_reason": decision.reason}
+    action: Changes = {}
     if facts.kyc_link != order.action_url:
-        asked = {"action_url": facts.kyc_link, "action_since": now}
-    shown = bool(asked) and facts.kyc_link is not None and decision.status is Status.ON_HOLD
+        action = {"action_url": facts.kyc_link, "action_since": now}
+    required = bool(action) and facts.kyc_link is not None and decision.status is Status.ON_HOLD
 
-    steps: list[tuple[dict[str, Any], str | None]] = []
+    steps: list[tuple[Changes, str | None]] = []
     if late:
         reason = {"status_reason": "late_deposit"} if decision.late_deposit else {}
-        steps.append((looked | reason, "order.late_deposit"))
-        looked = {}
-    if shown and turn:
-        steps.append((looked | turn, None))
-        steps.append((asked, "order.action_required"))
-    elif rest := looked | turn | asked:
-        steps.append((rest, "order.action_required" if shown else None))
+        steps.append((changes | reason, "order.late_deposit"))
+        changes = {}
+    if required and to_status:
+        steps.append((changes | to_status, None))
+        steps.append((action, "order.action_required"))
+    elif rest := changes | to_status | action:
+        steps.append((rest, "order.action_required" if required else None))
     return steps
 
 
 def _walk(
     session: Session,
     order: Order,
-    steps: Sequence[tuple[dict[str, Any], str | None]],
+    steps: Sequence[tuple[Changes, str | None]],
     evidence: dict[str, Any],
     now: datetime,
 ) -> Order | None:
-    """Take the order through the door, step by step. None when somebody else was first: after the first step nobody can
-    be, the row is ours until the end of the transaction."""
+    """Take the order through the door, step by step. None when another process was first. That can only happen at the
+    first step: after it, the row is ours until the end of the transaction."""
     for changes, type_ in steps:
         moved = order_rows.move(session, order, changes, at=now, source="look", detail=evidence, type=type_)
         if moved is None:
@@ -283,12 +276,12 @@ def _walk(
     return order
 
 
-def _differs(order: Order, changes: dict[str, Any]) -> bool:
+def _differs(order: Order, changes: Changes) -> bool:
     return any(getattr(order, name) != value for name, value in changes.items())
 
 
-def _evidence(decision: Decision, told: Facts) -> dict[str, Any]:
-    newest = max(told.events, key=lambda e: e.at, default=None)
+def _evidence(decision: Decision, news: Facts) -> dict[str, Any]:
+    newest = max(news.events, key=lambda e: e.at, default=None)
     evidence: dict[str, Any] = {}
     if newest is not None:
         evidence["newest_kind"] = newest.kind

@@ -1,8 +1,8 @@
-"""Daily reconciliation: the upstream's list of orders held against our rows, amounts included, once per upstream key.
+"""Daily reconciliation: the upstream's list of orders compared with our rows, amounts included, once per upstream key.
 
-The list moves nothing. A difference is a finding in a stored report and an alert; beyond that an order of ours may be
-looked at sooner, and an upstream order that is nobody's becomes an orphan, which is watched. The list lags, and it knows
-nulls (docs/upstream.md E7): what it does not tell is no difference, and what is younger than an hour is the next day's.
+The list moves no order. A difference is a finding in a stored report, and an alert. Beyond that, an order of ours may be
+polled sooner, and an upstream order that none of ours owns is recorded as unowned and watched. The list lags and knows
+nulls (docs/upstream.md E7): what it leaves out is no difference, and what is younger than an hour waits for the next day.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from swap.domain.times import Timing, iso
 from swap.errors import UpstreamError
 from swap.orders.matching import could_match
 from swap.store import orders as order_rows
-from swap.store import orphans, periodic, reconciliations
+from swap.store import periodic, reconciliations, unowned
 from swap.store.database import Database
 from swap.tables import Reconciliation, new_id
 from swap.upstream.client import UpstreamClient
@@ -29,31 +29,26 @@ log = structlog.get_logger()
 
 EVERY = timedelta(days=1)
 RETRY = timedelta(hours=1)
-# Longer than the list lags and than an order waits for its next look; whatever is compared too late is compared tomorrow.
+# Longer than the list lags, and longer than an order waits for its next poll. What is left out is compared tomorrow.
 FRESH = timedelta(hours=1)
 # At any SWAP_TIME_SCALE: the longest create, and the lag of a list.
 _FRESH_AT_LEAST = timedelta(seconds=60)
 
-ORPHANS = 200
-"""How many orphans one run makes at most, the newest orders first: each is looked at every few minutes."""
+RECORDED = 200
+"""How many unowned orders one run records at most, the newest first: each of them is polled every few minutes."""
 
-# About 130,000 orders; the list has no pages that could be asked for (docs/upstream.md E7).
+# About 130,000 orders. The list cannot be read page by page (docs/upstream.md E7).
 _LIST_BYTES = 64_000_000
 _PAGE, _BATCH = 1000, 500
 _COMPARING = timedelta(minutes=5)
-# After our order was written down, the clocks not being quite the same.
+# An upstream order was made within an hour after our order, or up to a minute before it where the clocks differ.
 _SOONER, _MADE_WITHIN = timedelta(minutes=1), timedelta(hours=1)
 
 
-class Reconcile:
+class Reconciler:
     """`upstreams`: a client for each key pair that may have made orders, the current one and the old ones."""
 
-    def __init__(
-        self,
-        database: Database,
-        upstreams: Mapping[str, UpstreamClient],
-        timing: Timing,
-    ) -> None:
+    def __init__(self, database: Database, upstreams: Mapping[str, UpstreamClient], timing: Timing) -> None:
         self._database, self._upstreams, self._timing = database, upstreams, timing
         # The client makes three attempts.
         self._read_seconds = 3 * timing.read_timeout
@@ -62,24 +57,20 @@ class Reconcile:
         self._lease = max(self._retry, timedelta(seconds=self._read_seconds) + _COMPARING)
 
     def run(self) -> list[dict[str, Any]]:
-        """Reconcile every key now, whenever it is due. Returns the reports, which are stored."""
+        """Reconcile every key now, due or not. Returns the reports, which are stored."""
         return [report_view(self._reconcile(upstream)) for upstream in self._upstreams.values()]
 
     def run_due(self) -> None:
-        """Reconcile each key whose day is over; one process does it for all. A list that could not be read is tried
-        again after an hour, and so is one over which we died."""
+        """Reconcile each key whose day is over; one process does it for all. A key is tried again after an hour when its
+        list could not be read, or when the process died over it."""
         for upstream in self._upstreams.values():
-            chore, now = f"reconcile {upstream.public_key}", self._timing.now()
-            with self._database.read() as session:
-                if not periodic.is_due(session, chore, now):
-                    continue
-            with self._database.write() as session:
-                if not periodic.claim(session, chore, now, now + self._lease):
-                    continue
+            task, now = f"reconcile {upstream.public_key}", self._timing.now()
+            if not periodic.take(self._database, task, now, now + self._lease):
+                continue
             report = self._reconcile(upstream)
             wait = self._retry if report.outcome == "not_read" else self._every
             with self._database.write() as session:
-                periodic.reschedule(session, chore, now + wait)
+                periodic.reschedule(session, task, now + wait)
 
     def last(self, limit: int = 10) -> list[dict[str, Any]]:
         """The newest stored reports of all keys, newest first."""
@@ -107,38 +98,38 @@ class Reconcile:
                 page = reconciliations.page(session, upstream.public_key, after, _PAGE)
             if not page:
                 break
-            for held in page:
-                comparison.compare(held)
-            self._look_soon(comparison)
+            for ours in page:
+                comparison.compare(ours)
+            self._poll_soon(comparison)
             after = page[-1].order.id
         comparison.finish()
-        unowned = self._unowned(comparison)
-        makers = self._makers(unowned[:ORPHANS])
+        rows = self._unowned(comparison)
+        makers = self._makers(rows[:RECORDED])
         with self._database.write() as session:
-            # Together: an orphan that is known is reported no more.
-            self._orphan(session, upstream.public_key, unowned, makers, comparison)
+            # Both or neither: an order that is recorded as unowned is not reported again.
+            self._record_unowned(session, upstream.public_key, rows, makers, comparison)
             report = self._store(session, upstream.public_key, began, comparison)
         _alert(report)
         return report
 
-    def _look_soon(self, comparison: Comparison) -> None:
-        if not comparison.to_look_at:
+    def _poll_soon(self, comparison: Comparison) -> None:
+        if not comparison.to_poll:
             return
         now = self._timing.now()
         with self._database.write() as session:
-            for order in comparison.to_look_at:
+            for order in comparison.to_poll:
                 order_rows.reschedule(session, order.id, now, failures=order.failures)
-        comparison.to_look_at.clear()
+        comparison.to_poll.clear()
 
     def _unowned(self, comparison: Comparison) -> list[ListedOrder]:
-        """Listed orders that nobody here owns and nobody may still come to own, newest first."""
+        """Listed orders that no order of ours owns or may still come to own, newest first."""
         with self._database.read() as session:
-            known = orphans.known_refs(session)
+            known = unowned.known_refs(session)
             unclaimed = comparison.unclaimed()
-            found: list[ListedOrder] = []
+            rows: list[ListedOrder] = []
             for start in range(0, len(unclaimed), _BATCH):
                 batch = unclaimed[start : start + _BATCH]
-                # Also by orders of another key, and by those that were answered while we compared.
+                # An order of another key may own a row, and so may one whose create was answered while we compared.
                 taken = order_rows.owned_refs(session, [ref for row in batch for ref in row.refs])
                 for row in batch:
                     if not taken.isdisjoint(row.refs):
@@ -148,33 +139,33 @@ class Reconcile:
                     elif comparison.excused(row):
                         comparison.counts["undecided"] += 1
                     else:
-                        found.append(row)
+                        rows.append(row)
         never = datetime.min.replace(tzinfo=self._timing.now().tzinfo)
-        return sorted(found, key=lambda row: row.created_at or never, reverse=True)
+        return sorted(rows, key=lambda row: row.created_at or never, reverse=True)
 
-    def _makers(self, unowned: Sequence[ListedOrder]) -> list[str | None]:
-        """For each, the order of ours that may have made it, if there is just one: alike, and without an upstream id."""
+    def _makers(self, rows: Sequence[ListedOrder]) -> list[str | None]:
+        """For each row, the order of ours that may have made it, if there is just one: alike, and without upstream id."""
         makers: list[str | None] = []
         with self._database.read() as session:
-            for row in unowned:
-                made: list[str] = []
+            for row in rows:
+                matching: list[str] = []
                 if row.destination_address is not None and row.created_at is not None:
                     since, until = row.created_at - _MADE_WITHIN, row.created_at + _SOONER
                     candidates = reconciliations.without_id(session, row.destination_address, since, until)
-                    made = [order.id for order in candidates if could_match(row, order)]
-                makers.append(made[0] if len(made) == 1 else None)
+                    matching = [order.id for order in candidates if could_match(row, order)]
+                makers.append(matching[0] if len(matching) == 1 else None)
         return makers
 
-    def _orphan(
+    def _record_unowned(
         self,
         session: Session,
         upstream_key: str,
-        unowned: Sequence[ListedOrder],
+        rows: Sequence[ListedOrder],
         makers: Sequence[str | None],
         comparison: Comparison,
     ) -> None:
-        for row, maker in zip(unowned, makers, strict=False):
-            if orphans.add_orphan(
+        for row, maker in zip(rows, makers, strict=False):
+            if unowned.add(
                 session,
                 ref=row.order_id or row.refs[0],
                 refs=row.refs,
@@ -184,15 +175,15 @@ class Reconcile:
                 order_id=maker,
                 now=self._timing.now(),
             ):
-                # Else it has found its owner, or become an orphan, this moment.
-                comparison.find("unowned", maker, row.refs, None, row.state)
-        for row in unowned[len(makers) :]:
-            comparison.find("unowned", None, row.refs, None, row.state)
+                # Otherwise it got an owner, or was recorded by another process, a moment ago.
+                comparison.add("unowned", maker, row.refs, None, row.state)
+        for row in rows[len(makers) :]:
+            comparison.add("unowned", None, row.refs, None, row.state)
 
     def _not_read(self, upstream_key: str, began: datetime, code: str) -> Reconciliation:
         log.error("reconcile.not_read", upstream_key=upstream_key, code=code)
         comparison = Comparison([], began, timedelta())
-        comparison.find("not_read", None, (), None, code)
+        comparison.add("not_read", None, (), None, code)
         with self._database.write() as session:
             return self._store(session, upstream_key, began, comparison)
 
@@ -230,14 +221,14 @@ def report_view(report: Reconciliation) -> dict[str, Any]:
 
 
 def _alert(report: Reconciliation) -> None:
-    told = {"report": report.id, "upstream_key": report.upstream_key}
+    named = {"report": report.id, "upstream_key": report.upstream_key}
     if report.counts.get("beyond_list"):
-        log.warning("reconcile.list_cut_off", **told, count=report.counts["beyond_list"])
+        log.warning("reconcile.list_cut_off", **named, count=report.counts["beyond_list"])
     if report.outcome == "clean":
-        log.info("reconcile.clean", **told, listed=report.listed, compared=report.compared, counts=report.counts)
+        log.info("reconcile.clean", **named, listed=report.listed, compared=report.compared, counts=report.counts)
         return
-    log.error("reconcile.differences", **told, counts=report.counts)
+    log.error("reconcile.differences", **named, counts=report.counts)
     for kind in KINDS:
         if kind in report.counts:
             event = f"reconcile.{kind}"
-            log.error(event, **told, count=report.counts[kind])
+            log.error(event, **named, count=report.counts[kind])

@@ -1,4 +1,4 @@
-"""The JSON API. `create_app` puts the rooms together: one routes file per noun."""
+"""The JSON API. `create_app` puts its parts together: one routes file per noun."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Error(Schema):
 
 
 class Failure(Schema):
-    """What every answer but a good one looks like."""
+    """The form of every answer that reports a failure."""
 
     success = fields.Boolean(required=True)
     error = fields.Nested(_Error, required=True)
@@ -82,7 +82,7 @@ def create_app(service: Service) -> flask.Flask:
     cors.install(app, frozenset(service.settings.allowed_origins))
     auth.install(app, KeyLimits(service.shared_bucket))
     api = _Api(app)
-    # After Api, which puts in a handler with an envelope of its own for whatever HTTP itself refuses.
+    # After Api, which installs a handler, with an envelope of its own, for every refusal of HTTP itself.
     problems.install(app)
     api.register_field(Amount, "string", "decimal")
     for routes in (system, catalog, addresses, quotes, orders, feed, webhooks):

@@ -1,4 +1,4 @@
-"""Who is calling: every route but the open ones needs a signed request with the scope of its blueprint."""
+"""Authentication: every route but the open ones needs a signed request, by a key with the scope of its blueprint."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
     @app.before_request
     def authenticate() -> None:
         request = flask.request
-        # Without a blueprint nothing was found (404, 405), and nothing will be run.
+        # Without a blueprint no route matched (404, 405), and none will run.
         if request.blueprint is None or request.blueprint in OPEN:
             return
-        # A blueprint that nobody gave a scope fails here, with a KeyError: a forgotten line must not open a door.
+        # A blueprint without a scope in SCOPES fails here, with a KeyError: a forgotten line must not open a door.
         scope = SCOPES[request.blueprint]
         path = request.environ["PATH_INFO"].encode("latin-1")
         if b"\x00" in path:
@@ -59,7 +59,7 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
             flask.g.tracked = _follow(service.tracking, token.strip(), limits)
             return
         signature = request.headers.get("X-Signature", "")
-        who = service.keys.authenticate(
+        authenticated = service.keys.authenticate(
             key=request.headers.get("X-API-Key", ""),
             timestamp=request.headers.get("X-Timestamp", ""),
             signature=signature,
@@ -68,19 +68,19 @@ def install(app: flask.Flask, limits: KeyLimits) -> None:
             query=request.query_string,
             body=raw_body(),
         )
-        limits.spend(who)
-        if scope not in who.scopes:
+        limits.spend(authenticated)
+        if scope not in authenticated.scopes:
             raise NotAllowed(f"This key lacks the scope {scope!r}.", scope=scope)
         if request.method not in ("GET", "HEAD", "OPTIONS") and request.endpoint not in _REPEATABLE:
-            service.keys.spend(who, signature)
-        flask.g.caller = who
+            service.keys.spend(authenticated, signature)
+        flask.g.caller = authenticated
 
 
 def _follow(tracking: Tracking, token: str, limits: KeyLimits) -> Tracked:
-    found = tracking.open(token)
-    order_id = found.order.id
-    # Whoever holds a token may be anybody; each order has a small budget of its own.
-    limits.spend(Caller(f"track:{order_id}", found.order.client_id, frozenset(), _TRACKED_WEIGHT, secret=""))
+    opened = tracking.open(token)
+    order_id = opened.order.id
+    # The holder of a token is not a known client; each order has a small budget of its own.
+    limits.spend(Caller(f"track:{order_id}", opened.order.client_id, frozenset(), _TRACKED_WEIGHT, secret=""))
     if (flask.request.view_args or {}).get("order_id") != order_id:
         raise NotAllowed("This tracking token is for another order.", code="TOKEN_FOR_ANOTHER_ORDER")
-    return found
+    return opened

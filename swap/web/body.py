@@ -14,10 +14,8 @@ import flask
 from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from swap.errors import InvalidRequest
+from swap.errors import BadJson, InvalidRequest, Problems
 from swap.web.problems import field_problems
-
-Problems = dict[str, list[dict[str, Any]]]
 
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63 - 1
@@ -26,19 +24,19 @@ _MAX_INTEGER = 2**63 - 1
 def raw_body() -> bytes:
     """The body as it came. Raises RequestEntityTooLarge."""
     request = flask.request
-    found = request.get_data(cache=True)
-    # Without a Content-Length (chunks) the reader stops at the limit and says nothing; whether there is more is asked here.
-    full = request.content_length is None and len(found) == request.max_content_length
+    content = request.get_data(cache=True)
+    # Without a Content-Length (chunks) the reader stops at the limit and reports nothing, so we ask here for one byte more.
+    full = request.content_length is None and len(content) == request.max_content_length
     if full and request.environ["wsgi.input"].read(1):
         raise RequestEntityTooLarge
-    return found
+    return content
 
 
 def read(schema: Schema) -> tuple[dict[str, Any], Problems]:
     """The well-formed fields of the body, and the problems of the others.
 
-    Raises InvalidRequest (BAD_JSON) when the body is no JSON object or not strict. The Content-Type is not looked at: a
-    signed request means its bytes.
+    Raises BadJson when the body is no JSON object or not strict. The Content-Type does not count: a signed request means
+    its bytes.
     """
     try:
         # Decoded here: json.loads would guess UTF-16 and UTF-32 too, and let surrogates pass.
@@ -51,15 +49,15 @@ def read(schema: Schema) -> tuple[dict[str, Any], Problems]:
         )
         _check(content)
     except UnicodeDecodeError:
-        raise _bad_json("The body is not UTF-8.") from None
+        raise BadJson("The body is not UTF-8.") from None
     except RecursionError:
-        raise _bad_json("The body is nested too deeply.") from None
+        raise BadJson("The body is nested too deeply.") from None
     except ValueError as error:
-        raise _bad_json(f"The body is not valid JSON: {error}.") from None
+        raise BadJson(f"The body is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
-        raise _bad_json("The body must be a JSON object.")
+        raise BadJson("The body must be a JSON object.")
     try:
-        return schema.load(content), {}
+        return schema.load(content), Problems()
     except ValidationError as error:
         valid = error.valid_data if isinstance(error.valid_data, dict) else {}
         messages = error.messages if isinstance(error.messages, dict) else {"body": error.messages}
@@ -72,10 +70,6 @@ def body(schema: Schema) -> dict[str, Any]:
     if problems:
         raise InvalidRequest(problems)
     return content
-
-
-def _bad_json(message: str) -> InvalidRequest:
-    return InvalidRequest({"body": [{"code": "BAD_JSON", "message": message}]}, message, code="BAD_JSON")
 
 
 def _check(value: Any, depth: int = 1) -> None:
@@ -95,10 +89,10 @@ def _check(value: Any, depth: int = 1) -> None:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         raise ValueError("a key is given twice")
-    return found
+    return content
 
 
 def _no_constants(name: str) -> None:

@@ -1,5 +1,5 @@
-"""Browsers of other sites: they may read one order with its tracking token, from the origins that were allowed. Nothing
-else is open to them, and nothing at all unless SWAP_ALLOWED_ORIGINS names them."""
+"""Browsers on other sites: from an origin that SWAP_ALLOWED_ORIGINS names, they may read one order with its tracking token.
+Nothing else is open to them."""
 
 from __future__ import annotations
 

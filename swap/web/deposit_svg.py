@@ -52,7 +52,7 @@ def _code(content: str, side: int) -> str:
     try:
         code = segno.make(content, error="m", micro=False)
     except segno.DataOverflowError:
-        return ""  # a link of some kilobytes; the words say it all the same
+        return ""  # a link of some kilobytes, which the text shows anyway
     drawn = io.BytesIO()
     code.save(drawn, kind="svg", xmldecl=False, svgns=False, nl=False, border=4, omitsize=True)
     place = f'<svg x="{_MARGIN}" y="{_MARGIN}" width="{side}" height="{side}" '

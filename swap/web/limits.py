@@ -36,7 +36,7 @@ class KeyLimits:
         with purse.lock:
             if purse.tokens < 1:
                 lease = max(1.0, min(_LEASE, caller.weight_per_minute / 20))
-                # A new bucket starts at a quarter, which must be a lease at least: a key's first request is never too many.
+                # A new bucket starts at a quarter, which must be at least one lease: a key's first request always passes.
                 burst = max(4 * lease, caller.weight_per_minute / 4)
                 wait = self._shared.take(f"key:{caller.key}", rate=rate, burst=burst, tokens=lease)
                 if wait is None:

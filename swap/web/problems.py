@@ -12,12 +12,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, UnprocessableEntity
 
 from swap.errors import (
+    BadJson,
     Conflict,
+    CursorGone,
+    FieldProblem,
     InvalidRequest,
     NotAllowed,
     NotAuthenticated,
     NotFound,
     OrderRefused,
+    Problems,
     ServiceError,
     TooManyRequests,
     TryAgainLater,
@@ -26,7 +30,10 @@ from swap.web.reply import failed
 
 log = structlog.get_logger()
 
+# The first that fits counts.
 STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
+    (BadJson, 400),
+    (CursorGone, 410),
     (InvalidRequest, 422),
     (NotFound, 404),
     (Conflict, 409),
@@ -36,9 +43,6 @@ STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
     (NotAllowed, 403),
     (TooManyRequests, 429),
 )
-# By code, where a class alone does not decide.
-CODE_STATUSES = {"BAD_JSON": 400, "CURSOR_RESET": 410, "CURSOR_EXPIRED": 410}
-
 _HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
 
 
@@ -47,31 +51,33 @@ def install(app: flask.Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DBAPIError, _database_away)
     app.register_error_handler(PoolTimeout, _database_away)
-    # These two mean that it was there and we asked it something wrong: sending the same again would not help.
+    # These two mean that the database was there and we asked it something wrong: sending the same again would not help.
     app.register_error_handler(DataError, _unexpected)
     app.register_error_handler(IntegrityError, _unexpected)
     app.register_error_handler(Exception, _unexpected)
 
 
-def field_problems(messages: Mapping[str, Any], prefix: str = "") -> dict[str, list[dict[str, Any]]]:
-    """marshmallow's nested messages as dotted field name -> problems with a code."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def field_problems(messages: Mapping[str, Any], prefix: str = "") -> Problems:
+    """marshmallow's nested messages, each a text or a FieldProblem, by dotted field name."""
+    problems = Problems()
     for name, content in messages.items():
         dotted = f"{prefix}{name}" if name != "_schema" else prefix.rstrip(".") or "body"
         if isinstance(content, Mapping):
-            found |= field_problems(content, f"{dotted}.")
+            problems.update(field_problems(content, f"{dotted}."))
         else:
-            found[dotted] = [message if isinstance(message, dict) else _problem(message) for message in content]
-    return found
+            problems[dotted] = [_problem(message) for message in content]
+    return problems
 
 
-def _problem(message: str) -> dict[str, Any]:
+def _problem(message: str | FieldProblem) -> FieldProblem:
+    if isinstance(message, FieldProblem):
+        return message
     codes = {"Missing data for required field.": "REQUIRED", "Unknown field.": "UNKNOWN_FIELD"}
-    return {"code": codes.get(message, "INVALID"), "message": message}
+    return FieldProblem(codes.get(message, "INVALID"), message)
 
 
 def _service_error(error: ServiceError) -> flask.Response:
-    status = CODE_STATUSES.get(error.code) or next((s for t, s in STATUSES if isinstance(error, t)), 400)
+    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 400)
     headers = {}
     if isinstance(error, TryAgainLater | TooManyRequests):
         headers["Retry-After"] = str(error.retry_after)

@@ -28,7 +28,7 @@ def with_etag(data: Any) -> flask.Response:
     etag = hashlib.sha256(orjson.dumps(data)).hexdigest()[:32]
     response = flask.Response(status=304) if etag in flask.request.if_none_match else ok(data)
     response.set_etag(etag)
-    # To be kept by the caller alone, and asked about each time: what else would the ETag be for.
+    # The caller alone may keep it, and asks each time whether it is still good: that is what the ETag is for.
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
@@ -37,7 +37,7 @@ def svg(picture: bytes) -> flask.Response:
     """A picture with an ETag, for the caller alone; opened by itself it may load and run nothing."""
     response = flask.Response(picture, content_type="image/svg+xml")
     response.set_etag(hashlib.sha256(picture).hexdigest()[:32])
-    # Asked about each time: an address that must not be paid to any more must not go on being shown.
+    # The browser asks each time: an address that must not be paid to any more must not stay on a page.
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
     response.make_conditional(flask.request)

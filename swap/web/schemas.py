@@ -10,6 +10,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from swap.domain import money
 from swap.domain.lifecycle import PUBLIC
+from swap.errors import FieldProblem
 from swap.push.endpoints import LONGEST_OVERLAP, OVERLAP, REDELIVERABLE
 from swap.push.payload import TYPES
 
@@ -25,19 +26,19 @@ class Amount(fields.Field[Any]):
         try:
             return money.parse(value)
         except ValueError as error:
-            raise ValidationError([{"code": "AMOUNT_MALFORMED", "message": str(error)}]) from None
+            raise ValidationError([FieldProblem("AMOUNT_MALFORMED", str(error))]) from None
 
 
 class Metadata(fields.Dict):
-    """Kept and given back as it came, so only what every part gives back as it came."""
+    """Stored and returned as it came, so only values that every database and JSON writer returns as they came."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        found = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
-        if _holds_large_number(found):
+        metadata = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+        if _holds_large_number(metadata):
             raise ValidationError("Holds a number above 2^53; send it as text.")
-        if len(orjson.dumps(found)) > MAX_METADATA_BYTES:
+        if len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
             raise ValidationError(f"Longer than {MAX_METADATA_BYTES} bytes as JSON.")
-        return found
+        return metadata
 
 
 class Moment(fields.Field[Any]):
@@ -50,7 +51,7 @@ class Moment(fields.Field[Any]):
                 return moment.astimezone(UTC)
         except (TypeError, ValueError, OverflowError):
             pass
-        raise ValidationError([{"code": "TIME_MALFORMED", "message": "A time looks like 2026-01-31T12:00:00Z."}])
+        raise ValidationError([FieldProblem("TIME_MALFORMED", "A time looks like 2026-01-31T12:00:00Z.")])
 
 
 def _holds_large_number(value: Any) -> bool:
@@ -137,7 +138,7 @@ PlaceOrder = Strict.from_dict(
 class ValidateAddress(Strict):
     currency = _text(64, required=True)
     network = _text(64, required=True)
-    # Taken as it is: that something is wrong with it is the answer, not an error.
+    # Taken as it is: a wrong address is an answer here, not an error.
     address = fields.String(required=True, validate=validate.Length(0, 4096))
     memo = fields.String(allow_none=True, validate=validate.Length(0, 4096))
     memo_none = _waiver("the wallet")

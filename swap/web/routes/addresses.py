@@ -6,6 +6,7 @@ import flask
 from flask_smorest import Blueprint
 
 from swap.errors import InvalidRequest
+from swap.orders.validation import Destination
 from swap.web.auth import caller
 from swap.web.body import body
 from swap.web.reply import current_service, ok
@@ -22,7 +23,7 @@ blp = Blueprint("addresses", __name__, description="Whether a payout can be sent
 def validate() -> flask.Response:
     """Both verdicts on an address and memo: ours, made offline, and the upstream's, where it could be asked in time.
 
-    `status` is valid, invalid or unchecked (nobody could say; an order needs the upstream's yes). It is about the address:
+    `status` is valid, invalid or unchecked (neither could tell; an order needs the upstream's yes). It is about the address:
     whether an order to it would be accepted, memo and all, is `orderable`. A `validation_id` is given where the upstream
     said yes; an order that presents it within 10 minutes is not asked about again.
     """
@@ -30,11 +31,11 @@ def validate() -> flask.Response:
     asked = body(ValidateAddress())
     snapshot = service.catalog.snapshot()
     if snapshot.as_of is None:
-        # Nothing is unknown before anything is known.
+        # Before the first catalog is loaded, no instrument can be called unknown.
         snapshot = service.catalog.usable()
     instrument = snapshot.instrument(asked["currency"], asked["network"])
     if instrument is None:
         message = f"There is no active instrument {asked['currency']} on {asked['network']}."
-        raise InvalidRequest({"network": [{"code": "INSTRUMENT_UNKNOWN", "message": message}]})
-    memo, memo_none = asked.get("memo"), asked.get("memo_none", False)
-    return ok(service.destinations.preview(caller().client_id, instrument, asked["address"], memo, memo_none))
+        raise InvalidRequest.on("network", "INSTRUMENT_UNKNOWN", message)
+    destination = Destination(asked["address"], asked.get("memo"), asked.get("memo_none", False))
+    return ok(service.destinations.preview(caller().client_id, instrument, destination))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 import flask
-import orjson
 from flask_smorest import Blueprint
 
 from swap import addresses
 from swap.domain.money import plain
 from swap.domain.times import iso
-from swap.errors import InvalidRequest, NotFound
+from swap.errors import NotFound
 from swap.market.catalog import Snapshot
 from swap.store import catalog as catalog_rows
 from swap.tables import InstrumentRow, PairRow
+from swap.web import cursors
 from swap.web.reply import current_service, with_etag
 from swap.web.schemas import PairsQuery
 
@@ -26,37 +25,37 @@ blp = Blueprint("instruments", __name__, description="What can be swapped for wh
 def instruments() -> flask.Response:
     """Every active instrument."""
     snapshot = current_service().catalog.snapshot()
-    found = sorted(snapshot.instruments.values(), key=lambda i: (i.currency_key, i.network_key))
-    return with_etag({"instruments": [instrument_view(i) for i in found], **_freshness(snapshot)})
+    rows = sorted(snapshot.instruments.values(), key=lambda row: (row.currency_key, row.network_key))
+    return with_etag({"instruments": [instrument_view(row) for row in rows], **_freshness(snapshot)})
 
 
 @blp.get("/v1/instruments/<string:currency>/<string:network>")
 def instrument(currency: str, network: str) -> flask.Response:
     """One instrument; titles are compared without regard to case."""
     snapshot = current_service().catalog.snapshot()
-    found = snapshot.instrument(currency, network)
-    if found is None:
+    row = snapshot.instrument(currency, network)
+    if row is None:
         raise NotFound(f"There is no active instrument {currency} on {network}.", code="INSTRUMENT_UNKNOWN")
-    return with_etag({"instrument": instrument_view(found), **_freshness(snapshot)})
+    return with_etag({"instrument": instrument_view(row), **_freshness(snapshot)})
 
 
 @blp.get("/v1/pairs")
 @blp.arguments(PairsQuery, location="query")
 def pairs(query: dict[str, Any]) -> flask.Response:
     """Directed pairs, filtered by any of the four titles, by pages. Limits and rate modes are null until a quote has
-    taught them to us; the upstream lists none."""
+    brought them; the upstream lists none."""
     service = current_service()
     snapshot = service.catalog.snapshot()
     limit, after = query.pop("limit"), query.pop("after", None)
     filters = {f"{name}_key": title.casefold() for name, title in query.items() if title is not None}
+    position = cursors.decode(after, _position)
     with service.database.read() as session:
-        found = catalog_rows.pairs_page(session, filters, _after(after), limit + 1)
-    shown = found[:limit]
-    more = len(found) > limit
+        rows = catalog_rows.pairs_page(session, filters, position, limit + 1)
+    shown, more = rows[:limit], len(rows) > limit
     return with_etag(
         {
             "pairs": [view for row in shown if (view := _pair_view(snapshot, row)) is not None],
-            "next": _cursor(shown[-1]) if more else None,
+            "next": cursors.encode(*_key(shown[-1])) if more else None,
             "has_more": more,
             **_freshness(snapshot),
         }
@@ -105,25 +104,10 @@ def _freshness(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _cursor(row: PairRow) -> str:
-    return _encoded([row.from_currency_key, row.from_network_key, row.to_currency_key, row.to_network_key])
+def _key(row: PairRow) -> catalog_rows.PairKey:
+    return row.from_currency_key, row.from_network_key, row.to_currency_key, row.to_network_key
 
 
-def _encoded(key: list[str]) -> str:
-    return urlsafe_b64encode(orjson.dumps(key)).decode("ascii")
-
-
-def _after(cursor: str | None) -> catalog_rows.PairKey | None:
-    if cursor is None:
-        return None
-    try:
-        key = orjson.loads(urlsafe_b64decode(cursor))
-        # Only what we would have written ourselves: the decoder skips over what it does not know.
-        if isinstance(key, list) and all(isinstance(part, str) and "\0" not in part for part in key):
-            a, b, c, d = key
-            if _encoded(key) == cursor:
-                return a, b, c, d
-    except ValueError:
-        pass
-    message = "This is no cursor of ours."
-    raise InvalidRequest({"after": [{"code": "CURSOR_MALFORMED", "message": message}]})
+def _position(parts: list[str]) -> catalog_rows.PairKey:
+    from_currency, from_network, to_currency, to_network = parts
+    return from_currency, from_network, to_currency, to_network

@@ -20,7 +20,7 @@ blp = Blueprint("events", __name__, description="Everything that happened to a c
 def page(query: dict[str, Any]) -> flask.Response:
     """Events after a cursor (exclusive), oldest first; without one, from the oldest kept.
 
-    Go on from `next`, with the same filters, also after a page without events; `has_more` says whether to go on at once.
+    Go on from `next`, with the same filters, even after a page without events; `has_more` says whether to go on at once.
     410 CURSOR_EXPIRED or CURSOR_RESET: begin without a cursor, and reconcile by `GET /v1/orders`.
     """
     only = EventFilter(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import flask
 from flask_smorest import Blueprint
 
 from swap.domain.lifecycle import PROFILES, Status
-from swap.domain.times import iso
+from swap.domain.times import from_iso, iso
 from swap.errors import Conflict, InvalidRequest
-from swap.orders.validation import OrderRequest
+from swap.orders.validation import Destination, InstrumentName, OrderRequest, PartialRequest
 from swap.store.serializers import order_view
 from swap.tables import Order
+from swap.web import cursors
 from swap.web.auth import caller, tracked
 from swap.web.body import read
 from swap.web.deposit_svg import deposit_svg
@@ -32,18 +32,15 @@ def place() -> flask.Response:
     """Place an order. Safe to send again with the same `client_order_id` and fields: it finds the order it made.
 
     201 new, with where to pay; 202 still being created, or in doubt; 200 made before; 409 `client_order_id` used with
-    other fields; 422 refused; 503 not sent, nothing lost, send the same again. There is no cancel upstream: an order
-    nobody pays for expires, and stays watched for a late deposit.
+    other fields; 422 refused; 503 not sent, nothing lost, send the same again. There is no cancel upstream: an order that is
+    not paid for expires, and stays watched for a late deposit.
     """
     service = current_service()
     content, problems = read(PlaceOrder())
-    asked = flat(content)
     if problems:
         # A malformed field must not hide what is wrong with the others.
-        more = service.placer.problems(asked)
-        raise InvalidRequest({**{k: v for k, v in more.items() if k not in problems}, **problems})
-    asked["metadata"] = asked.get("metadata") or {}
-    placed = service.placer.place(caller().client_id, OrderRequest(**asked))
+        raise InvalidRequest(service.placer.problems(_partial_request(content)) | problems)
+    placed = service.placer.place(caller().client_id, _order_request(content))
     return ok(_with_token(placed.order), _STATUS_CODES[placed.kind])
 
 
@@ -65,7 +62,7 @@ def get(order_id: str) -> flask.Response:
 def deposit_picture(order_id: str) -> flask.Response:
     """Where to pay, as a picture with a QR code: of `deposit.uri`, else of the address. 409 DEPOSIT_NOT_PAYABLE while there
     is nothing to be paid, and once there no longer is."""
-    order = current_service().orders.find(caller().client_id, order_id)
+    order = order_view(current_service().orders.find(caller().client_id, order_id))
     deposit = order["deposit"]
     if deposit is None or not deposit["payable"]:
         reason = (order["status_reason"] or order["status"]) if deposit is None else deposit["payable_reason"]
@@ -87,8 +84,8 @@ def events(order_id: str) -> flask.Response:
 
 @blp.post("/v1/orders/<string:order_id>/refresh")
 def refresh(order_id: str) -> flask.Response:
-    """Have the order looked at soon. Answers at once with what is known now."""
-    return ok(current_service().orders.refresh(caller().client_id, order_id), 202)
+    """Have the order polled soon. Answers at once with what is known now."""
+    return ok(order_view(current_service().orders.refresh(caller().client_id, order_id)), 202)
 
 
 @blp.post("/v1/orders/<string:order_id>/revoke-tracking")
@@ -106,49 +103,75 @@ def page(query: dict[str, Any]) -> flask.Response:
     filters = {name: value for name, value in query.items() if value is not None}
     if "status" in filters:
         filters["status"] = [s for s in Status if PROFILES[s].public == filters["status"]]
-    found = current_service().orders.page(caller().client_id, filters, _after(after), limit + 1)
-    shown, more = found[:limit], len(found) > limit
+    position = cursors.decode(after, _position)
+    orders = current_service().orders.page(caller().client_id, filters, position, limit + 1)
+    shown, more = orders[:limit], len(orders) > limit
     return ok(
         {
             "orders": [order_view(order) for order in shown],
-            "next": _cursor(shown[-1]) if more else None,
+            "next": cursors.encode(iso(shown[-1].created_at), shown[-1].id) if more else None,
             "has_more": more,
         }
     )
 
 
-def _with_token(order: dict[str, Any]) -> dict[str, Any]:
-    return {**order, "tracking": current_service().tracking.issue(order["id"])}
+def _with_token(order: Order) -> dict[str, Any]:
+    return {**order_view(order), "tracking": current_service().tracking.issue(order)}
 
 
-def flat(content: dict[str, Any]) -> dict[str, Any]:
-    """The body's nested instruments as the flat fields that the use cases take."""
-    asked = {name: value for name, value in content.items() if name not in ("from", "to")}
-    for side in ("from", "to"):
-        for part, value in content.get(side, {}).items():
-            asked[f"{side}_{part}"] = value
-    return asked
+def _order_request(content: dict[str, Any]) -> OrderRequest:
+    """The request of a body without problems."""
+    return OrderRequest(
+        client_order_id=content["client_order_id"],
+        source=InstrumentName(**content["from"]),
+        target=InstrumentName(**content["to"]),
+        amount=content["amount"],
+        rate_mode=content["rate_mode"],
+        destination=_destination(content, "destination"),
+        refund=_refund(content),
+        quote_id=content.get("quote_id"),
+        user_id=content.get("user_id"),
+        session_id=content.get("session_id"),
+        account_id=content.get("account_id"),
+        metadata=content.get("metadata") or {},
+    )
 
 
-def _cursor(order: Order) -> str:
-    return _encoded(order.created_at, order.id)
+def _partial_request(content: dict[str, Any]) -> PartialRequest:
+    """The request as far as the body is well-formed."""
+    return PartialRequest(
+        instrument_name(content, "from"),
+        instrument_name(content, "to"),
+        content.get("amount"),
+        _destination(content, "destination"),
+        _refund(content),
+    )
 
 
-def _encoded(at: datetime, order_id: str) -> str:
-    return urlsafe_b64encode(f"{iso(at)} {order_id}".encode()).decode("ascii")
+def instrument_name(content: dict[str, Any], side: str) -> InstrumentName | None:
+    """The instrument named under `side` (from or to) of a body, None where a part of its name is missing or malformed."""
+    name = content.get(side, {})
+    return InstrumentName(name["currency"], name["network"]) if {"currency", "network"} <= name.keys() else None
 
 
-def _after(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        written, order_id = urlsafe_b64decode(cursor).decode("ascii").split(" ")
-        at = datetime.fromisoformat(written)
-        # Only what we would have written ourselves: the decoder skips over what it does not know, and a time without a
-        # zone, or one at the end of time, would break further in.
-        if at.tzinfo is UTC and order_id.isprintable() and _encoded(at, order_id) == cursor:
-            return at, order_id
-    except (ValueError, OverflowError):
-        pass
-    message = "This is no cursor of ours."
-    raise InvalidRequest({"after": [{"code": "CURSOR_MALFORMED", "message": message}]})
+def _destination(content: dict[str, Any], side: str) -> Destination:
+    return Destination(
+        content.get(f"{side}_address"),
+        content.get(f"{side}_memo"),
+        content.get(f"{side}_memo_none", False),
+        content.get(f"{side}_validation_id"),
+    )
+
+
+def _refund(content: dict[str, Any]) -> Destination | None:
+    refund = _destination(content, "refund")
+    return None if refund == Destination() else refund
+
+
+def _position(parts: list[str]) -> tuple[datetime, str]:
+    written, order_id = parts
+    created_at = from_iso(written)
+    # A time without a zone, or one before the beginning of time in UTC, would break further in.
+    if iso(created_at) != written:
+        raise ValueError("not a time as the service writes it")
+    return created_at, order_id

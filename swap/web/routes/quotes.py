@@ -5,12 +5,13 @@ from __future__ import annotations
 import flask
 from flask_smorest import Blueprint
 
-from swap.errors import InvalidRequest
-from swap.orders import validation
+from swap.errors import InvalidRequest, Problems
+from swap.market.quotes import Swap
+from swap.orders.validation import PartialRequest, examine
 from swap.web.auth import caller
 from swap.web.body import read
 from swap.web.reply import current_service, ok
-from swap.web.routes.orders import flat
+from swap.web.routes.orders import instrument_name
 from swap.web.schemas import QuoteRequest
 
 blp = Blueprint("quotes", __name__, description="What a swap would pay out.")
@@ -25,15 +26,14 @@ def quote() -> flask.Response:
     Without an amount: limits only."""
     service = current_service()
     content, problems = read(QuoteRequest())
-    asked = flat(content)
+    request = PartialRequest(instrument_name(content, "from"), instrument_name(content, "to"), content.get("amount"))
     # A malformed field is no less so while the catalog is away, and must not hide what is wrong with the others.
     snapshot = service.catalog.snapshot() if problems else service.catalog.usable()
-    problems = {**validation.route_problems(snapshot, asked), **problems} if snapshot.as_of else problems
+    examined = examine(snapshot, request)
+    if snapshot.as_of is not None:
+        problems = Problems(examined.problems | problems)
     if problems:
         raise InvalidRequest(problems)
-    source = snapshot.instrument(asked["from_currency"], asked["from_network"])
-    target = snapshot.instrument(asked["to_currency"], asked["to_network"])
-    assert source is not None and target is not None
-    return ok(
-        service.quotes.quote(caller().client_id, source, target, asked.get("amount"), asked["rate_mode"], _SECONDS)
-    )
+    assert examined.source is not None and examined.target is not None
+    swap = Swap(examined.source, examined.target, request.amount, content["rate_mode"])
+    return ok(service.quotes.quote(caller().client_id, swap, _SECONDS))

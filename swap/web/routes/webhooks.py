@@ -14,7 +14,7 @@ from swap.web.body import body, raw_body
 from swap.web.reply import current_service, ok
 from swap.web.schemas import ChangeEndpoint, CreateEndpoint, DeliveriesQuery, RedeliverAll, RotateSecret
 
-blp = Blueprint("webhooks", __name__, description="Where a client hears of its orders, and what was sent there.")
+blp = Blueprint("webhooks", __name__, description="Where a client's events are sent, and what was sent there.")
 
 
 def _takes(schema: type[Schema], *, required: bool = True) -> dict[str, Any]:
@@ -35,10 +35,10 @@ def endpoints() -> flask.Response:
 def create() -> flask.Response:
     """Register an endpoint. `secret` is in this answer alone."""
     asked = body(CreateEndpoint())
-    made = current_service().endpoints.create(
+    endpoint = current_service().endpoints.create(
         caller().client_id, asked["url"], asked.get("types", ()), asked.get("description")
     )
-    return ok(made, 201)
+    return ok(endpoint, 201)
 
 
 @blp.get("/v1/webhook-endpoints/<string:endpoint_id>")
@@ -72,8 +72,7 @@ def rotate_secret(endpoint_id: str) -> flask.Response:
 
 @blp.post("/v1/webhook-endpoints/<string:endpoint_id>/test")
 def test(endpoint_id: str) -> flask.Response:
-    """Send `endpoint.test` there, once, whatever its `types`. Answers with the delivery, to be read again for what came
-    of it."""
+    """Send `endpoint.test` there, once, whatever its `types`. Answers with the delivery; read that again for its outcome."""
     return ok(current_service().endpoints.test(caller().client_id, endpoint_id), 202)
 
 
@@ -83,14 +82,14 @@ def test(endpoint_id: str) -> flask.Response:
 @blp.get("/v1/webhook-deliveries")
 @blp.arguments(DeliveriesQuery, location="query")
 def deliveries(query: dict[str, Any]) -> flask.Response:
-    """What was sent and what came of it, newest first, by pages; kept for 90 days."""
+    """What was sent and with which outcome, newest first, by pages; kept for 90 days."""
     limit = query["limit"]
     columns = {"endpoint": "endpoint_id", "order_id": "order_id", "status": "status"}
     filters = {column: query[name] for name, column in columns.items() if query.get(name) is not None}
-    found = current_service().endpoints.deliveries(
+    rows = current_service().endpoints.deliveries(
         caller().client_id, filters, query.get("since"), query.get("after"), limit + 1
     )
-    shown, more = found[:limit], len(found) > limit
+    shown, more = rows[:limit], len(rows) > limit
     return ok({"deliveries": shown, "next": shown[-1]["id"] if more else None, "has_more": more})
 
 

@@ -1,0 +1,130 @@
+"""Settling a create: its outcome takes the order through the one door, if the order still waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from swap.domain.lifecycle import BEFORE_ADDRESS, Status
+from swap.domain.times import Timing
+from swap.infra.queue import JobQueue
+from swap.orders.attempts import retry_while_database_away
+from swap.store import orders as order_rows
+from swap.store import unowned
+from swap.store.database import Database
+from swap.tables import Order
+from swap.upstream.replies import OrderReply
+
+log = structlog.get_logger()
+
+Changes = dict[str, Any]
+
+# How often an order is read again that another process changes at the same moment.
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What the outcome of a create makes of its order.
+
+    `changes`: column -> value, from the order as it is inside the transaction. `detail`: for the event. `reply`: the
+    upstream order that becomes the order's own, with all its ids. `attempt`: nothing changes unless this is the order's
+    last attempt. `allowed`: asked inside the transaction; nothing changes when it says no.
+    """
+
+    changes: Callable[[Order], Changes]
+    detail: dict[str, Any]
+    reply: OrderReply | None = None
+    attempt: int | None = None
+    allowed: Callable[[Session, Order], bool] | None = None
+
+
+class Settler:
+    def __init__(self, database: Database, queue: JobQueue, timing: Timing) -> None:
+        self._database, self._queue, self._timing = database, queue, timing
+
+    def settle(self, order_id: str, settlement: Settlement) -> Order:
+        """Apply the settlement while the order is still being created or in doubt; retried for 10 s while the database is
+        away. Returns the order as it is afterwards.
+
+        A sweep may have moved the order into doubt meanwhile: the settlement is applied to what the order is now. An order
+        that has gone further is left alone.
+        """
+        for again in retry_while_database_away():
+            with again:
+                for _ in range(_TRIES):
+                    order = self._try(order_id, settlement)
+                    if order is not None:
+                        return order
+        with self._database.read() as session:
+            order = order_rows.get(session, order_id)
+        assert order is not None
+        log.error("orders.not_settled", order_id=order_id, status=order.status)
+        return order
+
+    def _try(self, order_id: str, settlement: Settlement) -> Order | None:
+        """One try; None when another process changed the order during it."""
+        reply = settlement.reply
+        with self._database.write() as session:
+            order = order_rows.get(session, order_id)
+            assert order is not None
+            if order.status not in BEFORE_ADDRESS:
+                if reply is not None:
+                    self._record_too_late(session, order, reply)
+                return order
+            if not _applies(session, order, settlement):
+                return order
+            changes, detail = settlement.changes(order), settlement.detail
+            if reply is not None:
+                taken = order_rows.claim_refs(session, order_id, reply.refs)
+                if taken:
+                    log.error("orders.upstream_id_taken", order_id=order_id, refs=sorted(taken))
+                    changes, detail = in_doubt(self._timing.now()), {**detail, "refs_taken": sorted(taken)}
+                else:
+                    unowned.adopt(session, reply.refs)
+            moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api", detail=detail)
+            if moved is None:
+                # The ids must not stay claimed either: the process that was first has decided about them.
+                session.rollback()
+        if moved is not None:
+            self._queue.enqueue("publish")
+        return moved
+
+    def _record_too_late(self, session: Session, order: Order, reply: OrderReply) -> None:
+        """The order has ended or goes on without this upstream order. No customer saw the deposit address, so no money is
+        lost; but without a record nothing would watch the upstream order either."""
+        if set(reply.refs).intersection(order_rows.refs_of(session, order.id)):
+            return
+        log.critical("orders.answer_too_late", order_id=order.id, status=order.status, refs=reply.refs)
+        unowned.add(
+            session,
+            ref=reply.primary_ref or reply.refs[0],
+            refs=reply.refs,
+            upstream_key=order.upstream_key,
+            destination_address=order.destination_address,
+            amount=order.amount,
+            order_id=order.id,
+            now=self._timing.now(),
+        )
+
+
+def _applies(session: Session, order: Order, settlement: Settlement) -> bool:
+    if settlement.attempt is not None and order_rows.attempts_of(session, order.id)[-1].number != settlement.attempt:
+        return False
+    return settlement.allowed is None or settlement.allowed(session, order)
+
+
+def in_doubt(now: datetime) -> Changes:
+    """The changes of an order whose create may or may not have reached the upstream. No customer was told where to pay;
+    the resolver takes the order up at once."""
+    return {
+        "status": Status.IN_DOUBT,
+        "status_reason": "create_in_doubt",
+        "next_check_at": now + timedelta(seconds=1),
+        "failures": 0,
+    }

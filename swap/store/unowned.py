@@ -1,0 +1,98 @@
+"""Unowned orders (`swap orders orphans`): orders at the upstream that belong to none of ours, or were not proved to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Text, cast, or_, select, update
+from sqlalchemy.orm import Session
+
+from swap.store.database import insert_new
+from swap.tables import UnownedOrder, UpstreamRef
+
+
+def add(
+    session: Session,
+    *,
+    ref: str,
+    refs: Sequence[str],
+    upstream_key: str,
+    destination_address: str | None,
+    amount: Decimal | None,
+    order_id: str | None,
+    now: datetime,
+) -> bool:
+    """Record an upstream order as unowned, due to be polled. False when it is recorded already, or one of ours owns it.
+
+    `ref`: the id to ask with; `refs`: all known ids; `order_id`: the order of ours that may have made it. An upstream order
+    that shares any id with a recorded one is the same order: the recorded one gets the new ids.
+    """
+    all_refs = {ref, *refs}
+    if session.scalar(select(UpstreamRef.ref).where(UpstreamRef.ref.in_(all_refs)).limit(1)) is not None:
+        return False
+    known = _sharing(session, all_refs)
+    for unowned in known:
+        unowned.refs = sorted(all_refs.union(unowned.refs))
+    if known:
+        return False
+    return insert_new(
+        session,
+        UnownedOrder,
+        ref=ref,
+        refs=list(refs),
+        upstream_key=upstream_key,
+        destination_address=destination_address,
+        amount=amount,
+        order_id=order_id,
+        seen_at=now,
+        deposit_seen_at=None,
+        next_check_at=now,
+    )
+
+
+def adopt(session: Session, refs: Sequence[str]) -> None:
+    """An order of ours owns these ids now: what is recorded under any of them is unowned no more."""
+    for unowned in _sharing(session, set(refs)):
+        session.delete(unowned)
+
+
+def _sharing(session: Session, refs: set[str]) -> list[UnownedOrder]:
+    """The unowned orders that are known by any of these ids. Found by the text of the JSON, which both databases can
+    search; SQLite has it in ASCII, PostgreSQL does not."""
+    spellings = {json.dumps(ref, ensure_ascii=ascii) for ref in refs for ascii in (True, False)}
+    spelled = (cast(UnownedOrder.refs, Text).contains(spelling, autoescape=True) for spelling in sorted(spellings))
+    rows = session.scalars(select(UnownedOrder).where(or_(UnownedOrder.ref.in_(refs), *spelled)))
+    return [unowned for unowned in rows if refs.intersection([unowned.ref, *unowned.refs])]
+
+
+def known_refs(session: Session) -> set[str]:
+    """Every id of every unowned order."""
+    rows = session.execute(select(UnownedOrder.ref, UnownedOrder.refs))
+    return {each for ref, refs in rows for each in (ref, *refs)}
+
+
+def all_unowned(session: Session) -> Sequence[UnownedOrder]:
+    """Every unowned order, oldest first."""
+    return session.scalars(select(UnownedOrder).order_by(UnownedOrder.seen_at, UnownedOrder.ref)).all()
+
+
+def claim_due(session: Session, now: datetime, lease: timedelta) -> UnownedOrder | None:
+    """Lease the unowned order that is longest overdue, if any is due."""
+    due = select(UnownedOrder).where(UnownedOrder.next_check_at <= now).order_by(UnownedOrder.next_check_at).limit(1)
+    unowned = session.scalars(due.with_for_update(skip_locked=True)).one_or_none()
+    if unowned is not None:
+        unowned.next_check_at = now + lease
+    return unowned
+
+
+def record_poll(
+    session: Session, ref: str, *, refs: Sequence[str], deposit_seen_at: datetime | None, next_check_at: datetime | None
+) -> None:
+    session.execute(
+        update(UnownedOrder)
+        .where(UnownedOrder.ref == ref)
+        .values(refs=list(refs), deposit_seen_at=deposit_seen_at, next_check_at=next_check_at)
+    )
