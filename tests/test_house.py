@@ -20,7 +20,7 @@ FUNCTION_LINES = 70
 PARAMETERS = 7
 
 # What breaks a rule today. The set may only shrink: an entry that no longer breaks its rule fails the test.
-_BEING_MENDED = {"Gateway: lines", "Socket: lines"}
+_BEING_MENDED: set[str] = set()
 
 _NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 _TOP = {"__init__.py", "cli.py", "errors.py", "sdk.py", "settings.py", "wiring.py"}
