@@ -111,16 +111,16 @@ def is_private(address: str) -> bool:
     True for loopback, private, link-local, multicast, reserved and unspecified addresses, for cloud metadata services, and
     for IPv6 forms of any of these.
     """
-    found = ip_address(address)
-    if isinstance(found, IPv6Address):
-        inside = _inside(found)
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        inside = _inside(ip)
         if inside is not None:
-            found = inside
-        elif found.is_site_local:
+            ip = inside
+        elif ip.is_site_local:
             return True
-    if any(found in network for network in _NOT_PUBLIC):
+    if any(ip in network for network in _NOT_PUBLIC):
         return True
-    return not found.is_global or found.is_multicast or found.is_reserved
+    return not ip.is_global or ip.is_multicast or ip.is_reserved
 
 
 def _inside(address: IPv6Address) -> IPv4Address | None:

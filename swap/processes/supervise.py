@@ -137,9 +137,9 @@ def start_redis(supervisor: Supervisor, var: Path) -> str:
     var.mkdir(parents=True, exist_ok=True)
     file = redis_url_file(var)
     with contextlib.suppress(FileNotFoundError):
-        known = file.read_text(encoding="utf-8").strip()
-        if redis_answers(known):
-            return known
+        running_url = file.read_text(encoding="utf-8").strip()
+        if redis_answers(running_url):
+            return running_url
     path = var / "valkey.sock"
     if len(str(path)) > 90:
         # The kernel takes about 100 characters for the name of a socket.

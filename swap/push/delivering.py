@@ -128,10 +128,10 @@ class Deliverer:
     def deliver(self, delivery_id: str) -> None:
         """Make one attempt and write down what came of it."""
         with self._database.read() as session:
-            found = delivery_rows.load_for_sending(session, delivery_id)
-        if found is None:
+            loaded = delivery_rows.load_for_sending(session, delivery_id)
+        if loaded is None:
             return
-        delivery, endpoint, event, epoch = found
+        delivery, endpoint, event, epoch = loaded
         body = payload.body(delivery, event, epoch)
         started = self._timing.monotonic()
         sent = self._send(endpoint, delivery, event, body)

@@ -95,19 +95,21 @@ def read_problem(status: int, body: bytes, headers: Mapping[str, str]) -> ErrorA
         parsed = parse_json(body)
     except ValueError:
         parsed = None
-    found = parsed if isinstance(parsed, dict) else {}
-    error = found.get("error")
+    answer = parsed if isinstance(parsed, dict) else {}
+    error = answer.get("error")
     inner = error if isinstance(error, dict) else {}
-    data = found.get("data") if isinstance(found.get("data"), dict) else {}
-    code = string(found.get("status")) or string(found.get("code")) or string(inner.get("code"))
+    data = answer.get("data") if isinstance(answer.get("data"), dict) else {}
+    code = string(answer.get("status")) or string(answer.get("code")) or string(inner.get("code"))
     if code is not None and number(code) is not None:
         code = None
-    said = [found.get("message"), error, inner.get("message"), (data or {}).get("localizedMessage")]
-    texts = [text for each in said for text in (each if isinstance(each, list) else [each]) if isinstance(text, str)]
+    messages = [answer.get("message"), error, inner.get("message"), (data or {}).get("localizedMessage")]
+    texts = [
+        text for each in messages for text in (each if isinstance(each, list) else [each]) if isinstance(text, str)
+    ]
     if parsed is None and not _looks_like_html(body):
         texts = [body[:500].decode("utf-8", "replace").strip()]
     return ErrorAnswer(
-        status, code.strip().upper() if code else None, "; ".join(filter(None, texts)), found, retry_after(headers)
+        status, code.strip().upper() if code else None, "; ".join(filter(None, texts)), answer, retry_after(headers)
     )
 
 
@@ -212,9 +214,9 @@ def bound(problem: ErrorAnswer) -> Decimal | None:
     data_details, details = problem.data.get("details"), problem.body.get("details")
     for holder in (data_details, details, problem.data, problem.body):
         if isinstance(holder, dict):
-            found = amount(holder.get("expectedGeneral")) or amount(holder.get("expected"))
-            if found is not None:
-                return found
+            limit = amount(holder.get("expectedGeneral")) or amount(holder.get("expected"))
+            if limit is not None:
+                return limit
     match = _BOUND_IN_TEXT.search(problem.message)
     return amount(match[1]) if match else None
 
@@ -327,11 +329,11 @@ def _order_in(body: bytes) -> OrderReply | None:
 def _ids_in(body: bytes) -> OrderReply | None:
     """The ids in an answer that broke off, or is no JSON for another reason: enough to ask about the order. An id that was
     itself cut does not count, nor do names that other objects have too (`id`, `uuid`)."""
-    found = (quoted or digits for quoted, digits in _ID_IN_TEXT.findall(body))
-    refs = tuple(dict.fromkeys(ref.decode() for ref in found))
+    ids = (quoted or digits for quoted, digits in _ID_IN_TEXT.findall(body))
+    refs = tuple(dict.fromkeys(ref.decode() for ref in ids))
     return OrderReply(order_id=next((ref for ref in refs if ref.isdigit()), None), refs=refs) if refs else None
 
 
-def _is_an_order(found: OrderReply) -> bool:
+def _is_an_order(order: OrderReply) -> bool:
     # An error's own `id` or `reference` names a request, not an order.
-    return found.complete or any(name in found.raw for name in ("orderId", "legacyOrderId", "orderEvents"))
+    return order.complete or any(name in order.raw for name in ("orderId", "legacyOrderId", "orderEvents"))
