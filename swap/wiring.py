@@ -87,9 +87,13 @@ class Service:
     support: Support
     housekeeping: Housekeeping
     timing: Timing
-    clock: Callable[[], datetime]
     # Set once the process is asked to end: it takes no new orders any more.
     draining: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """What time it is, as aware UTC."""
+        return self.timing.now
 
     def close(self) -> None:
         self.deliverer.close()
@@ -172,7 +176,6 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Servic
         support=Support(database),
         housekeeping=Housekeeping(database, feed, clock),
         timing=timing,
-        clock=clock,
     )
 
 

@@ -263,20 +263,6 @@ def test_deposit_details_that_change_at_a_later_look_end_payments(
     assert read_order(service.database, order_id).deposit_address == shown, "written once"
 
 
-def test_the_same_address_in_another_spelling_is_no_change(
-    service: Service, shop: Shop, clock: Clock, looks: Looks
-) -> None:
-    order_id = place(shop)
-
-    def shout(body: dict[str, Any]) -> dict[str, Any]:
-        place_ = body["depositAddress"]
-        return {**body, "depositAddress": {**place_, "depositAddress": place_["depositAddress"].upper()}}
-
-    looks.edit = shout
-    (seen,) = walk(service, clock, order_id, (20,))
-    assert seen["deposit"]["payable"] is True
-
-
 def unverified(service: Service, order_id: str, **changed: Any) -> None:
     with service.database.write() as session:
         values = {"payable": False, "payable_reason": "unverified", **changed}

@@ -14,7 +14,6 @@ from swap import addresses
 from swap.addresses import base58, ripple
 from swap.domain.lifecycle import Facts
 from swap.market.catalog import Snapshot, key
-from swap.orders.matching import same_account, same_address
 from swap.orders.reply_check import reply_problem
 from swap.orders.validation import (
     Destination,
@@ -455,18 +454,6 @@ def test_an_address_in_another_spelling_of_its_network_is_the_same() -> None:
 def test_an_answer_may_pack_address_and_tag_as_long_as_they_are_ours(told: dict[str, Any], reason: str | None) -> None:
     asked = order(destination_address=X_ACCOUNT, destination_memo="1337")
     assert reply_problem(asked, replace(ECHO, **told), BTC, TOLERANCE) == reason
-
-
-def test_an_account_is_the_same_whatever_tag_is_packed_with_it() -> None:
-    assert not same_address("XRP", "XRP", X_ADDRESS, X_ACCOUNT)
-    assert same_account("XRP", "XRP", X_ADDRESS, X_ACCOUNT)
-    assert same_account("XRP", "XRP", X_ADDRESS, X_ADDRESS_WITH_ANOTHER_TAG)
-    assert not same_account("XRP", "XRP", X_ADDRESS, XRP_ADDRESS)
-
-
-def test_an_iban_is_the_same_with_and_without_spaces() -> None:
-    assert same_address("EUR", "EUR", "DE89 3704 0044 0532 0130 00", "DE89370400440532013000")
-    assert not same_address("EUR", "EUR", "DE89370400440532013000", "BE68539007547034")
 
 
 def test_what_is_packed_or_printed_is_found_as_it_was_sent() -> None:

@@ -1,4 +1,4 @@
-"""The upstream's list of orders compared with ours, row by row: what differs, and what cannot be told.
+"""The upstream's list of orders compared with ours, row by row: what differs, and what cannot be decided.
 
 Pure: `swap.watching.reconcile` reads list and rows, and acts on the findings. The list lags and knows nulls
 (docs/upstream.md E7): what it leaves out is no difference, and what is too fresh is not compared."""
