@@ -154,8 +154,8 @@ class SwapClient:
         yield from self._pages("/v1/orders", "orders", filters)
 
     def events(self, after: str | None = None, limit: int = 100, **filters: str | None) -> dict[str, Any]:
-        """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on, also after a page
-        without events. Filters: types (a comma list), order_id, since, until (ISO-8601 with a zone)."""
+        """One page of the feed: {"events", "next", "has_more"}. Keep `next`; it is where to go on, even after a
+        page without events. Filters: types (a comma list), order_id, since, until (ISO-8601 with a zone)."""
         return self._call("GET", "/v1/events", query={"limit": limit, "after": after, **filters})
 
     # --- webhooks ----------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Service:
     support: Support
     housekeeping: Housekeeping
     timing: Timing
-    # Set once the process has been told to end: it takes no new orders any more.
+    # Set once the process is asked to end: it takes no new orders any more.
     draining: threading.Event = field(default_factory=threading.Event)
 
     @property

@@ -57,10 +57,10 @@ def encode(hrp: str, data: str, constant: int) -> str:
 
 def decode_bytes(text: str, hrp: str, constant: int, limit: int = 90) -> bytes:
     """The bytes of a string with this human-readable part and this constant."""
-    found, data, found_constant = decode(text, limit)
-    if found != hrp:
+    own_hrp, data, own_constant = decode(text, limit)
+    if own_hrp != hrp:
         raise InvalidAddress("wrong_prefix")
-    if found_constant != constant:
+    if own_constant != constant:
         raise InvalidAddress("bad_checksum")
     return ALPHABET.decode(data)
 
@@ -72,8 +72,8 @@ def encode_bytes(hrp: str, data: bytes, constant: int) -> str:
 
 def decode_segwit(text: str, hrp: str) -> tuple[int, bytes]:
     """(witness version, program) by BIP-350: version 0 is Bech32 with 20 or 32 bytes, every later one Bech32m."""
-    found, data, constant = decode(text)
-    if found != hrp:
+    own_hrp, data, constant = decode(text)
+    if own_hrp != hrp:
         raise InvalidAddress("wrong_prefix")
     if not data:
         raise InvalidAddress("wrong_length")

@@ -1,6 +1,6 @@
 """Whether 32 bytes are a point of the curve ed25519 (RFC 8032, section 5.1.3).
 
-A Solana account off the curve belongs to a program and a Monero key off the curve to nobody.
+A Solana account off the curve belongs to a program and a Monero key off the curve has no owner.
 """
 
 from __future__ import annotations

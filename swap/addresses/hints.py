@@ -212,17 +212,17 @@ def _accepts(network: Network, address: str) -> bool:
 def _other_network(code: str, address: str) -> InvalidAddress | None:
     """The networks that would take the address; those with one rule for many are named by what they share."""
     tried = {NETWORKS[code].rule}
-    found = []
+    networks = []
     for network in _candidates(address):
         if network.rule not in tried:
             tried.add(network.rule)
             if _accepts(network, address):
-                found.append(network)
-    if not found:
+                networks.append(network)
+    if not networks:
         return None
-    if found[0].form == NETWORKS["ERC20"].form:
+    if networks[0].form == NETWORKS["ERC20"].form:
         return InvalidAddress("other_network", "This is an address of Ethereum or a network of its kind.")
-    names = " or ".join(network.name for network in found)
+    names = " or ".join(network.name for network in networks)
     return InvalidAddress("other_network", f"This is {'an' if names[0] in 'AEIOaeioX' else 'a'} {names} address.")
 
 

@@ -2,7 +2,7 @@
 
 One table says per network what the field is called, what it may hold, and where the limit comes from. A memo is text
 and stays text, unchanged: 0 is a tag, "007" is not 7, and limits of text are counted in UTF-8 bytes because chains
-count those. Whether a memo is *required* is not decided here: the instrument and whoever receives decide.
+count those. Whether a memo is *required* is not decided here: the instrument and the receiving service decide.
 """
 
 from __future__ import annotations

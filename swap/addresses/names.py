@@ -1,7 +1,7 @@
 """Networks whose accounts are names or numbers: EOS and WAX, Hive and Steem, NEAR, Hedera.
 
 Sources: EOSIO `name` type, Hive `is_valid_account_name`, NEAR Nomicon "Account ID", Hedera HIP-15. Names have no
-checksum: a typo may be somebody else's account.
+checksum: a typo may be another person's account.
 """
 
 from __future__ import annotations

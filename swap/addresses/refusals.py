@@ -48,7 +48,7 @@ MESSAGES = MappingProxyType(
     }
 )
 
-# A rule says these when it only knows that the text is not its own; looking at other networks may tell more.
+# A rule says these when it only knows that the text is not its own; a look at other networks may show more.
 REFINABLE = frozenset({"wrong_form", "bad_characters", "wrong_length", "bad_checksum", "wrong_prefix", "mixed_case"})
 
 

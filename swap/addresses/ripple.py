@@ -4,7 +4,7 @@ Classic: Base58Check in Ripple's alphabet, version 0x00 and a 20-byte account (x
 (XLS-5d): 0x05 0x44, the account, one flag byte, eight tag bytes, little-endian. Flag 0 says "no tag" and the tag bytes
 are zero; flag 1 is a 32-bit tag and the upper four bytes are zero; flag 2 (64-bit tags) is reserved.
 
-An X-address is turned into account and tag, because nobody knows whether the upstream reads the packed form.
+An X-address is turned into account and tag, because it is not known whether the upstream reads the packed form.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether a number is the x coordinate of a point of the curve secp256k1 (SEC 2, section 2.4.1).
 
-A compressed key whose x is on no point is nobody's, and nodes that read the key refuse it.
+A compressed key whose x is on no point has no owner, and nodes that read the key refuse it.
 """
 
 from __future__ import annotations

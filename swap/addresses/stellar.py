@@ -4,7 +4,7 @@ SEP-23: a version byte (its lower three bits zero), the payload, CRC16-XModem li
 without padding, capital letters. `G` is an ed25519 key; `M` is the same key and a 64-bit id, which is what an exchange
 tells its customers apart by.
 
-An M-address is turned into account and id memo, because nobody knows whether the upstream reads the packed form.
+An M-address is turned into account and id memo, because it is not known whether the upstream reads the packed form.
 """
 
 from __future__ import annotations

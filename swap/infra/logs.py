@@ -28,7 +28,7 @@ _MAX_DEPTH = 12
 def configure(level: str, secrets: Iterable[str] = (), *, part: str) -> None:
     """Send everything, our own and the libraries', as one JSON object per line to stderr.
 
-    `secrets`: texts of 6 characters or more that must never be seen; `part`: which process speaks (api, worker, ...).
+    `secrets`: texts of 6 characters or more that must never be seen; `part`: which process logs (api, worker, ...).
     """
 
     def name_part(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

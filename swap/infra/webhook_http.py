@@ -34,7 +34,7 @@ _NOT_PUBLIC = tuple(
     map(
         ip_network,
         (
-            "168.63.129.16/32",  # the host of every Azure machine, to which the address is public for everybody else
+            "168.63.129.16/32",  # the host of every Azure machine, to which the address is public for other machines
             "192.0.0.0/24",  # protocol assignments; 192.0.0.192 was Oracle's metadata service
             "192.88.99.0/24",  # relays into 6to4
             "3fff::/20",  # documentation
@@ -84,8 +84,8 @@ def post(
     Unless `allow_private`, nothing is sent over plain http or to an address that is not public.
 
     The limit holds even for a server that sends one byte a second: a timer shuts the socket. A name lookup cannot be
-    interrupted; one that takes longer is left to itself. An answer counts once its status and headers are there, whatever
-    becomes of its body.
+    interrupted; one that takes longer is left to itself. An answer counts once its status and headers are there, even
+    when its body never comes.
     """
     with Deadline(limit) as deadline:
         try:
@@ -111,16 +111,16 @@ def is_private(address: str) -> bool:
     True for loopback, private, link-local, multicast, reserved and unspecified addresses, for cloud metadata services, and
     for IPv6 forms of any of these.
     """
-    found = ip_address(address)
-    if isinstance(found, IPv6Address):
-        inside = _inside(found)
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        inside = _inside(ip)
         if inside is not None:
-            found = inside
-        elif found.is_site_local:
+            ip = inside
+        elif ip.is_site_local:
             return True
-    if any(found in network for network in _NOT_PUBLIC):
+    if any(ip in network for network in _NOT_PUBLIC):
         return True
-    return not found.is_global or found.is_multicast or found.is_reserved
+    return not ip.is_global or ip.is_multicast or ip.is_reserved
 
 
 def _inside(address: IPv6Address) -> IPv4Address | None:

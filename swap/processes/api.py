@@ -2,8 +2,8 @@
 
 SIGTERM (or Ctrl-C) drains first: `/readyz` answers 503 "draining", new orders 503 with the same request to be sent again,
 everything else goes on. Once no create is open, granian stops. Shortly before SWAP_DRAIN_SECONDS are over the upstream is
-hung up on: a create that is still open comes back without an answer there, its order is in doubt at once, and its caller
-hears so. A second signal does not wait.
+hung up on: a create that is still open comes back without an answer there, its order is in doubt at once, and its
+caller is answered so. A second signal does not wait.
 
 granian serves in a child process. Its own handler of SIGTERM in there closes the door before anything else, so the
 draining is asked for by SIGUSR1, and the child tells its parent when it is done.
@@ -35,9 +35,9 @@ _LAST_SECONDS = 2.0
 
 
 def serve(settings: Settings) -> None:
-    """Serve on SWAP_API_BIND until told to stop. `settings`: complete; the serving process reads its own."""
+    """Serve on SWAP_API_BIND until a signal ends it. `settings`: complete; the serving process reads its own."""
     host, _, port = settings.api_bind.rpartition(":")
-    # Not yet for anybody to hear; a child takes this over until it listens for it.
+    # The parent ignores it, and a child inherits that until it listens.
     signal.signal(_DRAIN, signal.SIG_IGN)
     _Server(
         "swap.processes.api:application",
@@ -55,19 +55,19 @@ def serve(settings: Settings) -> None:
 
 
 class _Server(Granian):  # type: ignore[misc] # granian's classes carry no types here
-    """The parent: hears the signals, and passes them on in order."""
+    """The parent: receives the signals, and passes them on in order."""
 
     _stops_at: float | None = None
 
     def startup(self, *arguments: Any) -> None:
-        _listen((signal.SIGTERM, signal.SIGINT), self._told)
+        _listen((signal.SIGTERM, signal.SIGINT), self._stop_asked)
         super().startup(*arguments)
 
     def signal_handler_interrupt(self, *_: Any) -> None:
-        """Nothing: the listener has heard it. A handler that sets an event hangs for ever when the signal comes while the
-        main thread is about to wait for that same event."""
+        """Does nothing: the listener has received it. A handler that sets an event hangs for ever when the signal comes
+        while the main thread is about to wait for that same event."""
 
-    def _told(self) -> None:
+    def _stop_asked(self) -> None:
         if self._stops_at is None and self.wrks:
             patience = float(self.workers_kill_timeout)
             self._stops_at = time.monotonic() + patience
@@ -88,7 +88,7 @@ class _Server(Granian):  # type: ignore[misc] # granian's classes carry no types
 
     def shutdown(self, exit_code: int = 0) -> None:
         if self._stops_at is not None:
-            # A child that got the signal as well (systemd sends it to all) has ended by itself, as it should.
+            # A child that received the signal too (systemd sends it to all) has ended by itself, as it should.
             self.interrupt_children.clear()
         super().shutdown(exit_code)
 
@@ -124,14 +124,14 @@ def _drain(service: Service, parent: int) -> None:
 
 
 def _listen(numbers: Sequence[int], act: Callable[[], None]) -> None:
-    """Call `act` on a thread of its own whenever one of these signals comes that has any handler: whatever the main
-    thread is doing, and without interrupting it."""
+    """Call `act` on a thread of its own whenever one of these signals comes that has any handler: no matter what the
+    main thread is doing, and without interrupting it."""
     ours, pythons = socket.socketpair()
     pythons.setblocking(False)
     signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
 
     def listen() -> None:
-        # `pythons` must live as long: what is written to is its descriptor.
+        # `pythons` must live as long as this: its descriptor is the one that is written to.
         while pythons.fileno() >= 0:
             for number in ours.recv(64):
                 if number in numbers:

@@ -1,6 +1,6 @@
 """Parts as child processes: started in order, restarted when they die, stopped together.
 
-On Linux a child is told by the kernel when its parent dies (PR_SET_PDEATHSIG), so that not even SIGKILL of the supervisor
+On Linux the kernel ends a child whose parent dies (PR_SET_PDEATHSIG), so that not even SIGKILL of the supervisor
 leaves a Redis server behind; elsewhere `swap up` adopts an embedded Redis that still answers.
 """
 
@@ -46,7 +46,7 @@ class _Part:
 
 
 class Supervisor:
-    """`logs`: a folder with one file per part; None lets them speak on stderr. `drain_seconds`: how long a part may take to
+    """`logs`: a folder with one file per part; with None they log to stderr. `drain_seconds`: how long a part may take to
     stop before it is killed."""
 
     def __init__(self, *, logs: Path | None = None, drain_seconds: float = 10.0) -> None:
@@ -89,7 +89,7 @@ class Supervisor:
                 part.process = self._spawn(part.name, part.command, part.environ)
 
     def stop(self) -> None:
-        """Stop all parts, Redis after everybody who talks to it; those that do not follow in time are killed."""
+        """Stop all parts, Redis after all of its clients; those that do not end in time are killed."""
         for group in (
             [part for part in reversed(self._parts) if part.name != REDIS],
             [part for part in self._parts if part.name == REDIS],
@@ -137,9 +137,9 @@ def start_redis(supervisor: Supervisor, var: Path) -> str:
     var.mkdir(parents=True, exist_ok=True)
     file = redis_url_file(var)
     with contextlib.suppress(FileNotFoundError):
-        known = file.read_text(encoding="utf-8").strip()
-        if redis_answers(known):
-            return known
+        running_url = file.read_text(encoding="utf-8").strip()
+        if redis_answers(running_url):
+            return running_url
     path = var / "valkey.sock"
     if len(str(path)) > 90:
         # The kernel takes about 100 characters for the name of a socket.
@@ -181,7 +181,7 @@ def redis_answers(url: str) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether somebody listens at the URL's host and port."""
+    """Whether any process listens at the URL's host and port."""
     host, _, port = url.partition("://")[2].partition("/")[0].rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=1):

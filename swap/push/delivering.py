@@ -90,10 +90,10 @@ class Deliverer:
                 break
             if claimed:
                 continue
-            # Whoever is done makes room; and while a slow one is waited for, the others' next events come due.
+            # A delivery that is done makes room; and while a slow one is waited for, later events of other orders come due.
             _, under_way = wait(under_way, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             if under_way:
-                # A claim for each that is done would cost the database more than the deliveries do.
+                # A claim after each one that is done would cost the database more than the deliveries do.
                 _, under_way = wait(under_way, timeout=_GATHER_SECONDS)
         return total
 
@@ -128,10 +128,10 @@ class Deliverer:
     def deliver(self, delivery_id: str) -> None:
         """Make one attempt and write down what came of it."""
         with self._database.read() as session:
-            found = delivery_rows.load_for_sending(session, delivery_id)
-        if found is None:
+            loaded = delivery_rows.load_for_sending(session, delivery_id)
+        if loaded is None:
             return
-        delivery, endpoint, event, epoch = found
+        delivery, endpoint, event, epoch = loaded
         body = payload.body(delivery, event, epoch)
         started = self._timing.monotonic()
         sent = self._send(endpoint, delivery, event, body)
@@ -170,7 +170,7 @@ class Deliverer:
         )
         now = self._timing.now()
         with self._database.write() as session:
-            # A test is asked for while somebody is at work there.
+            # A test is asked for while the client is at work on its endpoint, so its failure says nothing.
             since = endpoint_rows.record_failure(session, endpoint.id, now) if delivery.type != TEST else None
             if delay is not None:
                 again_at = now + max(delay, timedelta(seconds=sent.retry_after or 0))
@@ -178,7 +178,7 @@ class Deliverer:
                     delivery_rows.hold_back(session, delivery, again_at)
                 return
             delivery_rows.record(session, delivery, status="failed", next_attempt_at=None, **result)
-            # Only now: on an endpoint where little happens, one failure may be all there was since another days ago.
+            # Only when a delivery is given up: on a quiet endpoint one failure may be the first since another one days ago.
             if since is not None and now - since >= DISABLED_AFTER:
                 disable(session, endpoint, "no_success", now)
 

@@ -15,7 +15,7 @@ from swap.tables import OrderEvent, WebhookDelivery
 
 TEST = "endpoint.test"
 DISABLED = "endpoint.disabled"
-# What an endpoint may ask for (docs/webhooks.md; the last is about endpoints). A test goes to whoever asked for it.
+# What an endpoint may ask for (docs/webhooks.md; the last is about endpoints). A test goes to the endpoint it was asked for.
 TYPES = frozenset(
     {"order.created", "order.updated", "order.action_required", "order.late_deposit", DISABLED}
     | {f"order.{status}" for status in PUBLIC if status is not Status.CREATING}

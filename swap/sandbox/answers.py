@@ -176,7 +176,7 @@ def listed_json(order: Order, seen: Snapshot) -> dict[str, Any]:
 
 
 def truth_json(order: Order, seen: Snapshot) -> dict[str, Any]:
-    """The sandbox's own view, for tests: everything, whatever the public answers leave out."""
+    """The sandbox's own view, for tests: everything, even what the public answers leave out."""
     return {
         **info_json(order, seen),
         "scenario": order.scenario.name,

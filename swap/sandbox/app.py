@@ -200,8 +200,8 @@ def _info(world: World, order: Order | None) -> Response:
 
 
 def _event_bends(world: World, turn: Turn, seen: Snapshot) -> set[str]:
-    """None where the answer will not arrive as it is: a fault that nobody can see must not be counted, and one that was
-    forced must not be spent."""
+    """The faults that bend the events of this answer. Empty where the answer will not arrive as it is: a fault that no
+    client can see must not be counted, and one that was forced must not be spent."""
     if turn.fault not in (None, faults.STALE):
         return set()
     possible = {faults.DUPLICATED, faults.UNKNOWN_KIND}

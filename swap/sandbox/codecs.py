@@ -245,7 +245,7 @@ def _base_point() -> _Point:
 
 def ed25519_public(seed: bytes) -> bytes:
     """A public key: the base point times the seed. A real point on the curve, which is all that an address needs;
-    nobody holds a spendable key for it in the sense of any wallet format."""
+    there is no spendable key for it in the sense of any wallet format."""
     scalar, point, power = int.from_bytes(seed[:31], "little") | 1, (0, 1, 1, 0), _base_point()
     while scalar:
         if scalar & 1:

@@ -20,7 +20,7 @@ from swap.sandbox.world import World
 
 
 def truth(world: World, destination: str | None = None) -> list[dict[str, Any]]:
-    """Every order as it is, oldest first, and what its creator was told; with `destination`, those that pay out there."""
+    """Every order as it is, oldest first, and the answer to its create; with `destination`, those that pay out there."""
     return [
         {**answers.truth_json(order, world.look(order)), **_creation(world, order)}
         for order in world.orders()

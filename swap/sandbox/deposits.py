@@ -1,7 +1,7 @@
 """What the sandbox hands out: a deposit address (and memo) of its own for every order, and transaction ids.
 
 Everything derives from the world's seed and the order's number, so a run can be repeated. Addresses are valid mainnet
-forms that nobody watches: money sent there for real would be lost, which is why every answer comes from loopback only.
+forms that no wallet watches: money sent there for real would be lost, which is why every answer comes from loopback only.
 """
 
 from __future__ import annotations

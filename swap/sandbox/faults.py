@@ -42,7 +42,7 @@ class Fault:
     group: str
 
 
-# The order of creates matters: `accept_then_` means that the order exists whatever the caller was told.
+# The order of creates matters: `accept_then_` means that the order exists no matter what the caller was answered.
 _CREATE: tuple[tuple[str, float, str], ...] = (
     ("drop", 0.04, "nothing made; connection closed without an answer"),
     ("error_500", 0.01, "nothing made; 500 in JSON"),

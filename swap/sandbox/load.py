@@ -13,7 +13,7 @@ KEPT_SECONDS = 900
 
 
 class Load:
-    """The last 15 minutes. Thread-safe; memory is bounded by seconds times endpoints, whatever arrives.
+    """The last 15 minutes. Thread-safe; memory is bounded by seconds times endpoints, however much arrives.
 
     `clock` gives Unix seconds and should be the caller's time, not the world's: advancing the world by a day must not
     tear a hole into the count.

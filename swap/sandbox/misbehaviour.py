@@ -48,7 +48,7 @@ def turn_of(environ: WSGIEnvironment) -> Turn:
 
 class Misbehaviour:
     """WSGI middleware. Drops need werkzeug's server, which hands the connection to the application; elsewhere the
-    ConnectionAbortedError goes up to whatever runs this."""
+    ConnectionAbortedError goes up to the server that runs this."""
 
     def __init__(self, app: WSGIApplication, world: World) -> None:
         self._app = app

@@ -1,6 +1,6 @@
 """Reads what a request brings, as strictly as the upstream is known to (docs/upstream.md section 3, E2 to E6).
 
-Refuses with 400 and shape C whatever does not fit. Nothing here knows instruments, prices or orders.
+Refuses what does not fit with 400 and shape C. Nothing here knows instruments, prices or orders.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class World:
         return order
 
     def _made(self, request: OrderRequest, quote: Quote, now: float) -> Order:
-        # Other customers of the upstream order as well, so numbers have gaps and nobody may count on the next one.
+        # Other customers of the upstream place orders too, so numbers have gaps, and no client may count on the next one.
         self._last_number = number = self._last_number + self._random.randint(1, 9)
         return Order(
             number=number,

@@ -1,4 +1,4 @@
-"""The feed as it grows: one reader per process, whatever the number of sockets.
+"""The feed as it grows: one reader per process, however many sockets there are.
 
 A socket that resumes reads the database up to some position, and is handed over to the live feed at exactly that position:
 the last entries are kept in memory, so that neither side has to wait for the other, and the hand-over leaves neither gap

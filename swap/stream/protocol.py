@@ -94,11 +94,11 @@ class Entry:
         return ORDERS, f"order.{self.order_id}"
 
     def message(self, channels: tuple[str, ...], *, reduced: bool) -> bytes:
-        made = self._messages.get((channels, reduced))
-        if made is None:
-            made = message("event", channels=channels, event=self.reduced if reduced else self.full)
-            self._messages[channels, reduced] = made
-        return made
+        text = self._messages.get((channels, reduced))
+        if text is None:
+            text = message("event", channels=channels, event=self.reduced if reduced else self.full)
+            self._messages[channels, reduced] = text
+        return text
 
 
 def message(type: str, **content: Any) -> bytes:
@@ -115,8 +115,8 @@ def read(text: str | bytes) -> dict[str, Any]:
         raise SocketRefused("BAD_MESSAGE", "A message is one JSON object, as text.") from None
     if not isinstance(content, dict) or not isinstance(content.get("op"), str):
         raise SocketRefused("BAD_MESSAGE", 'A message is one JSON object with "op".')
-    given = content.get("id")
-    if given is not None and (not isinstance(given, str) or len(given) > _MAX_ID):
+    request_id = content.get("id")
+    if request_id is not None and (not isinstance(request_id, str) or len(request_id) > _MAX_ID):
         raise SocketRefused("BAD_MESSAGE", f'"id" is text of at most {_MAX_ID} characters.')
     return content
 
@@ -137,8 +137,8 @@ def field_of(content: dict[str, Any], name: str, *, longest: int = 256) -> str:
     return value
 
 
-def refusal(error: SocketRefused | ServiceError, given: str | None) -> bytes:
-    return message("error", id=given, code=error.code, message=error.message, details=error.details)
+def refusal(error: SocketRefused | ServiceError, request_id: str | None) -> bytes:
+    return message("error", id=request_id, code=error.code, message=error.message, details=error.details)
 
 
 def order_ids(names: Iterable[str]) -> tuple[str, ...]:

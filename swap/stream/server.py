@@ -266,16 +266,16 @@ class Gateway:
             # A fifteenth of them each second, so that they do not all come at once.
             await asyncio.sleep(1)
             turn = (turn + 1) % _HEARTBEAT_SECONDS
-            made: dict[str | None, bytes] = {}
+            messages: dict[str | None, bytes] = {}
             for opened in list(self._known):
                 if opened.number % _HEARTBEAT_SECONDS == turn:
-                    opened.heartbeat(made)
+                    opened.heartbeat(messages)
 
     async def _check_identities(self) -> None:
         """End the sockets of keys and tokens that were revoked or have expired."""
-        known = [(opened, opened.identity) for opened in self._known if opened.identity is not None]
-        over = await ended(self.service, self.in_thread, (identity for _, identity in known))
-        for opened, identity in known:
+        sockets = [(opened, opened.identity) for opened in self._known if opened.identity is not None]
+        over = await ended(self.service, self.in_thread, (identity for _, identity in sockets))
+        for opened, identity in sockets:
             if identity in over:
                 opened.end(Close.CREDENTIALS_ENDED, "the key or token was revoked, or has expired")
 

@@ -78,11 +78,11 @@ class Socket:
         try:
             async with asyncio.timeout(self._host.limits.auth_seconds):
                 first = await self._connection.recv()
-                known = await self._authenticate(first)
+                authenticated = await self._authenticate(first)
         except TimeoutError:
-            known = False
+            authenticated = False
             self.end(Close.NOT_AUTHENTICATED, "no auth in time")
-        if known:
+        if authenticated:
             async for text in self._connection:
                 if any(budget.take() > 0 for budget in self.budgets):
                     self.end(Close.TOO_MANY_MESSAGES, "too many messages")
@@ -92,54 +92,56 @@ class Socket:
         await self._connection.wait_closed()
 
     async def _authenticate(self, text: str | bytes) -> bool:
-        given = None
+        request_id = None
         try:
             content = protocol.read(text)
-            given = content.get("id")
+            request_id = content.get("id")
             if content["op"] != "auth":
                 raise SocketRefused("NOT_AUTHENTICATED", 'The first message must be {"op": "auth", ...}.')
             identity = await identify(self._host.service, self._host.in_thread, content)
         except (SocketRefused, ServiceError) as error:
-            self.put(protocol.refusal(error, given))
+            self.put(protocol.refusal(error, request_id))
             self.end(Close.NOT_AUTHENTICATED, error.code)
             return False
         except SQLAlchemyError:
             self.end(Close.TRY_LATER, "try again later")
             return False
         if not self._host.admit(self, identity):
-            self.put(protocol.refusal(SocketRefused("TOO_MANY_CONNECTIONS", "Close some of the others first."), given))
+            self.put(
+                protocol.refusal(SocketRefused("TOO_MANY_CONNECTIONS", "Close some of the others first."), request_id)
+            )
             self.end(Close.TRY_LATER, "too many connections")
             return False
         self.identity = identity
         expires_at = None if identity.expires_at is None else iso(identity.expires_at)
-        self.put(message("authenticated", id=given, order_id=identity.order_id, expires_at=expires_at))
+        self.put(message("authenticated", id=request_id, order_id=identity.order_id, expires_at=expires_at))
         return True
 
     async def _handle(self, text: str | bytes) -> None:
-        given = None
+        request_id = None
         try:
             content = protocol.read(text)
-            given = content.get("id")
+            request_id = content.get("id")
             match content["op"]:
                 case "subscribe":
-                    await self._subscribe(content, given)
+                    await self._subscribe(content, request_id)
                 case "unsubscribe":
-                    self._unsubscribe(content, given)
+                    self._unsubscribe(content, request_id)
                 case "ping":
-                    self.put(message("pong", id=given, time=to_ms(self._host.service.clock())))
+                    self.put(message("pong", id=request_id, time=to_ms(self._host.service.clock())))
                 case "auth":
                     raise SocketRefused("ALREADY_AUTHENTICATED", "Open another connection for another identity.")
                 case _:
                     raise SocketRefused("BAD_MESSAGE", "There are: auth, subscribe, unsubscribe, ping.")
         except (SocketRefused, ServiceError) as error:
-            self.put(protocol.refusal(error, given))
+            self.put(protocol.refusal(error, request_id))
         except SQLAlchemyError as error:
             log.error("stream.database_away", error=type(error).__name__)
-            self.put(protocol.refusal(SocketRefused("TEMPORARILY_UNAVAILABLE", "Try again in a moment."), given))
+            self.put(protocol.refusal(SocketRefused("TEMPORARILY_UNAVAILABLE", "Try again in a moment."), request_id))
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
-    async def _subscribe(self, content: dict[str, Any], given: str | None) -> None:
+    async def _subscribe(self, content: dict[str, Any], request_id: str | None) -> None:
         names = protocol.channels_of(content)
         after = content.get("after")
         if after is not None and (not isinstance(after, str) or len(after) > 64):
@@ -160,7 +162,7 @@ class Socket:
                 raise SocketRefused("TEMPORARILY_UNAVAILABLE", "Try again in a moment.")
         if self._ended:
             return
-        self.put(message("subscribed", id=given, channels=names, cursor=self._cursor(start) if feeds else None))
+        self.put(message("subscribed", id=request_id, channels=names, cursor=self._cursor(start) if feeds else None))
         for name in feeds:
             self._live_after[name] = start if after is None else _REPLAYING
             self._host.live.join(self._client_id, name, self)
@@ -179,11 +181,11 @@ class Socket:
                 if first is not None:
                     self.put(first)
 
-    def _unsubscribe(self, content: dict[str, Any], given: str | None) -> None:
+    def _unsubscribe(self, content: dict[str, Any], request_id: str | None) -> None:
         names = protocol.channels_of(content)
         for name in names:
             self._drop(name)
-        self.put(message("unsubscribed", id=given, channels=names))
+        self.put(message("unsubscribed", id=request_id, channels=names))
 
     def _drop(self, name: str) -> None:
         if self._live_after.pop(name, None) is not None:
@@ -251,9 +253,9 @@ class Socket:
             self._ended = True
         return not self._ended
 
-    def heartbeat(self, made: dict[str | None, bytes]) -> None:
+    def heartbeat(self, messages: dict[str | None, bytes]) -> None:
         """`cursor`: all up to there was sent on every channel of orders; null while one of them is being replayed, or
-        there is no such channel. `made`: messages made in this round already, by cursor."""
+        there is no such channel. `messages`: those of this round so far, by cursor."""
         unread = self._connection.transport.get_write_buffer_size()
         self._stalled = self._stalled + 1 if unread and unread >= self._unread else 0
         self._unread = unread
@@ -265,9 +267,9 @@ class Socket:
         if positions and _REPLAYING not in positions:
             # A channel may be further than the live feed has come; the others are not.
             cursor = self._cursor(max(self._host.live.position, min(positions)))
-        if cursor not in made:
-            made[cursor] = message("heartbeat", cursor=cursor, time=to_ms(self._host.service.clock()))
-        self.put(made[cursor])
+        if cursor not in messages:
+            messages[cursor] = message("heartbeat", cursor=cursor, time=to_ms(self._host.service.clock()))
+        self.put(messages[cursor])
 
     def end(self, code: Close, reason: str) -> None:
         """Close with this code, once; nothing more is written."""

@@ -83,12 +83,12 @@ class Demo:
         self.supervisor.start_swap("worker-watch", ["worker", "--queue", "watch"], self.environ)
         self.supervisor.start_swap("worker-push", ["worker", "--queue", "push"], self.environ)
         self.supervisor.start_swap("api", ["api"], self.environ)
-        made = self.tool("keys", "create", "--name", "demo-shop", "--json")
-        self.client = SwapClient(f"http://127.0.0.1:{api}", made["key"], made["secret"])
+        key = self.tool("keys", "create", "--name", "demo-shop", "--json")
+        self.client = SwapClient(f"http://127.0.0.1:{api}", key["key"], key["secret"])
 
         port = free_port()
         self.receiver = f"http://127.0.0.1:{port}"
-        hook = self.tool("webhooks", "add", "--key", made["key"], "--url", f"{self.receiver}/hook", "--json")
+        hook = self.tool("webhooks", "add", "--key", key["key"], "--url", f"{self.receiver}/hook", "--json")
         receiver = [sys.executable, "-m", "swap.tools.demo_receiver", str(port)]
         self.supervisor.start("receiver", receiver, {**self.environ, "WEBHOOK_SECRET": hook["secret"]})
         self.supervisor.wait_for("receiver", lambda: _answers(self.receiver))
@@ -109,7 +109,7 @@ class Demo:
         return orjson.loads(done.stdout) if done.stdout else {}
 
     def refused(self, field: str, code: str, **changed: Any) -> str:
-        """Place an order that must be refused on `field` with `code`; returns what the caller is told."""
+        """Place an order that must be refused on `field` with `code`; returns the message that the caller receives."""
         try:
             self.place("demo-refused", **changed)
         except SwapApiError as error:
@@ -170,11 +170,11 @@ class Demo:
             quote = self.client.quote(BITCOIN, XRP, AMOUNT)
         self.say(f"{AMOUNT} BTC -> {quote['amount_to_get']} XRP, until {quote['expires_at']}")
         with self.step("A wrong address is refused"):
-            said = self.refused("destination_address", "ADDRESS_INVALID", destination_address=REFUND)
-        self.say(said)
+            problem = self.refused("destination_address", "ADDRESS_INVALID", destination_address=REFUND)
+        self.say(problem)
         with self.step("A missing destination tag is refused"):
-            said = self.refused("destination_memo", "MEMO_REQUIRED", destination_memo=None)
-        self.say(said)
+            problem = self.refused("destination_memo", "MEMO_REQUIRED", destination_memo=None)
+        self.say(problem)
         with self.step("Place the order"):
             order = self.place("demo-1", quote_id=quote["quote_id"])
             if order["status"] != "awaiting_deposit" or not order["deposit"]["payable"]:

@@ -75,7 +75,7 @@ def follow(
 ) -> Iterator[dict[str, Any]]:
     """Events after the cursor as they come, for ever; None: what happens from now on.
 
-    While the service cannot be reached it tries again, later and later, and tells `on_trouble`. Raises SwapApiError for
+    While the service cannot be reached it tries again, later and later, and calls `on_trouble`. Raises SwapApiError for
     what trying again does not help: a wrong key, a cursor that is void.
     """
     filters: dict[str, str | None] = {}

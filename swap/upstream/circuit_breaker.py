@@ -1,5 +1,5 @@
-"""The circuit breaker towards the upstream: when it is away, nobody waits for it; one probe at a time finds out when it is
-back. Being blocked (IP list, firewall) is a state of its own: it does not pass by itself, people have to act.
+"""The circuit breaker towards the upstream: while it is away, no caller waits for it; one probe at a time finds out when it
+is back. Being blocked (IP list, firewall) is a state of its own: it does not pass by itself, an operator has to act.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _LISTS = {"instruments", "orders", "pairs"}
 _GATEWAY_TIMEOUT = 504
 _FAILURES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-# A probe that never came back must not keep everybody out.
+# A probe that never came back must not keep every other call out.
 _PROBE_SECONDS = 30.0
 
 
 class CircuitBreaker:
-    """One per process. `before` is asked for leave before every request, `after` is told how it ended. Thread-safe."""
+    """One per process. `before` is asked for leave before every request, `after` receives how it ended. Thread-safe."""
 
     def __init__(self, *, scale: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._scale, self._monotonic = scale, monotonic
@@ -45,8 +45,8 @@ class CircuitBreaker:
     def before(self) -> None:
         """Raises UpstreamUnavailable (cause "breaker", with retry_after) while the upstream is known to be away or blocked.
 
-        When the pause is over one request is let through as a probe; the others go on being refused until it is told
-        how it ended.
+        When the pause is over one request is let through as a probe; the others go on being refused until
+        `after` receives how it ended.
         """
         with self._lock:
             if self._state == "ok":
@@ -63,7 +63,7 @@ class CircuitBreaker:
         )
 
     def give_back(self) -> None:
-        """The request was not made after all, or told nothing: if it was the probe, another may be."""
+        """The request was not made after all, or proved nothing: if it was the probe, another request may be."""
         with self._lock:
             if self._state != "ok":
                 self._opens_at = min(self._opens_at, self._monotonic() + self._pause / self._scale)
@@ -72,11 +72,11 @@ class CircuitBreaker:
         """`outcome`: "OK" or the code of the error. An answer that refuses is an answer: the upstream is there.
 
         `endpoint` and HTTP `status`, where known: a whole list that does not come in time is a slow list, and no reason
-        to stop creates and looks.
+        to stop creates and polls.
         """
         slow_list = endpoint in _LISTS and (outcome == TimedOut.code or status == _GATEWAY_TIMEOUT)
         if slow_list or outcome in (OutcomeUnknown.code, NotSent.code):
-            # Half an answer proves neither, and what was never sent was perhaps held back by ourselves.
+            # Half an answer proves neither, and a request that was never sent may have been held back by ourselves.
             self.give_back()
             return
         bad: State | None = "away" if outcome in _AWAY_CODES else "blocked" if outcome == Blocked.code else None

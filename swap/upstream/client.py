@@ -47,7 +47,7 @@ class UpstreamClient:
     """Thread-safe; one per key pair, on a transport of its own. Its repr shows no key.
 
     `take(priority, max_wait)` is asked for leave before every HTTP attempt, priority "create", "read", or what the method
-    was given; what it raises ends the call. `on_call` is told of every HTTP attempt and how it ended; what it raises is
+    was given; what it raises ends the call. `on_call` receives every HTTP attempt and how it ended; what it raises is
     logged and otherwise ignored, for an answer in hand must not be lost to its journal.
     """
 
@@ -87,12 +87,12 @@ class UpstreamClient:
 
     @property
     def offset_known(self) -> bool:
-        """Whether the upstream's clock was heard often enough to tell its time."""
+        """Whether there were enough answers to know the upstream's time."""
         return self._exchange.clock.known
 
     @property
     def clock_alarm(self) -> bool:
-        """The clocks are more than a minute apart: nothing is corrected, somebody has to look."""
+        """The clocks are more than a minute apart: nothing is corrected, an operator has to look."""
         return self._exchange.clock.alarm
 
     def upstream_now(self) -> datetime:
@@ -137,22 +137,22 @@ class UpstreamClient:
         Stops at a short page, at a page with nothing new (the upstream ignores the offset), or after 64,000 rows.
         """
         until = self._exchange.until(deadline)
-        found: dict[tuple[str, ...], Pair] = {}
+        pairs: dict[tuple[str, ...], Pair] = {}
         for page in range(_PAGES):
             query = urlencode((("offset", str(page * _PAGE)), ("limit", str(_PAGE))))
             question = Question("pairs", "GET", "/api/v2/pairs/public", query=query, max_bytes=LARGE)
             rows, length = self._exchange.ask(
                 question, decode.read_pairs, until if deadline is not None else self._exchange.until(None)
             )
-            before = len(found)
+            before = len(pairs)
             for pair in rows:
                 sides = (pair.from_currency, pair.from_network, pair.to_currency, pair.to_network)
-                found.setdefault(tuple(map(str.casefold, sides)), pair)
-            if length != _PAGE or len(found) == before:
+                pairs.setdefault(tuple(map(str.casefold, sides)), pair)
+            if length != _PAGE or len(pairs) == before:
                 break
-        if not found:
+        if not pairs:
             raise Malformed("pairs: an empty catalog")
-        return [pair for pair in found.values() if pair.active]
+        return [pair for pair in pairs.values() if pair.active]
 
     def rate(self, request: RateRequest, *, priority: str = "read", deadline: float | None = None) -> Rate:
         """E5a. `priority`: of the budget.
@@ -236,7 +236,7 @@ def _about(order: OrderReply, order_id: str, destination_address: str) -> OrderR
     if order_id in order.refs:
         return order
     other_number = order.order_id is not None and order_id.isascii() and order_id.isdigit()
-    told = order.destination_address
-    if other_number or (told is not None and told.casefold() != destination_address.casefold()):
+    address = order.destination_address
+    if other_number or (address is not None and address.casefold() != destination_address.casefold()):
         raise Malformed("order: the answer is about another order", found=order)
     return order

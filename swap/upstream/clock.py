@@ -12,7 +12,7 @@ from statistics import median
 
 log = logging.getLogger(__name__)
 
-# The middle one of so many answers; fewer than _ENOUGH say nothing, for single ones are wrong by half a minute.
+# The median of this many answers; fewer than _ENOUGH count for nothing, because a single one may be half a minute off.
 _KEPT, _ENOUGH = 9, 3
 _NOTICED_SECONDS = 1.0
 _LARGEST_SECONDS = 60.0
@@ -34,8 +34,8 @@ class UpstreamClock:
         self._lock = threading.Lock()
 
     def observe(self, headers: Mapping[str, str], seconds: float) -> None:
-        """Learn from an answer that has just arrived and took `seconds`. Answers from a cache, and slow ones, tell
-        nothing about now."""
+        """Learn from an answer that has just arrived and took `seconds`. Answers from a cache, and slow
+        ones, say nothing about now."""
         if seconds > _PROMPT_SECONDS or headers.get("Age", "0").strip() != "0":
             return
         try:
@@ -58,7 +58,7 @@ class UpstreamClock:
 
     @property
     def known(self) -> bool:
-        """Whether enough was heard to say how far the clocks are apart, and they are not so far that nothing is applied."""
+        """Whether there were enough answers to know the offset, and it is small enough to be applied."""
         return len(self._samples) >= _ENOUGH and not self.alarm
 
     @property

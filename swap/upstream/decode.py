@@ -19,7 +19,7 @@ from swap.errors import Malformed
 from swap.upstream.fields import amount, count, fee, flag, link, mode, moment, number, string, text
 from swap.upstream.replies import AddressVerdict, Instrument, ListedOrder, OrderReply, Pair, Rate
 
-# For a row that tells none: Bitcoin's. It only rounds what we send (T8), so a wrong guess costs digits, not money.
+# For a row without one: Bitcoin's. It only rounds what we send (T8), so a wrong guess costs digits, not money.
 _DEFAULT_PRECISION = 8
 
 _NUMERIC_ID = re.compile(r"[0-9]{1,40}")
@@ -81,27 +81,27 @@ def _instrument(row: dict[str, Any]) -> Instrument | None:
 def read_instruments(body: object) -> list[Instrument]:
     """E1. Rows without titles are skipped, the first of a title repeated in another case counts (T7).
     An empty catalog is malformed (T11)."""
-    found: dict[tuple[str, str], Instrument] = {}
+    instruments: dict[tuple[str, str], Instrument] = {}
     for row in _rows(body, "instruments"):
         instrument = _instrument(_object(row))
         if instrument is not None:
-            found.setdefault((instrument.currency.casefold(), instrument.network.casefold()), instrument)
-    if not found:
+            instruments.setdefault((instrument.currency.casefold(), instrument.network.casefold()), instrument)
+    if not instruments:
         raise Malformed("instruments: an empty catalog")
-    return list(found.values())
+    return list(instruments.values())
 
 
 def read_pairs(body: object) -> tuple[list[Pair], int]:
-    """One page of E4a, flat or nested, inactive pairs included; and how many rows it had, readable or not: that is what
-    tells the last page."""
+    """One page of E4a, flat or nested, inactive pairs included; and how many rows it had, readable or not: that is how
+    the last page is known."""
     pairs = []
-    found = _rows(body, "pairs")
-    for row in map(_object, found):
+    rows = _rows(body, "pairs")
+    for row in map(_object, rows):
         (from_currency, from_network), (to_currency, to_network) = _titles(row, "From"), _titles(row, "To")
         if from_currency and from_network and to_currency and to_network:
             active = flag(row.get("isActive")) is not False
             pairs.append(Pair(from_currency, from_network, to_currency, to_network, active))
-    return pairs, len(found)
+    return pairs, len(rows)
 
 
 def read_verdict(body: object) -> AddressVerdict:
@@ -180,7 +180,7 @@ _LINKS = ("paymentLink", "paymentUrl")
 
 
 def read_order(body: object) -> OrderReply:
-    """E6 and E8: whatever of an order can be read. Whether that is enough (`OrderReply.complete`) is for the caller to
+    """E6 and E8: as much of an order as can be read. Whether that is enough (`OrderReply.complete`) is for the caller to
     say. Raises Malformed when there is neither an id nor a single fact about an order."""
     row = _one(body, "order")
     deposit = row.get("depositAddress")
@@ -219,8 +219,8 @@ def read_order(body: object) -> OrderReply:
 
 
 def read_facts(row: dict[str, Any]) -> Facts:
-    """Events and transfers of an order, by content (section 5). The order in the arrays is not trusted, so it is not
-    kept: events are a set, and whoever wants the newest sorts by time."""
+    """Events and transfers of an order, by content (section 5). The sequence in the arrays is not trusted, so it is not
+    kept: events are a set, and a caller that wants the newest sorts by time."""
     created = moment(row.get("createdAt"))
     events = frozenset(
         UpstreamEvent(kind, moment(event.get("createdAt")) or created or _UNTOLD)

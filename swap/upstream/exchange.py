@@ -36,7 +36,7 @@ T = TypeVar("T")
 Take = Callable[[str, float], None]
 """Asked for leave before every attempt: priority of the budget, longest wait in seconds. What it raises ends the call."""
 OnCall = Callable[[Call], None]
-"""Told of every attempt and how it ended."""
+"""Receives every attempt and how it ended."""
 
 SMALL, LARGE = 1_000_000, 32_000_000
 """The most bytes an answer may have: for one thing, and for a whole catalog or list."""

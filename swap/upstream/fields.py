@@ -1,6 +1,6 @@
 """The scalars of the v2 upstream's answers, read tolerantly: any JSON value in, a value of one type or None out.
 
-None stands for absent, null, "", a sentinel, another type: whatever is no usable value (docs/upstream.md section 7, T9).
+None stands for absent, null, "", a sentinel, another type: any value of no use (docs/upstream.md section 7, T9).
 """
 
 from __future__ import annotations
@@ -59,24 +59,24 @@ def number(value: object) -> Decimal | None:
 
 def amount(value: object) -> Decimal | None:
     """A positive amount; None for everything else, which includes the sentinels "-1" and "0" (T9, C15)."""
-    found = number(value)
-    return found if found is not None and found > 0 else None
+    size = number(value)
+    return size if size is not None and size > 0 else None
 
 
 def fee(value: object) -> Decimal | None:
     """As `amount`, but zero is a fee too."""
-    found = number(value)
-    return found if found is not None and found >= 0 else None
+    size = number(value)
+    return size if size is not None and size >= 0 else None
 
 
 def count(value: object) -> int | None:
     """A whole number from 0 to a million, as a number or as text; None for everything else."""
-    found = number(value)
-    return int(found) if found is not None and 0 <= found <= 1_000_000 and found == found.to_integral_value() else None
+    size = number(value)
+    return int(size) if size is not None and 0 <= size <= 1_000_000 and size == size.to_integral_value() else None
 
 
 def flag(value: object) -> bool | None:
-    """True or false, also when spelled as text; None for everything else."""
+    """True or false, even when spelled as text; None for everything else."""
     if isinstance(value, bool):
         return value
     return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
@@ -87,20 +87,20 @@ def moment(value: object) -> datetime | None:
 
     A time without a zone is taken as UTC. None for what is no time, or lies outside 2000 to 2100.
     """
-    found: datetime | None = None
+    time: datetime | None = None
     epoch = number(value)
     try:
         if epoch is not None:
             milliseconds = int(epoch) if epoch >= 100_000_000_000 else int(epoch * 1000)
-            found = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
+            time = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
         elif isinstance(value, str):
-            found = datetime.fromisoformat(value.strip())
-            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+            time = datetime.fromisoformat(value.strip())
+            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    if found is None or not 2000 <= found.year <= 2100:
+    if time is None or not 2000 <= time.year <= 2100:
         return None
-    return found.replace(microsecond=found.microsecond // 1000 * 1000)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def link(value: object) -> str | None:

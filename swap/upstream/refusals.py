@@ -1,7 +1,7 @@
 """What an answer that is no success means: the classifier, and the written list of refusals of a create.
 
 The two are kept apart on purpose. For a read a wrong guess costs a wrong message. For a create it costs an order that
-exists and that nobody watches; so a create counts as refused only by the list at the end, each row with its evidence,
+exists and is not watched; so a create counts as refused only by the list at the end, each row with its evidence,
 and everything else is OutcomeUnknown.
 """
 
@@ -95,19 +95,21 @@ def read_problem(status: int, body: bytes, headers: Mapping[str, str]) -> ErrorA
         parsed = parse_json(body)
     except ValueError:
         parsed = None
-    found = parsed if isinstance(parsed, dict) else {}
-    error = found.get("error")
+    answer = parsed if isinstance(parsed, dict) else {}
+    error = answer.get("error")
     inner = error if isinstance(error, dict) else {}
-    data = found.get("data") if isinstance(found.get("data"), dict) else {}
-    code = string(found.get("status")) or string(found.get("code")) or string(inner.get("code"))
+    data = answer.get("data") if isinstance(answer.get("data"), dict) else {}
+    code = string(answer.get("status")) or string(answer.get("code")) or string(inner.get("code"))
     if code is not None and number(code) is not None:
         code = None
-    said = [found.get("message"), error, inner.get("message"), (data or {}).get("localizedMessage")]
-    texts = [text for each in said for text in (each if isinstance(each, list) else [each]) if isinstance(text, str)]
+    messages = [answer.get("message"), error, inner.get("message"), (data or {}).get("localizedMessage")]
+    texts = [
+        text for each in messages for text in (each if isinstance(each, list) else [each]) if isinstance(text, str)
+    ]
     if parsed is None and not _looks_like_html(body):
         texts = [body[:500].decode("utf-8", "replace").strip()]
     return ErrorAnswer(
-        status, code.strip().upper() if code else None, "; ".join(filter(None, texts)), found, retry_after(headers)
+        status, code.strip().upper() if code else None, "; ".join(filter(None, texts)), answer, retry_after(headers)
     )
 
 
@@ -124,8 +126,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None:
     """How many more requests will be answered, and in how many seconds the count begins anew, from X-RateLimit-Remaining
-    and -Reset (or without the X-); None when nothing is told. A reset that can only be a Unix time is measured against
-    the answer's own Date. No evidence says that the upstream sends these (docs/upstream.md section 1)."""
+    and -Reset (or without the X-); None when the answer names no count. A reset that can only be a Unix time is measured
+    against the answer's own Date. No evidence says that the upstream sends these (docs/upstream.md section 1)."""
     left = next((number(headers[name]) for name in _LEFT_HEADERS if name in headers), None)
     if left is None:
         return None
@@ -141,7 +143,7 @@ def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None
 def classify(problem: ErrorAnswer, endpoint: str, excerpt: str | None = None) -> UpstreamError:
     """The error for a non-create answer (section 4, "Classifier"), to be raised by the caller.
 
-    Differs from the reference in three places, each to the safer side: a 5xx is Unavailable whatever its text says,
+    Differs from the reference in three places, each to the safer side: a 5xx is Unavailable no matter what its text says,
     unless its code is known (a broken upstream that mentions an address must not tell a customer that theirs is wrong);
     HTML is never read for words; a 404 is UpstreamNotFound before texts are tried, except that a rate or pair that names the
     route is PairRefused. `endpoint`: "order" makes a message with "expired" count as an expired order.
@@ -212,9 +214,9 @@ def bound(problem: ErrorAnswer) -> Decimal | None:
     data_details, details = problem.data.get("details"), problem.body.get("details")
     for holder in (data_details, details, problem.data, problem.body):
         if isinstance(holder, dict):
-            found = amount(holder.get("expectedGeneral")) or amount(holder.get("expected"))
-            if found is not None:
-                return found
+            limit = amount(holder.get("expectedGeneral")) or amount(holder.get("expected"))
+            if limit is not None:
+                return limit
     match = _BOUND_IN_TEXT.search(problem.message)
     return amount(match[1]) if match else None
 
@@ -292,7 +294,7 @@ def judge_create(status: int, body: bytes, headers: Mapping[str, str], excerpt: 
 
     NotSent: 401, 403, 429 (cause signing, connect, limit), with the classified error as `__cause__`.
     AddressRefused, MemoRefused, AmountRefused, PairRefused, RateModeRefused, RequestRefused: a row of `REFUSALS`.
-    OutcomeUnknown: everything else, with whatever could be read of an order as `found` (T5, T11).
+    OutcomeUnknown: everything else, with as much of an order as could be read as `found` (T5, T11).
     """
     found = _order_in(body)
     kw: dict[str, Any] = {"status": status, "body": excerpt}
@@ -303,7 +305,7 @@ def judge_create(status: int, body: bytes, headers: Mapping[str, str], excerpt: 
         raise OutcomeUnknown(f"create: {status} without a complete order", found=found, cause="malformed", **kw)
     problem = read_problem(status, body, headers)
     kw["upstream_code"] = problem.code
-    # An error that carries an order is no refusal, whatever it says; the id of anything else is no order's.
+    # An error that carries an order is no refusal, no matter what it says; the id of anything else is no order's.
     if found is None or not _is_an_order(found):
         found = None
         if status in (401, 403, 429):
@@ -326,12 +328,12 @@ def _order_in(body: bytes) -> OrderReply | None:
 
 def _ids_in(body: bytes) -> OrderReply | None:
     """The ids in an answer that broke off, or is no JSON for another reason: enough to ask about the order. An id that was
-    itself cut is none, and neither is what other objects are called by as well (`id`, `uuid`)."""
-    found = (quoted or digits for quoted, digits in _ID_IN_TEXT.findall(body))
-    refs = tuple(dict.fromkeys(ref.decode() for ref in found))
+    itself cut does not count, nor do names that other objects have too (`id`, `uuid`)."""
+    ids = (quoted or digits for quoted, digits in _ID_IN_TEXT.findall(body))
+    refs = tuple(dict.fromkeys(ref.decode() for ref in ids))
     return OrderReply(order_id=next((ref for ref in refs if ref.isdigit()), None), refs=refs) if refs else None
 
 
-def _is_an_order(found: OrderReply) -> bool:
+def _is_an_order(order: OrderReply) -> bool:
     # An error's own `id` or `reference` names a request, not an order.
-    return found.complete or any(name in found.raw for name in ("orderId", "legacyOrderId", "orderEvents"))
+    return order.complete or any(name in order.raw for name in ("orderId", "legacyOrderId", "orderEvents"))

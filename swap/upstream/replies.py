@@ -1,9 +1,9 @@
-"""What the v2 upstream said, in our terms. Frozen; nothing here reads JSON (see `decode`) or opens a connection.
+"""What the v2 upstream answered, in our terms. Frozen; nothing here reads JSON (see `decode`) or opens a connection.
 
 Conventions that hold for every type below (docs/upstream.md sections 3 and 5):
 
 * A field the answer did not carry is None. So is one that carries `null`, `""` or, for amounts, a sentinel that is not
-  a positive number (T9: `"-1"`, `"0"`). An echo check must therefore treat None as "not told", never as "differs".
+  a positive number (T9: `"-1"`, `"0"`). An echo check must therefore treat None as "unknown", never as "differs".
 * Amounts are Decimal; times are aware, UTC, cut to milliseconds, and in the upstream's clock.
 * Ids are opaque text (T4, C7, C21); titles keep the upstream's spelling (T7).
 """
@@ -89,9 +89,9 @@ class Rate:
     quotes: dict[str, dict[str, str]] | None
 
     def claimed(self) -> dict[str, Any]:
-        """`claimedPublicRate` for a create (E6): decimal strings, `updatedAt` as an ISO string whatever it came as (C6).
+        """`claimedPublicRate` for a create (E6): decimal strings, `updatedAt` always as an ISO string (C6).
 
-        What the rate did not tell is left out rather than sent as null.
+        What the rate did not name is left out rather than sent as null.
         """
         claimed: dict[str, Any] = {}
         if self.price is not None:
@@ -121,11 +121,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class OrderReply:
-    """An order as E6 or E8 told it, echo and facts alike.
+    """An order as E6 or E8 returned it, echo and facts alike.
 
     `order_id`: the numeric id as text, or None. `refs`: every id form seen, in the order orderId, uuid, legacyOrderId,
     id, reference, depositAddress.orderId, without repetition. `confirmations`: how many the upstream asks for on the
-    deposit (minConfirmationsToTrade), where told. `state` and `status`: raw. `raw`: the answer as parsed, for the
+    deposit (minConfirmationsToTrade), where named. `state` and `status`: raw. `raw`: the answer as parsed, for the
     journal; numbers with a point are Decimal.
     """
 
@@ -167,7 +167,7 @@ class OrderReply:
 class ListedOrder:
     """One row of E7. The list knows no memos, no deposit address, and not always the id that create returned (T4).
 
-    `paid_out`: amountToWithdrawFact. `completed` None: not told. `refs`: orderId, uuid, legacyOrderId, id, reference,
+    `paid_out`: amountToWithdrawFact. `completed` None: not named. `refs`: orderId, uuid, legacyOrderId, id, reference,
     providerReference.
     """
 

@@ -1,4 +1,4 @@
-"""Bytes to the upstream and back: one attempt, one answer, and a sure word on whether anything was sent.
+"""Bytes to the upstream and back: one attempt, one answer, and certainty about whether anything was sent.
 
 What this file promises to the client above it:
 
@@ -105,7 +105,7 @@ class _Connection(HTTPConnection):
             self._opening = False
 
     def send(self, data: Any) -> None:
-        # http.client opens the connection inside send; here it has to be open before, to tell the two apart. What goes
+        # http.client opens the connection inside send; here it has to be open before, to keep the two apart. What goes
         # out while opening is the CONNECT to a proxy.
         if self.sock is None:
             self.connect()
@@ -212,7 +212,7 @@ class Transport:
     ) -> Answer:
         """One attempt. `target`: path and query, encoded. `limit`: seconds in all. `fresh`: on a connection of its own.
 
-        Returns whatever HTTP answer came, redirects included. Raises:
+        Returns any HTTP answer, even a redirect. Raises:
         Unreachable: nothing was sent (cause connect, timeout or tls).
         TimedOut: no complete answer within the limit.
         UpstreamUnavailable: the connection broke; cause connect.
