@@ -12,6 +12,8 @@ import pytest
 
 from swap.infra.deadline import AddressInfo, Deadline, retry_after
 
+pytestmark = pytest.mark.server
+
 SENT_AT = "Thu, 09 Oct 2025 08:53:20 GMT"
 LATER = "Thu, 09 Oct 2025 08:53:27 GMT"
 
