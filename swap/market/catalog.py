@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,7 +22,7 @@ from swap.store import catalog as catalog_rows
 from swap.store import periodic
 from swap.store.catalog import PairKey
 from swap.store.database import Database
-from swap.tables import InstrumentRow
+from swap.tables import InstrumentRow, PairRow
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import Rate
 
@@ -103,6 +103,16 @@ class Catalog:
                     raise
             self._looked_at = self._timing.monotonic()
             return self._snapshot
+
+    def pairs(self, filters: dict[str, str], after: PairKey | None, limit: int) -> Sequence[PairRow]:
+        """Active pairs with their limits, as `store.catalog.pairs_page` takes filters and position."""
+        with self._database.read() as session:
+            return catalog_rows.pairs_page(session, filters, after, limit)
+
+    def refresh_fails(self) -> bool:
+        """Whether the last refresh failed: then the upstream was away, or its list could not be read."""
+        with self._database.read() as session:
+            return catalog_rows.state(session).failures > 0
 
     def usable(self) -> Snapshot:
         """The catalog, if orders may be made on it. Raises TryAgainLater (CATALOG_NOT_READY) otherwise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,11 @@ class OrderReader:
         filters = {**filters, **sent_form(filters.get("destination_address", ""))}
         with self._database.read() as session:
             return list(order_rows.page(session, client_id, filters, after, limit))
+
+    def owned(self, client_id: str, order_ids: Collection[str]) -> set[str]:
+        """Which of these orders belong to the client."""
+        with self._database.read() as session:
+            return order_rows.owned_by(session, client_id, order_ids)
 
     def events(self, client_id: str, order_id: str) -> list[dict[str, Any]]:
         """The order's public events by sequence. Raises NotFound."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from swap.store import orders as order_rows
 from swap.stream.identity import Identity
 from swap.stream.protocol import INSTRUMENTS, ORDERS, SocketRefused, order_ids
 from swap.stream.rates import Pair
@@ -29,7 +28,7 @@ async def check(host: Host, identity: Identity, names: list[str], followed: Coll
             problems[name] = code
     asked = [order_id for order_id in order_ids(names) if f"order.{order_id}" not in problems]
     if asked and identity.order_id is None:
-        owned = await host.in_thread(_owned, host, identity.client_id, asked)
+        owned = await host.in_thread(host.service.orders.owned, identity.client_id, asked)
         problems |= {f"order.{order_id}": "ORDER_NOT_FOUND" for order_id in asked if order_id not in owned}
     pairs: dict[str, Pair] = {}
     for name in names:
@@ -53,8 +52,3 @@ def _problem(name: str, identity: Identity) -> str | None:
     if identity.order_id is not None:
         return None if name == f"order.{identity.order_id}" else "CHANNEL_NOT_ALLOWED"
     return None if _SCOPES[kind] in identity.scopes else "SCOPE_MISSING"
-
-
-def _owned(host: Host, client_id: str, asked: list[str]) -> set[str]:
-    with host.service.database.read() as session:
-        return order_rows.owned_by(session, client_id, asked)

@@ -12,7 +12,7 @@ from swap.domain.money import plain
 from swap.domain.times import iso
 from swap.errors import NotFound
 from swap.market.catalog import Snapshot
-from swap.store import catalog as catalog_rows
+from swap.store.catalog import PairKey
 from swap.tables import InstrumentRow, PairRow
 from swap.web import cursors
 from swap.web.reply import current_service, with_etag
@@ -49,8 +49,7 @@ def pairs(query: dict[str, Any]) -> flask.Response:
     limit, after = query.pop("limit"), query.pop("after", None)
     filters = {f"{name}_key": title.casefold() for name, title in query.items() if title is not None}
     position = cursors.decode(after, _position)
-    with service.database.read() as session:
-        rows = catalog_rows.pairs_page(session, filters, position, limit + 1)
+    rows = service.catalog.pairs(filters, position, limit + 1)
     shown, more = rows[:limit], len(rows) > limit
     return with_etag(
         {
@@ -104,10 +103,10 @@ def _freshness(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _key(row: PairRow) -> catalog_rows.PairKey:
+def _key(row: PairRow) -> PairKey:
     return row.from_currency_key, row.from_network_key, row.to_currency_key, row.to_network_key
 
 
-def _position(parts: list[str]) -> catalog_rows.PairKey:
+def _position(parts: list[str]) -> PairKey:
     from_currency, from_network, to_currency, to_network = parts
     return from_currency, from_network, to_currency, to_network

@@ -9,7 +9,6 @@ import orjson
 from flask_smorest import Blueprint
 from sqlalchemy.exc import SQLAlchemyError
 
-from swap.store import catalog as catalog_rows
 from swap.web.reply import current_service, ok
 
 blp = Blueprint("system", __name__, description="Health, readiness and time; open to all.")
@@ -33,11 +32,9 @@ def ready() -> flask.Response:
             snapshot = service.catalog.snapshot()
             staleness = snapshot.staleness(service.clock())
             state["catalog"] = "ok" if staleness == "fresh" else staleness
-            with service.database.read() as session:
-                failures = catalog_rows.state(session).failures
             if service.upstream_access.state != "ok":
                 state["upstream"] = service.upstream_access.state
-            elif failures:
+            elif service.catalog.refresh_fails():
                 state["upstream"] = "away"
             elif snapshot.as_of is not None:
                 state["upstream"] = "ok"
