@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
+from swap.orders.read import OrderReader
 from swap.stream.identity import Identity
 from swap.stream.protocol import INSTRUMENTS, ORDERS, SocketRefused, order_ids
-from swap.stream.rates import Pair
-
-if TYPE_CHECKING:
-    from swap.stream.sockets import Host
+from swap.stream.rates import Pair, Rates
+from swap.stream.threads import InThread
 
 # Kind of channel -> the scope that a key needs for it.
 _SCOPES = {ORDERS: "orders", "order": "orders", "rates": "quotes", INSTRUMENTS: "catalog"}
 
 
-async def check(host: Host, identity: Identity, names: list[str], followed: Collection[str]) -> dict[str, Pair]:
+async def check(
+    identity: Identity,
+    names: list[str],
+    followed: Collection[str],
+    *,
+    orders: OrderReader,
+    rates: Rates,
+    in_thread: InThread,
+) -> dict[str, Pair]:
     """The pairs of those of the channels that are channels of rates. `followed`: what the socket follows already.
 
     Raises SocketRefused (CHANNELS_REFUSED) with the problem of every channel that may not be followed.
@@ -28,15 +34,15 @@ async def check(host: Host, identity: Identity, names: list[str], followed: Coll
             problems[name] = code
     asked = [order_id for order_id in order_ids(names) if f"order.{order_id}" not in problems]
     if asked and identity.order_id is None:
-        owned = await host.in_thread(host.service.orders.owned, identity.client_id, asked)
+        owned = await in_thread(orders.owned, identity.client_id, asked)
         problems |= {f"order.{order_id}": "ORDER_NOT_FOUND" for order_id in asked if order_id not in owned}
     pairs: dict[str, Pair] = {}
     for name in names:
         if name.startswith("rates.") and name not in problems:
-            pair = await host.rates.pair(name)
+            pair = await rates.pair(name)
             if pair is None:
                 problems[name] = "PAIR_UNKNOWN"
-            elif not host.rates.room(pair):
+            elif not rates.room(pair):
                 problems[name] = "TOO_MANY_PAIRS"
             else:
                 pairs[name] = pair

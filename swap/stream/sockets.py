@@ -147,7 +147,9 @@ class Socket:
         if after is not None and (not isinstance(after, str) or len(after) > 64):
             raise SocketRefused("BAD_MESSAGE", '"after" is a cursor.')
         assert self.identity is not None
-        pairs = await check(self._host, self.identity, names, {*self._live_after, *self._others})
+        host, followed = self._host, {*self._live_after, *self._others}
+        orders = host.service.orders
+        pairs = await check(self.identity, names, followed, orders=orders, rates=host.rates, in_thread=host.in_thread)
         limit = self._host.limits.channels
         if len(self._live_after) + len(self._others) + len(names) > limit:
             raise SocketRefused("TOO_MANY_CHANNELS", f"A connection has at most {limit} channels.", limit=limit)
