@@ -1,9 +1,9 @@
 """Watching 1,000 and 10,000 open orders within 20 requests a second, with the list as a doorbell and without it.
 
-A simulation on a clock of its own, second by second: intervals, lanes, pace and the doorbell's rules are the service's own
-functions and constants; orders and their upstream are drawn by chance. Seven in ten orders are paid, after some minutes,
-and go through four changes; the others are never paid and stay open for a day. What is shown holds for a steady state.
-"""
+A simulation on a clock of its own, second by second: intervals, claim ranks, slowdown and the list signal's rules are
+the service's own functions and constants; orders and their upstream are drawn by chance. Seven in ten orders are paid,
+after some minutes, and go through four changes; the others are never paid and stay open for a day. What is shown holds
+for a steady state."""
 
 from __future__ import annotations
 

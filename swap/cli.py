@@ -98,7 +98,7 @@ def worker(queues: tuple[str, ...]) -> None:
 
 @main.command()
 def scheduler() -> None:
-    """Find what is due and ring for it. Any number may run."""
+    """Find what is due and have it done. Any number may run."""
     from workers.schedule import Scheduler
 
     Scheduler(_start("scheduler")).run()
@@ -271,7 +271,7 @@ def webhooks() -> None:
 
 
 @webhooks.command("add")
-@click.option("--key", required=True, help="Any key of the client that shall hear.")
+@click.option("--key", required=True, help="Any key of the client that is to receive them.")
 @click.option("--url", required=True)
 @click.option("--types", default="", help="Comma list of event types; default: all.")
 @click.option("--json", "as_json", is_flag=True)
@@ -316,7 +316,7 @@ def show_orphans(as_json: bool) -> None:
 @orders.command("replay")
 @click.option("--json", "as_json", is_flag=True)
 def replay_orders(as_json: bool) -> None:
-    """After an update that knows more kinds of upstream events: have orders that were told such kinds looked at now."""
+    """After an update that reads more kinds of upstream events: poll the orders with such events now."""
     service = _service()
     _show({"orders": service.support.replay(service.clock())}, as_json)
 
@@ -348,7 +348,7 @@ def _service() -> Any:
     try:
         settings = complete(settings)
     except ConfigurationError:
-        # Nothing answers there; most tools ring for nobody.
+        # Nothing answers there.
         settings = complete(replace(settings, redis_url="redis://127.0.0.1:1"))
     logs.configure("WARNING", known_secrets(settings), part="cli")
     return build(settings)

@@ -2,7 +2,7 @@
 sandbox upstream over HTTP, and a clock that tests move by hand. Nothing leaves the loopback (see pyproject.toml).
 
 Servers are started once per process and change what they show; databases, Redis, the world and the service are each test's
-own. Read upstream that fail are tried again at once: how long the pauses are is proven in test_upstream_reads.py.
+own. Reads of the upstream that fail are tried again at once: how long the pauses are is proven in test_upstream_reads.py.
 """
 
 from __future__ import annotations

@@ -223,3 +223,18 @@ def test_sandbox_and_sdk_import_nothing_else_of_the_service(alone: str) -> None:
         if (within(name, "swap") or within(name, "workers")) and not within(name, alone)
     }
     assert problems == set()
+
+
+def opens_a_session(tree: ast.Module) -> bool:
+    """Whether the module takes a session from a database: `service.database.read()`, `database.write()`."""
+    return any(
+        isinstance(node, ast.Attribute) and node.attr in ("read", "write") and "database" in ast.unparse(node.value)
+        for node in ast.walk(tree)
+    )
+
+
+def test_doors_open_no_sessions() -> None:
+    doors = ("swap.web", "swap.stream", "workers", "swap.tools", "swap.processes")
+    opening = {name for name, (_, tree) in modules().items() if name.startswith(doors) and opens_a_session(tree)}
+    assert opening == set(), "a query belongs to the use case that owns it"
+    assert opens_a_session(ast.parse("with current_service().database.write() as session: ..."))

@@ -1,4 +1,4 @@
-"""The doorbell: rings, and never costs more than a moment when nobody can hear it."""
+"""The job queue: wakes workers, and never costs more than a moment while Redis is away."""
 
 from __future__ import annotations
 

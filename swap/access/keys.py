@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from swap.domain import signing
+from swap.domain.times import to_ms
 from swap.errors import FieldProblem, InvalidRequest, NotAuthenticated
 from swap.infra.vault import Vault
 from swap.store import clients
@@ -19,7 +20,7 @@ from swap.tables import ApiKey
 SCOPES = ("catalog", "quotes", "orders", "webhooks", "support", "admin")
 DEFAULT_SCOPES = ("catalog", "quotes", "orders", "webhooks")
 
-# How long a process trusts its copy of a key; so long may a revoked key still work.
+# How long a process trusts its copy of a key. A revoked key may work for this long.
 _REMEMBERED = timedelta(seconds=5)
 _REMEMBERED_KEYS = 10_000
 
@@ -109,7 +110,8 @@ class Keys:
         now = self._clock()
         with self._lock:
             known = self._remembered.get(key)
-        # Not older, and not from a future that a clock has been set back from: it would be trusted until then.
+        # A negative age means that the clock was set back since: such a copy would be trusted until the clock is there
+        # again.
         if known is not None and timedelta(0) <= now - known[0] < _REMEMBERED:
             return known[1]
         with self._database.read() as session:
@@ -149,7 +151,7 @@ class Keys:
             raise NotAuthenticated(
                 f"Missing headers: {', '.join(missing)}.", code="CREDENTIALS_MISSING", retry="new_request"
             )
-        now_ms = int(self._clock().timestamp() * 1000)
+        now_ms = to_ms(self._clock())
         if len(timestamp) != 13 or not timestamp.isascii() or not timestamp.isdigit():
             raise NotAuthenticated(
                 "X-Timestamp must be exactly 13 digits: milliseconds since 1970 in UTC.",

@@ -273,7 +273,7 @@ class Facts:
         """The inverse of `to_json`. A missing key means that the upstream said nothing, so older rows stay readable. A value
         of the wrong form raises ValueError, KeyError, TypeError or decimal.InvalidOperation: we wrote it ourselves."""
         return cls(
-            events=frozenset(UpstreamEvent(e["kind"], datetime.fromisoformat(e["at"])) for e in data.get("events", ())),
+            events=frozenset(UpstreamEvent(e["kind"], from_iso(e["at"])) for e in data.get("events", ())),
             transfers=tuple(
                 Transfer(
                     direction=t["direction"],
@@ -290,6 +290,6 @@ class Facts:
             pending_to_create=data.get("pending_to_create", False),
             kyc_link=data.get("kyc_link"),
             state=data.get("state"),
-            expired_seen=tuple(datetime.fromisoformat(at) for at in data.get("expired_seen", ())),
+            expired_seen=tuple(from_iso(at) for at in data.get("expired_seen", ())),
             kyc_since=from_iso(data["kyc_since"]) if data.get("kyc_since") else None,
         )

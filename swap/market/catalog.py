@@ -5,7 +5,6 @@ Fresh under 5 minutes; stale under 60 (served, and flagged as such); older than 
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ log = structlog.get_logger()
 
 FRESH = timedelta(minutes=5)
 USABLE = timedelta(minutes=60)
-# Refreshed well before it stops being fresh: two tries may fail and nobody sees a stale flag.
+# Refreshed well before it stops being fresh: two tries may fail before a client sees the stale flag.
 _REFRESH_EVERY = timedelta(minutes=2)
 # The longest a refresh may hold its turn before another process may try.
 _LEASE = timedelta(minutes=2)
@@ -147,7 +146,7 @@ class Catalog:
             new, known = self._fetch()
         except UpstreamError as error:
             with self._database.write() as session:
-                retry = self._timing.now() + self._timing.shorten(timedelta(seconds=random.uniform(10, 20)))  # noqa: S311 - jitter
+                retry = self._timing.now() + self._timing.shorten(timedelta(seconds=self._timing.rng.uniform(10, 20)))
                 catalog_rows.refresh_failed(session, error.code)
                 periodic.reschedule(session, _TASK, retry)
             log.warning("catalog.refresh_failed", code=error.code, message=error.message)
@@ -191,19 +190,19 @@ class Catalog:
         return new, known
 
     def learn(self, source: InstrumentRow, target: InstrumentRow, rate: Rate) -> None:
-        """Keep the limits a rate told, for `GET /v1/pairs`. Losing them costs nothing, so they are written down only when
-        they differ, or once a minute: every quote passes here, and SQLite has one writer."""
-        pair, told = pair_key(source, target), (rate.min_amount, rate.max_amount, rate.fixed_rate_enabled)
+        """Keep the limits that a rate named, for `GET /v1/pairs`. Losing them costs nothing, so they are written down
+        only when they differ, or once a minute: every quote passes here, and SQLite has one writer."""
+        pair, limits = pair_key(source, target), (rate.min_amount, rate.max_amount, rate.fixed_rate_enabled)
         now = self._timing.now()
         last, at = self._learned.get(pair, (None, now))
-        if told == last and now - at < _LEARN_EVERY:
+        if limits == last and now - at < _LEARN_EVERY:
             return
         try:
             with self._database.write() as session:
                 catalog_rows.learn_limits(
-                    session, pair, min_amount=told[0], max_amount=told[1], fixed_rate=told[2], now=now
+                    session, pair, min_amount=limits[0], max_amount=limits[1], fixed_rate=limits[2], now=now
                 )
         except SQLAlchemyError:
             log.warning("catalog.limits_not_kept")
         else:
-            self._learned[pair] = told, now
+            self._learned[pair] = limits, now

@@ -87,7 +87,7 @@ class Doctor:
         yield Finding("key", *(_alone() if not unknown else _shared(unknown)))
         signal = f"{state.list_state}, announced {state.announced} of {state.counted} changes"
         if state.list_state == "off":
-            signal = f"off: {state.list_reason}; looks go on, at {list_signal.TRUSTED_FROM:.0%} it is trusted again"
+            signal = f"off: {state.list_reason}; polls go on, at {list_signal.TRUSTED_FROM:.0%} it is trusted again"
         yield Finding("doorbell", "warn" if state.list_state == "off" else "ok", signal)
 
     def _prove_the_key(self) -> Finding:

@@ -197,7 +197,7 @@ class CandidateSearch:
             if order_rows.deposit_owned(session, reply.deposit_address, reply.deposit_memo, excluding=order.id):
                 return Finding.ANOTHERS, None
         # An answer that contradicts the order is a rival's, or that of a stranger who must not use this key. Neither proves
-        # an absence. An answer without deposit details may be ours, but nobody could be told where to pay.
+        # an absence. An answer without deposit details may be ours, but names no place to pay to.
         window = self._times.window(doubt.first, doubt.last, doubt.upstream.offset_seconds)
         in_time = not candidate.from_list or (
             candidate.created_at is not None and _inside(candidate.created_at, window)

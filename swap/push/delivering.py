@@ -42,7 +42,7 @@ _THREADS = 32
 # While some are under way: how soon what came due meanwhile is found.
 _POLL_SECONDS = 0.2
 _GATHER_SECONDS = 0.02
-# How long one job goes on delivering before it makes room for others; the scheduler rings again for the rest. A worker
+# How long one job goes on delivering before it makes room for others; the scheduler enqueues a job for the rest. A worker
 # with other queues besides is wanted there sooner.
 JOB_SECONDS, SHARED_JOB_SECONDS = 60.0, 2.0
 

@@ -42,7 +42,7 @@ class Live:
         self._recent: deque[Entry] = deque(maxlen=_KEPT)
         self._before_recent = 0
         self._listeners: dict[str, set[Listener]] = {}
-        self._queue = asyncio.Event()
+        self._grown = asyncio.Event()
 
     # --- listeners ---------------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ class Live:
 
     def ring(self) -> None:
         """There may be something new."""
-        self._queue.set()
+        self._grown.set()
 
     async def start(self) -> None:
         """Stand at the end of the feed. Raises SQLAlchemyError."""
@@ -83,10 +83,10 @@ class Live:
         while True:
             try:
                 async with asyncio.timeout(_POLL_SECONDS):
-                    await self._queue.wait()
+                    await self._grown.wait()
             except TimeoutError:
                 pass
-            self._queue.clear()
+            self._grown.clear()
             try:
                 while await self._follow():
                     pass

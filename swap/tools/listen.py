@@ -17,6 +17,7 @@ import orjson
 import requests
 from standardwebhooks.webhooks import Webhook
 
+from swap.domain.times import iso
 from swap.sdk import SwapApiError, SwapClient
 
 _POLL_SECONDS = 1.0
@@ -81,7 +82,7 @@ def follow(
     filters: dict[str, str | None] = {}
     if after is None:
         # Only to find the end of the feed; the cursor it gives stands behind everything older.
-        filters = {"since": datetime.fromtimestamp(clock(), UTC).isoformat(timespec="milliseconds")}
+        filters = {"since": iso(datetime.fromtimestamp(clock(), UTC))}
     pause = _POLL_SECONDS
     while True:
         try:

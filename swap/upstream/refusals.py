@@ -143,11 +143,11 @@ def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None
 def classify(problem: ErrorAnswer, endpoint: str, excerpt: str | None = None) -> UpstreamError:
     """The error for a non-create answer (section 4, "Classifier"), to be raised by the caller.
 
-    Differs from the reference in three places, each to the safer side: a 5xx is Unavailable no matter what its text says,
-    unless its code is known (a broken upstream that mentions an address must not tell a customer that theirs is wrong);
-    HTML is never read for words; a 404 is UpstreamNotFound before texts are tried, except that a rate or pair that names the
-    route is PairRefused. `endpoint`: "order" makes a message with "expired" count as an expired order.
-    """
+    Differs from the reference in three places, each to the safer side: a 5xx is UpstreamUnavailable no matter what its
+    text says, unless its code is known (a broken upstream that mentions an address must not tell a customer that theirs
+    is wrong); HTML is never read for words; a 404 is UpstreamNotFound before texts are tried, except that a rate or
+    pair that names the route is PairRefused. `endpoint`: "order" makes a message with "expired" count as an expired
+    order."""
     status, code = problem.status, problem.code
     kw: dict[str, Any] = {"status": status, "upstream_code": code, "body": excerpt}
     message = f"{endpoint}: {status}" + (f" {code}" if code else "") + (f" {problem.message}"[:300])

@@ -9,6 +9,7 @@ import orjson
 from flask_smorest import Blueprint
 from sqlalchemy.exc import SQLAlchemyError
 
+from swap.domain.times import to_ms
 from swap.web.reply import current_service, ok
 
 blp = Blueprint("system", __name__, description="Health, readiness and time; open to all.")
@@ -54,4 +55,4 @@ def ready() -> flask.Response:
 @blp.get("/v1/time")
 def server_time() -> flask.Response:
     """Our clock, in milliseconds since 1970 in UTC; request timestamps must be within 5 seconds of it."""
-    return ok({"time": int(current_service().clock().timestamp() * 1000)})
+    return ok({"time": to_ms(current_service().clock())})

@@ -9,7 +9,8 @@ from sqlalchemy.dialects import postgresql
 
 import swap.tables
 
-revision = "0001"
+# Not 0001 to 0006: those were the versions before the first release, and a database that is at one of them is refused.
+revision = "r0001"
 down_revision = None
 branch_labels = None
 depends_on = None
