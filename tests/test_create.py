@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from swap.errors import ConfigurationError, OrderRefused, TryAgainLater
 from swap.orders.create import CreateOptions
@@ -22,7 +23,7 @@ from swap.settings import Settings
 from swap.store import orders as order_rows
 from swap.tables import Order, OrderAttempt, UpstreamCall, UpstreamRef
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, look, new_shop
 from tests.factories import order_request
 from tests.faults import HTML_403, Fault, Faults, Holding, answering, cutting, dropping, spoiling
 from tests.signed_client import ETH, ETH_ADDRESS, XRP, Answer, Calls, body
@@ -234,6 +235,82 @@ def test_an_upstream_id_that_another_order_owns_is_not_taken_over(
         refs = {ref.ref: ref.order_id for ref in session.query(UpstreamRef)}
     assert refs == {str(number): first["id"], world.orders()[0].guid: first["id"]}
     assert calls.get(f"/v1/orders/{first['id']}").data == first
+
+
+# --- one place, one order ---------------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_names_the_place_of_another_customers_order_is_not_shown(
+    service: Service, shop: Shop, api_url: str, clock: Clock, faults: Faults, world: World
+) -> None:
+    first = shop.place("one")
+    other = new_shop(service, api_url, clock, "other shop")
+    place = first["deposit"]["address"]
+    # In capitals it is the same address (BIP-173).
+    faults["create"] = spoiling(lambda body: body["depositAddress"].update(depositAddress=place.upper()))
+    with capture_logs() as logs:
+        second = other.place("two", amount="0.05", destination_memo="99")
+    assert (second["status"], second["deposit"]) == ("creating", None)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "critical"] == ["orders.deposit_address_in_use"]
+    (orphan,) = service.support.unowned_orders()
+    assert (orphan["upstream_order_id"], orphan["order_id"]) == (str(world.orders()[1].number), second["id"])
+
+    # Public-info names the place that the upstream order really has.
+    del faults["create"]
+    look(service, second["id"])
+    shown = other.api.order(second["id"])
+    assert (shown["status"], shown["deposit"]["address"]) == ("awaiting_deposit", world.orders()[1].place.address)
+    assert service.support.unowned_orders() == []
+
+
+def test_an_upstream_that_insists_on_the_place_of_another_order_ends_the_order(
+    service: Service, shop: Shop, clock: Clock, faults: Faults, world: World
+) -> None:
+    place = shop.place("one")["deposit"]["address"]
+    spoilt = spoiling(lambda body: body["depositAddress"].update(depositAddress=place))
+    faults["create"] = faults["order"] = spoilt
+    second = shop.place("two", amount="0.05", destination_memo="99")
+    for _ in range(80):
+        clock.advance(11)
+        look(service, second["id"])
+    ended = shop.api.order(second["id"])
+    assert (ended["status"], ended["status_reason"], ended["deposit"]) == ("failed", "address_in_use", None)
+    assert {orphan["order_id"] for orphan in service.support.unowned_orders()} == {second["id"]}
+
+
+def test_of_orders_that_are_answered_with_one_place_at_once_only_one_shows_it(
+    service: Service, shop: Shop, faults: Faults, world: World
+) -> None:
+    place = BTC_ADDRESS
+    together = threading.Barrier(4)
+
+    def same_place(body: dict[str, Any]) -> None:
+        together.wait(10)
+        body["depositAddress"]["depositAddress"] = place
+
+    faults["create"] = spoiling(same_place)
+    answers: list[dict[str, Any]] = []
+    threads = [
+        threading.Thread(target=lambda n=n: answers.append(shop.place(f"order-{n}", destination_memo=str(n))))
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer["status"] for answer in answers) == ["awaiting_deposit", "creating", "creating", "creating"]
+
+
+def test_a_place_is_free_again_after_the_watch_over_its_order(
+    service: Service, shop: Shop, faults: Faults, clock: Clock
+) -> None:
+    first = shop.place("one")
+    faults["create"] = spoiling(lambda body: body["depositAddress"].update(depositAddress=first["deposit"]["address"]))
+    with service.database.write() as session:
+        session.execute(update(Order).where(Order.id == first["id"]).values(next_check_at=None))
+    service.housekeeping.clean()
+    second = shop.place("two", amount="0.05", destination_memo="99")
+    assert second["deposit"]["address"] == first["deposit"]["address"]
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------

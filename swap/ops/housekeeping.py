@@ -26,6 +26,7 @@ class Housekeeping:
         with self._database.write() as session:
             clients.forget_signatures(session, now)
             order_rows.forget_quotes(session, now)
+            order_rows.free_places(session)
             calls.forget_calls(session, now - _CALLS_KEPT)
             reconciliations.forget(session, now - _REPORTS_KEPT)
             endpoints.forget_old_secrets(session, now)

@@ -16,7 +16,7 @@ import structlog
 
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, UpstreamError
-from swap.orders.matching import contradicts, could_match
+from swap.orders.matching import contradicts, could_match, deposit_place
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order, OrderAttempt
@@ -194,7 +194,7 @@ class CandidateSearch:
         with self._database.read() as session:
             if order_rows.owned_refs(session, {*reply.refs, *listed_refs}, excluding=order.id):
                 return Finding.ANOTHERS, None
-            if order_rows.deposit_owned(session, reply.deposit_address, reply.deposit_memo, excluding=order.id):
+            if order_rows.place_taken(session, deposit_place(order, reply), excluding=order.id):
                 return Finding.ANOTHERS, None
         # An answer that contradicts the order is a rival's, or that of a stranger who must not use this key. Neither proves
         # an absence. An answer without deposit details may be ours, but names no place to pay to.

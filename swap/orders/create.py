@@ -35,6 +35,7 @@ from swap.errors import (
 from swap.infra.queue import JobQueue
 from swap.orders.attempts import last_complete_answer, record_answer
 from swap.orders.destination import DestinationCheck
+from swap.orders.matching import deposit_place
 from swap.orders.reply_check import ReplyCheck
 from swap.orders.settle import Changes, Settlement, Settler, in_doubt
 from swap.store import orders as order_rows
@@ -189,9 +190,9 @@ class OrderCreator:
             return {**accept(current), "as_of": attempt.finished_at, "next_check_at": self._timing.now()}
 
         def is_its_own(session: Session, current: Order) -> bool:
-            return not order_rows.owned_refs(
-                session, reply.refs, excluding=current.id
-            ) and not order_rows.deposit_owned(session, reply.deposit_address, reply.deposit_memo, excluding=current.id)
+            return not order_rows.owned_refs(session, reply.refs, excluding=current.id) and not order_rows.place_taken(
+                session, deposit_place(current, reply), excluding=current.id
+            )
 
         detail = {"source": "answer", "attempt": attempt.number}
         order = self._settler.settle(order.id, Settlement(changes, detail, reply, allowed=is_its_own))

@@ -6,6 +6,7 @@ owns which ids, and when an order was made, is judged elsewhere.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from swap import addresses
@@ -119,6 +120,19 @@ def deposit_change(order: Order, reply: OrderReply) -> str | None:
     if reply.deposit_memo is not None and (reply.deposit_memo or None) != order.deposit_memo:
         return "deposit_memo_changed"
     return None
+
+
+def deposit_place(order: Order, reply: OrderReply) -> str | None:
+    """Where the customer would pay, as one text: source currency, network, normalised address or payment link, and memo. Two
+    spellings of one address are one place. None when the answer names neither address nor link."""
+    address = reply.deposit_address
+    if address is not None:
+        address = _verdict(order.from_currency, order.from_network, address).normalised or address
+    where = address or reply.payment_link
+    if where is None:
+        return None
+    # JSON, since an address on a network without rules may contain any separator.
+    return json.dumps([order.from_currency, order.from_network, where, reply.deposit_memo or ""])
 
 
 def same_account(currency: str, network: str, one: str, other: str) -> bool:

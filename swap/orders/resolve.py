@@ -30,7 +30,7 @@ from swap.orders.candidates import (
     named_by,
 )
 from swap.orders.create import OrderCreator
-from swap.orders.matching import confirms, identical
+from swap.orders.matching import confirms, deposit_place, identical
 from swap.store import orders as order_rows
 from swap.store import unowned
 from swap.store.database import Database
@@ -164,7 +164,7 @@ class Resolver:
     ) -> bool:
         """Whether the upstream order can belong to no other order of ours. Asked inside the adopting transaction, after
         public-info has answered: an order's row is written before its create is sent, so every rival is visible by now."""
-        if order_rows.deposit_owned(session, reply.deposit_address, reply.deposit_memo, excluding=order.id):
+        if order_rows.place_taken(session, deposit_place(order, reply), excluding=order.id):
             return False
         rivals = [
             (rival, [attempt for attempt in order_rows.attempts_of(session, rival.id) if attempt.outcome != "not_sent"])
@@ -223,7 +223,9 @@ class Resolver:
         absent = sent[-1] if sent else attempts[-1]
         evidence = {"source": "resolver", "proved_absent": absent.number, "reads": absent.absent_reads}
         if len(sent) > 1 or not self._terms_stand(order):
-            self._creator.fail_in_doubt(order.id, "create_absent", evidence, attempts[-1].number)
+            # A complete answer that leads here named an address, or an id, of another order.
+            reason = "address_in_use" if absent.outcome == "done" else "create_absent"
+            self._creator.fail_in_doubt(order.id, reason, evidence, attempts[-1].number)
             log.info("resolver.absent", order_id=order.id)
             return
         try:

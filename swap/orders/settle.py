@@ -14,6 +14,7 @@ from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.times import Timing
 from swap.infra.queue import JobQueue
 from swap.orders.attempts import retry_while_database_away
+from swap.orders.matching import deposit_place
 from swap.store import orders as order_rows
 from swap.store import unowned
 from swap.store.database import Database
@@ -81,12 +82,9 @@ class Settler:
                 return order
             changes, detail = settlement.changes(order), settlement.detail
             if reply is not None:
-                taken = order_rows.claim_refs(session, order_id, reply.refs)
-                if taken:
-                    log.error("orders.upstream_id_taken", order_id=order_id, refs=sorted(taken))
-                    changes, detail = in_doubt(self._timing.now()), {**detail, "refs_taken": sorted(taken)}
-                else:
-                    unowned.adopt(session, reply.refs)
+                conflict = self._claim(session, order, reply)
+                if conflict:
+                    changes, detail = in_doubt(self._timing.now()), {**detail, **conflict}
             moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api", detail=detail)
             if moved is None:
                 # The ids must not stay claimed either: the process that was first has decided about them.
@@ -95,12 +93,31 @@ class Settler:
             self._queue.enqueue("publish")
         return moved
 
+    def _claim(self, session: Session, order: Order, reply: OrderReply) -> dict[str, Any]:
+        """Make the upstream order, with its ids and the place to pay at, this order's own. Returns what belongs to another
+        order of ours already, for the event; then nothing of the answer may be shown."""
+        place = deposit_place(order, reply)
+        if place is not None and not order_rows.claim_place(session, order.id, place):
+            log.critical("orders.deposit_address_in_use", order_id=order.id, refs=reply.refs)
+            self._record_unowned(session, order, reply)
+            return {"deposit_address_in_use": True}
+        taken = order_rows.claim_refs(session, order.id, reply.refs)
+        if taken:
+            log.error("orders.upstream_id_taken", order_id=order.id, refs=sorted(taken))
+            order_rows.free_place(session, order.id)
+            return {"refs_taken": sorted(taken)}
+        unowned.adopt(session, reply.refs)
+        return {}
+
     def _record_too_late(self, session: Session, order: Order, reply: OrderReply) -> None:
         """The order has ended or goes on without this upstream order. No customer saw the deposit address, so no money is
         lost; but without a record nothing would watch the upstream order either."""
         if set(reply.refs).intersection(order_rows.refs_of(session, order.id)):
             return
         log.critical("orders.answer_too_late", order_id=order.id, status=order.status, refs=reply.refs)
+        self._record_unowned(session, order, reply)
+
+    def _record_unowned(self, session: Session, order: Order, reply: OrderReply) -> None:
         unowned.add(
             session,
             ref=reply.primary_ref or reply.refs[0],

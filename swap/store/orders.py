@@ -14,7 +14,7 @@ from swap.domain.lifecycle import Facts, Status
 from swap.store.database import insert_new
 from swap.store.events import add_event
 from swap.store.serializers import order_view, same_view
-from swap.tables import Order, OrderAttempt, SpentQuote, TransferRow, UpstreamRef
+from swap.tables import DepositPlace, Order, OrderAttempt, SpentQuote, TransferRow, UpstreamRef
 
 _COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
 _RIVAL_FOR = timedelta(hours=1)
@@ -153,13 +153,28 @@ def owned_refs(session: Session, refs: Iterable[str], *, excluding: str | None =
     return set(session.scalars(query if excluding is None else query.where(UpstreamRef.order_id != excluding)))
 
 
-def deposit_owned(session: Session, address: str | None, memo: str | None, *, excluding: str) -> bool:
-    """Whether another order of ours is paid at this address with this memo. Without an address: no."""
-    if address is None:
-        return False
-    query = select(Order.id).where(Order.deposit_address == address, Order.id != excluding)
-    query = query.where(Order.deposit_memo.is_(None) if not memo else Order.deposit_memo == memo)
-    return session.scalar(query.limit(1)) is not None
+def claim_place(session: Session, order_id: str, place: str) -> bool:
+    """Claim the place where the order is to be paid. False when another order that is watched is paid there."""
+    return insert_new(session, DepositPlace, place=place, order_id=order_id) or not place_taken(
+        session, place, excluding=order_id
+    )
+
+
+def place_taken(session: Session, place: str | None, *, excluding: str) -> bool:
+    """Whether an order of ours other than `excluding` is paid at this place. Without a place: no."""
+    query = select(DepositPlace.order_id).where(DepositPlace.place == place, DepositPlace.order_id != excluding)
+    return place is not None and session.scalar(query) is not None
+
+
+def free_place(session: Session, order_id: str) -> None:
+    """Give back the place that this transaction claimed for an order which is not shown it after all."""
+    session.execute(delete(DepositPlace).where(DepositPlace.order_id == order_id))
+
+
+def free_places(session: Session) -> None:
+    """Give back the places of orders whose watch has ended. An upstream may use such an address again."""
+    ended = select(Order.id).where(Order.next_check_at.is_(None))
+    session.execute(delete(DepositPlace).where(DepositPlace.order_id.in_(ended)))
 
 
 def owner_of(session: Session, ref: str) -> str | None:

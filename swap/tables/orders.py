@@ -116,6 +116,16 @@ class UpstreamRef(Row):
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
 
 
+class DepositPlace(Row):
+    """Where one order is paid: no two orders that are watched share a place. The primary key is the proof. `place`: source
+    currency, network, normalised address or payment link, and memo (`swap.orders.matching.deposit_place`). Claimed in the
+    transaction that shows it; freed after the order's watch has ended."""
+
+    __tablename__ = "deposit_places"
+    place: Mapped[str] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
+
+
 class UnownedOrder(Row):
     """An order at the upstream that belongs to none of ours, or could not be proved to. `ref`: the id to ask with;
     `refs`: all known ids; `order_id`: the order of ours that may have made it; `deposit_seen_at`: when money was seen on

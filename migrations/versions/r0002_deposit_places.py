@@ -1,0 +1,40 @@
+"""A deposit address belongs to one watched order: a primary key says so."""
+
+import json
+
+import sqlalchemy as sa
+from alembic import op
+
+from swap import addresses
+
+revision = "r0002"
+down_revision = "r0001"
+branch_labels = None
+depends_on = None
+
+_SHOWN = sa.text(
+    "SELECT id, from_currency, from_network, deposit_address, deposit_link, deposit_memo FROM orders"
+    " WHERE deposit_kind IS NOT NULL AND next_check_at IS NOT NULL ORDER BY created_at, id"
+)
+
+
+def upgrade():
+    places = op.create_table(
+        "deposit_places",
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name=op.f("fk_deposit_places_order_id")),
+        sa.PrimaryKeyConstraint("place", name=op.f("pk_deposit_places")),
+    )
+    op.create_index(op.f("ix_deposit_places_order_id"), "deposit_places", ["order_id"])
+    # Of orders that share a place already, the oldest keeps it: the others stay as they are, and nothing new joins them.
+    claimed = {}
+    for order_id, currency, network, address, link, memo in op.get_bind().execute(_SHOWN):
+        where = link if address is None else addresses.validate(currency, network, address).normalised or address
+        claimed.setdefault(json.dumps([currency, network, where, memo or ""]), order_id)
+    op.bulk_insert(places, [{"place": place, "order_id": order_id} for place, order_id in claimed.items()])
+
+
+def downgrade():
+    op.drop_index(op.f("ix_deposit_places_order_id"), table_name="deposit_places")
+    op.drop_table("deposit_places")
