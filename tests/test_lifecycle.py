@@ -273,11 +273,9 @@ def test_row_4_a_payout_needs_the_event_and_a_transaction_id() -> None:
     assert decide(S.SENDING, told(*events[:-1], transfers=(payout(),))) == Decision(S.SENDING)
 
 
-def test_row_5_a_creation_that_failed_fails_the_order() -> None:
-    assert decide(S.AWAITING_DEPOSIT, told(CREATED, failed_to_create=True)) == Decision(S.FAILED)
-
-
-def test_row_5_a_failed_creation_is_not_believed_once_money_came_in() -> None:
+def test_row_5_a_creation_that_failed_ends_no_order_whose_address_was_shown() -> None:
+    """The customer may pay at any moment; that payments end is the business of the reply check."""
+    assert decide(S.AWAITING_DEPOSIT, told(CREATED, failed_to_create=True)) == Decision(S.AWAITING_DEPOSIT)
     assert decide(S.AWAITING_DEPOSIT, told(CREATED, DETECTED, failed_to_create=True)).status is S.CONFIRMING
     assert decide(S.AWAITING_DEPOSIT, Facts(failed_to_create=True, transfers=(deposit(),))).status is S.CONFIRMING
 

@@ -18,7 +18,7 @@ from swap.tables import Order, OrderEvent, UpstreamCall, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
-from tests.faults import Looks
+from tests.faults import Faults, Looks, spoiling
 from tests.polling import DAY, START, all_of, journal, place, types, view, walk, watch_due
 
 pytestmark = pytest.mark.sqlite_only
@@ -36,6 +36,56 @@ def test_an_answer_that_forgets_moves_nothing_backwards(
     assert after["status"] == "exchanging"
     assert len(after["deposits"]) == 1
     assert types(service, order_id) == [*START, "exchanging"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"destinationAddress": "rPT1Sjq2YGrBMTttX4GZHjKu9dyfzbpAYe"}, "destination_mismatch"),
+        ({"destinationAddressMemo": "99"}, "memo_mismatch"),
+        ({"claimedDepositAmount": "9.9"}, "amount_mismatch"),
+        ({"rateMode": "FIXED"}, "rate_mode_mismatch"),
+        ({"failedToCreate": True}, "failed_to_create"),
+    ],
+)
+def test_an_order_that_public_info_tells_otherwise_is_not_payable_until_it_agrees_again(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, wrong: dict[str, Any], reason: str
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = lambda body: {**body, **wrong}
+    walk(service, clock, order_id, (20, 40))
+    seen = view(service, order_id)
+    assert (seen["status"], seen["status_reason"]) == ("awaiting_deposit", "under_review")
+    assert (seen["deposit"]["payable"], seen["deposit"]["payable_reason"]) == (False, reason)
+    assert types(service, order_id) == [*START, "updated"], "said once"
+    looks.edit = None
+    walk(service, clock, order_id, (60,))
+    seen = view(service, order_id)
+    assert (seen["status_reason"], seen["deposit"]["payable"]) == (None, True)
+
+
+def test_a_deposit_is_found_although_the_upstream_said_that_it_failed_to_create_the_order(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    looks.edit = lambda body: {**body, "failedToCreate": True}
+    walk(service, clock, order_id, (20,))
+    looks.edit = None
+    walk(service, clock, order_id, (190, 370))
+    assert view(service, order_id)["status"] == "completed"
+    assert len(view(service, order_id)["deposits"]) == 1
+
+
+def test_an_order_whose_create_was_answered_with_one_wrong_echo_is_shown_once_public_info_agrees(
+    service: Service, shop: Shop, clock: Clock, faults: Faults
+) -> None:
+    faults["create"] = spoiling(lambda body: body.update(destinationAddress="rPT1Sjq2YGrBMTttX4GZHjKu9dyfzbpAYe"))
+    order_id = place(shop)
+    assert view(service, order_id)["deposit"]["payable"] is False
+    walk(service, clock, order_id, (20,))
+    seen = view(service, order_id)
+    assert (seen["status_reason"], seen["deposit"]["payable"]) == (None, True)
+    assert seen["deposit"]["address"] is not None
 
 
 def test_a_completed_order_that_is_no_longer_called_completed_stays_so(

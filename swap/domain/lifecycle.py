@@ -252,8 +252,8 @@ def _target(current: Status, facts: Facts) -> Status | None:
         return S.COMPLETED  # row 3
     if payout is not None and any(w.tx_id for w in facts.withdrawals):
         return S.COMPLETED  # row 4
-    if facts.failed_to_create and not facts.deposit_seen:
-        return S.FAILED  # row 5; where money came in, the order was made, and the flag is not believed
+    # Row 5, the upstream's failedToCreate, moves no order here: an address that a customer was shown stays watched, whatever
+    # the upstream says about its own side. `swap.orders.reply_check` ends payments to it.
 
     line, branch = _newest(facts)
     if not line and branch is not None:

@@ -27,6 +27,16 @@ class ReplyCheck:
         """`reply_problem` within the tolerance."""
         return reply_problem(order, reply, source, self._tolerance)
 
+    def problem_once_shown(self, order: Order, reply: OrderReply) -> str | None:
+        """Why payments to a place that a customer was shown must end, by a later answer; None when it contradicts nothing
+        that was sent, or says too little to tell.
+
+        A floating rate moves by itself after the order is made, so only a FIXED promise is compared.
+        """
+        reply = unpacked(order, reply)
+        tolerance = self._tolerance if order.rate_mode == "FIXED" else None
+        return deposit_change(order, reply) or _mismatch(order, reply, tolerance)
+
 
 def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None, tolerance: Decimal) -> str | None:
     """Why the customer must not be told where to pay, or None (docs/architecture.md, "A create").
@@ -42,7 +52,8 @@ def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None,
     return _mismatch(order, reply, tolerance) or _deposit_problem(order, reply, source) or _gap(order, reply)
 
 
-def _mismatch(order: Order, reply: OrderReply, tolerance: Decimal) -> str | None:
+def _mismatch(order: Order, reply: OrderReply, tolerance: Decimal | None) -> str | None:
+    """`tolerance` None: the rate is not compared."""
     if reply.facts.failed_to_create:
         return "failed_to_create"
     echoed = (reply.from_currency, reply.from_network, reply.to_currency, reply.to_network)
@@ -67,7 +78,8 @@ def _mismatch(order: Order, reply: OrderReply, tolerance: Decimal) -> str | None
     if reply.rate_mode is not None and reply.rate_mode != order.rate_mode:
         return "rate_mode_mismatch"
     if (
-        reply.amount_to_get is not None
+        tolerance is not None
+        and reply.amount_to_get is not None
         and order.amount_to_get is not None
         and not money.within(reply.amount_to_get, order.amount_to_get, tolerance)
     ):

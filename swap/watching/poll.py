@@ -19,7 +19,6 @@ from swap.domain.schedules import PollState, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
-from swap.orders.matching import deposit_change
 from swap.orders.reply_check import ReplyCheck
 from swap.store import calls, events
 from swap.store import orders as order_rows
@@ -36,6 +35,13 @@ log = structlog.get_logger()
 _ALERT_AFTER = 5
 # By then polls are an hour apart: once a day.
 _REMIND_EVERY = 24
+
+# Reasons to stop payments that a later answer may take back, if it agrees with everything. One of a changed address or memo,
+# or of a worse rate, needs an operator.
+_MAY_CLEAR = frozenset(
+    {"unverified", "failed_to_create", "pair_mismatch", "destination_mismatch", "memo_mismatch", "refund_mismatch"}
+    | {"amount_mismatch", "rate_mode_mismatch"}
+)
 
 Changes = dict[str, Any]
 
@@ -152,16 +158,17 @@ class Poller:
         if reply.order_id is not None and reply.order_id != order.upstream_order_id:
             # The list knows the numeric id; a create may have answered with a UUID alone (docs/upstream.md T4).
             changes["upstream_order_id"] = reply.order_id
-        unverified = not order.payable and order.payable_reason == "unverified"
-        if order.status != Status.AWAITING_DEPOSIT or not (order.payable or unverified):
+        unsettled = not order.payable and order.payable_reason in _MAY_CLEAR
+        if order.status != Status.AWAITING_DEPOSIT or not (order.payable or unsettled):
             return changes
-        problem = deposit_change(order, reply)
+        problem = self._reply_check.problem_once_shown(order, reply)
         if problem is not None:
-            log.error("watch.deposit_details_changed", order_id=order.id, reason=problem)
+            if problem != order.payable_reason:
+                log.error("watch.deposit_details_changed", order_id=order.id, reason=problem)
             changes |= {"payable": False, "payable_reason": problem, "status_reason": "under_review"}
-        elif unverified:
-            # The customer would see the deposit details of the create. A poll need not repeat them, but they have to
-            # pass the check anyway.
+        elif unsettled:
+            # The customer sees the deposit details of the create. A poll need not repeat them, but they have to pass the
+            # check anyway.
             shown = replace(reply, deposit_address=order.deposit_address, deposit_memo=order.deposit_memo)
             problem = self._reply_check.problem(order, shown, self._reply_check.source_of(order))
             reason = None if problem is None else "under_review"
