@@ -35,7 +35,11 @@ MAPPING: tuple[tuple[str, str, str], ...] = (
         "`WITHDRAWAL_COMPLETED` and a withdrawal with a transaction id",
         "**completed**. Without a transaction id: **sending**.",
     ),
-    ("5", "`failedToCreate`, and no sign of a deposit", "**failed**. With a deposit the flag is not believed."),
+    (
+        "5",
+        "`failedToCreate`",
+        "keeps the status: an address that was shown stays watched. Payments to it end (`failed_to_create`).",
+    ),
     (
         "6",
         "newest kind names AML, FROZEN, HOLD or KYC; or a form link with no progress since it first appeared",
