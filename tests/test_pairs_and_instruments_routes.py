@@ -48,6 +48,12 @@ def test_one_instrument_is_found_in_any_case(calls: Calls) -> None:
     assert (answer.status, answer.error["code"]) == (404, "INSTRUMENT_UNKNOWN")
 
 
+def test_the_precision_that_is_shown_is_what_a_wallet_can_send(calls: Calls) -> None:
+    """The sandbox lists BTC with 11 digits, USDT on Tron with 12 and SOL with 4."""
+    shown = {(i["currency"], i["network"]): i["precision"] for i in calls.get("/v1/instruments").data["instruments"]}
+    assert [shown[name] for name in (("BTC", "BTC"), ("USDT", "TRC20"), ("SOL", "SOL"))] == [8, 6, 4]
+
+
 def test_a_catalog_the_caller_has_already_is_not_sent_again(calls: Calls, service: Service, clock: Clock) -> None:
     for path in ("/v1/instruments", "/v1/instruments/BTC/BTC", "/v1/pairs?limit=3"):
         tag = calls.get(path).headers["ETag"]

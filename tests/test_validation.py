@@ -272,13 +272,31 @@ def test_what_is_wrong_travels_with_what_a_program_can_use() -> None:
     assert [problem.to_json() for problem in problems["amount"]] == [
         {
             "code": "TOO_MANY_DECIMALS",
-            "message": "BTC takes at most 11 digits after the point.",
-            "max_decimals": 11,
+            "message": "BTC on BTC can be sent in steps of 0.00000001: at most 8 digits after the point.",
+            "max_decimals": 8,
+            "step": "0.00000001",
         }
     ]
     (memo,) = (problem.to_json() for problem in problems["destination_memo"])
     assert (memo["code"], memo["reason"]) == ("MEMO_INVALID", "memo_leading_zero")
     assert set(memo) <= {"code", "message", "reason", "hint"}
+
+
+def test_an_amount_that_no_wallet_can_send_is_refused_however_fine_the_catalog_is() -> None:
+    """The catalog says 11 digits for BTC, and Bitcoin has 8."""
+    assert codes(amount=Decimal("0.01250001")) == {}
+    assert codes(amount=Decimal("0.012500001")) == {"amount": ["TOO_MANY_DECIMALS"]}
+    quoted = PartialRequest(GOOD.source, GOOD.target, Decimal("0.012500001"))
+    assert codes_of(quoted) == {"amount": ["TOO_MANY_DECIMALS"]}
+
+
+def test_a_currency_without_a_minor_unit_is_paid_in_whole_units() -> None:
+    yen = instrument("JPY", "JPY", type="fiat")
+    snapshot = replace(CATALOG, instruments={**CATALOG.instruments, ("jpy", "jpy"): yen})
+    problems = examine(snapshot, PartialRequest(InstrumentName("JPY", "JPY"), None, Decimal("100.5"))).problems
+    (amount,) = (problem.to_json() for problem in problems["amount"])
+    assert amount["message"] == "JPY on JPY can be sent in whole units only."
+    assert (amount["max_decimals"], amount["step"]) == (0, "1")
 
 
 def test_a_quote_needs_no_destination_and_no_amount() -> None:

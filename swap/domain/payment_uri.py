@@ -24,18 +24,19 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from swap import addresses
+from swap.domain.decimal_places import chain_places
 from swap.domain.money import decimals, plain
 
-# network code -> the coin, the scheme, and the digits after the point that the chain can carry.
+# network code, which is also the coin's symbol -> the scheme
 _BIP21 = MappingProxyType(
     {
-        "BTC": ("BTC", "bitcoin", 8),
-        "LTC": ("LTC", "litecoin", 8),
-        "DOGE": ("DOGE", "dogecoin", 8),
-        "DASH": ("DASH", "dash", 8),
-        "BCH": ("BCH", "bitcoincash", 8),
-        "ZEC": ("ZEC", "zcash", 8),
-        "DGB": ("DGB", "digibyte", 8),
+        "BTC": "bitcoin",
+        "LTC": "litecoin",
+        "DOGE": "dogecoin",
+        "DASH": "dash",
+        "BCH": "bitcoincash",
+        "ZEC": "zcash",
+        "DGB": "digibyte",
     }
 )
 _TAG = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
@@ -48,38 +49,37 @@ def payment_uri(currency: str, network: str, address: str, amount: Decimal, memo
     `currency`, `network`: the catalog's titles; only a network's own coin has a URI."""
     code = addresses.network_code(currency, network)
     verdict = addresses.validate(currency, network, address, memo)
-    if code is None or verdict.normalised is None or amount <= 0:
+    places = chain_places(currency, network)
+    if code is None or verdict.normalised is None or amount <= 0 or places is None or decimals(amount) > places:
         return None
-    if code in _BIP21:
-        return _bip21(*_BIP21[code], currency, verdict.normalised, amount, memo)
+    if code in _BIP21 and currency.upper() == code:
+        return _bip21(_BIP21[code], verdict.normalised, amount, memo)
     build = _OTHERS.get((currency.upper(), code))
     return None if build is None else build(address, amount, memo)
 
 
-def _bip21(
-    coin: str, scheme: str, digits: int, currency: str, address: str, amount: Decimal, memo: str | None
-) -> str | None:
-    if currency.upper() != coin or memo is not None or decimals(amount) > digits:
+def _bip21(scheme: str, address: str, amount: Decimal, memo: str | None) -> str | None:
+    if memo is not None:
         return None
     # CashAddr writes its own prefix, which is the scheme.
     return f"{scheme}:{address.removeprefix(f'{scheme}:')}?amount={plain(amount)}"
 
 
 def _ethereum(address: str, amount: Decimal, memo: str | None) -> str | None:
-    if memo is not None or decimals(amount) > 18:
+    if memo is not None:
         return None
     whole, _, fraction = plain(amount).partition(".")
     return f"ethereum:{address}@1?value={int(whole + fraction.ljust(18, '0'))}"
 
 
 def _ripple(address: str, amount: Decimal, memo: str | None) -> str | None:
-    if decimals(amount) > 6 or not address.startswith("r") or (memo is not None and not _TAG.fullmatch(memo)):
+    if not address.startswith("r") or (memo is not None and not _TAG.fullmatch(memo)):
         return None
     return f"xrpl://{address}?amount={plain(amount)}" + ("" if memo is None else f"&dt={memo}")
 
 
 def _stellar(address: str, amount: Decimal, memo: str | None) -> str | None:
-    if decimals(amount) > 7 or not address.startswith("G"):
+    if not address.startswith("G"):
         return None
     uri = f"web+stellar:pay?destination={address}&amount={plain(amount)}"
     if memo is None:

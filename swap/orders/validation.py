@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from swap import addresses
 from swap.addresses import Verdict
 from swap.domain import fiat, money
+from swap.domain.decimal_places import sendable_places
 from swap.errors import FieldProblem, Problems
 from swap.market.catalog import Snapshot
 from swap.tables import InstrumentRow
@@ -146,9 +147,22 @@ def _instrument(snapshot: Snapshot, name: InstrumentName | None, side: str, prob
 def _examine_amount(source: InstrumentRow, amount: Decimal, problems: Problems) -> None:
     if amount <= 0:
         problems.add("amount", FieldProblem("AMOUNT_NOT_POSITIVE", "The amount must be more than zero."))
-    if money.decimals(amount) > source.precision:
-        message = f"{source.currency} takes at most {source.precision} digits after the point."
-        problems.add("amount", FieldProblem("TOO_MANY_DECIMALS", message, {"max_decimals": source.precision}))
+    places = amount_places(source)
+    if money.decimals(amount) > places:
+        step = money.plain(Decimal(1).scaleb(-places))
+        message = (
+            f"{_name(source)} can be sent in steps of {step}: at most {places} digits after the point."
+            if places
+            else f"{_name(source)} can be sent in whole units only."
+        )
+        problems.add("amount", FieldProblem("TOO_MANY_DECIMALS", message, {"max_decimals": places, "step": step}))
+
+
+def amount_places(instrument: InstrumentRow) -> int:
+    """How many digits after the point an amount of this instrument may have: what the catalog takes and a wallet, or a
+    bank, can send."""
+    is_fiat = instrument.type == "fiat"
+    return sendable_places(instrument.currency, instrument.network, instrument.precision, is_fiat=is_fiat)
 
 
 def _examine_destination(

@@ -12,6 +12,7 @@ from swap.domain.money import plain
 from swap.domain.times import iso
 from swap.errors import NotFound
 from swap.market.catalog import Snapshot
+from swap.orders.validation import amount_places
 from swap.store.catalog import PairKey
 from swap.tables import InstrumentRow, PairRow
 from swap.web import cursors
@@ -68,7 +69,7 @@ def instrument_view(row: InstrumentRow) -> dict[str, Any]:
         "network": row.network,
         "type": row.type,
         "name": row.name,
-        "precision": row.precision,
+        "precision": amount_places(row),
         "requires_memo": row.requires_memo,
         "memo_name": rule.name,
         "contract_address": row.contract_address,
