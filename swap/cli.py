@@ -6,16 +6,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import click
 import orjson
 
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
 from swap.infra import logs
-from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, Settings, state_folder
+from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, state_folder
+from swap.tools.command_line import fail, open_service, read_settings, show
+from swap.tools.orders import orders
 
 # Commands import what they run when they run it: a worker need not load the sandbox, nor `swap --help` the database.
 
@@ -36,7 +37,7 @@ def up() -> None:
     from swap.store.database import Database
 
     # A copy: the children read their secrets from the environment themselves.
-    settings = _settings(dict(os.environ))
+    settings = read_settings(dict(os.environ))
     supervisor = supervise.Supervisor(drain_seconds=settings.drain_seconds)
     _stop_on_signals()
     environ = dict(os.environ)
@@ -70,7 +71,7 @@ def up() -> None:
     except KeyboardInterrupt:
         click.echo("Stopping.", err=True)
     except supervise.PartFailed as error:
-        _fail(str(error))
+        fail(str(error))
     finally:
         supervisor.stop()
         if settings.redis_url is None:
@@ -84,7 +85,7 @@ def api() -> None:
     from swap.wiring import complete
 
     # Checked here, so that a mistake is told once and clearly; the serving process reads and takes the secrets itself.
-    serve(complete(_settings(dict(os.environ))))
+    serve(complete(read_settings(dict(os.environ))))
 
 
 @main.command()
@@ -187,7 +188,7 @@ def listen(
             if forward is not None:
                 click.echo(f"  -> {forward.send(event)} {event['type']} {event['id']}", err=True)
     except SwapApiError as error:
-        _fail(f"{error.code}: {error.message}")
+        fail(f"{error.code}: {error.message}")
     except KeyboardInterrupt:
         pass
 
@@ -200,7 +201,7 @@ def migrate() -> None:
     """Bring the database to the newest schema. Safe to run twice, and twice at once."""
     from swap.store.database import Database
 
-    Database(_settings().database_url).migrate()
+    Database(read_settings().database_url).migrate()
 
 
 @main.command()
@@ -211,9 +212,9 @@ def doctor(as_json: bool) -> None:
     Exit 1 when something is bad."""
     from swap.wiring import doctor as doctor_of
 
-    findings = list(doctor_of(_service()).examine())
+    findings = list(doctor_of(open_service()).examine())
     if as_json:
-        _show({"findings": [finding._asdict() for finding in findings]}, as_json)
+        show({"findings": [finding._asdict() for finding in findings]}, as_json)
     else:
         for finding in findings:
             click.echo(f"{finding.state:4}  {finding.part:9}  {finding.said}")
@@ -225,9 +226,9 @@ def doctor(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def reconcile(last: bool, as_json: bool) -> None:
     """Hold the upstream's list against our orders now. Exit 1 unless every key's report is clean."""
-    use_case = _service().reconcile
+    use_case = open_service().reconcile
     reports = use_case.last() if last else use_case.run()
-    _show({"reports": reports}, as_json)
+    show({"reports": reports}, as_json)
     if not last and any(report["outcome"] != "clean" for report in reports):
         sys.exit(1)
 
@@ -246,7 +247,7 @@ def keys() -> None:
 def create_key(name: str, client: str | None, scopes: str, weight_per_minute: int, as_json: bool) -> None:
     """Make a key. Its secret is shown now and never again."""
     chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-    made = _service().keys.create(name, client=client, scopes=chosen, weight_per_minute=weight_per_minute)
+    made = open_service().keys.create(name, client=client, scopes=chosen, weight_per_minute=weight_per_minute)
     content = {
         "key": made.key,
         "secret": made.secret,
@@ -254,15 +255,15 @@ def create_key(name: str, client: str | None, scopes: str, weight_per_minute: in
         "name": made.name,
         "scopes": list(made.scopes),
     }
-    _show(content, as_json)
+    show(content, as_json)
 
 
 @keys.command("revoke")
 @click.argument("key")
 def revoke_key(key: str) -> None:
     """Take a key out of use; processes that have seen it forget it within 5 seconds."""
-    if not _service().keys.revoke(key):
-        _fail(f"KEY_UNKNOWN: There is no live key {key}.")
+    if not open_service().keys.revoke(key):
+        fail(f"KEY_UNKNOWN: There is no live key {key}.")
 
 
 @main.group()
@@ -278,7 +279,7 @@ def webhooks() -> None:
 def add_webhook(key: str, url: str, types: str, as_json: bool) -> None:
     """Register an endpoint. Its secret is shown now and never again."""
     chosen = [name.strip() for name in types.split(",") if name.strip()]
-    _show(_service().endpoints.add(key, url, chosen), as_json)
+    show(open_service().endpoints.add(key, url, chosen), as_json)
 
 
 @main.group()
@@ -290,45 +291,13 @@ def feed() -> None:
 @click.option("--json", "as_json", is_flag=True)
 def new_epoch(as_json: bool) -> None:
     """After restoring a backup, before anything runs: make every cursor given out so far answer CURSOR_RESET."""
-    _show({"epoch": _service().feed.new_epoch()}, as_json)
+    show({"epoch": open_service().feed.new_epoch()}, as_json)
 
 
-@main.group()
-def orders() -> None:
-    """Orders, for support."""
-
-
-@orders.command("show")
-@click.argument("order_id")
-@click.option("--json", "as_json", is_flag=True)
-def show_order(order_id: str, as_json: bool) -> None:
-    """The full record: row, attempts, events with the journal, deliveries."""
-    _show(_service().support.record(order_id), as_json)
-
-
-@orders.command("orphans")
-@click.option("--json", "as_json", is_flag=True)
-def show_orphans(as_json: bool) -> None:
-    """Orders at the upstream that belong to none of ours, or could not be proved to."""
-    _show({"orphans": _service().support.unowned_orders()}, as_json)
-
-
-@orders.command("replay")
-@click.option("--json", "as_json", is_flag=True)
-def replay_orders(as_json: bool) -> None:
-    """After an update that reads more kinds of upstream events: poll the orders with such events now."""
-    service = _service()
-    _show({"orders": service.support.replay(service.clock())}, as_json)
+main.add_command(orders)
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
-
-
-def _settings(environ: dict[str, str] | None = None) -> Settings:
-    try:
-        return Settings.from_env(environ)
-    except ConfigurationError as error:
-        _fail("\n".join(error.mistakes))
 
 
 def _start(part: str) -> Any:
@@ -337,27 +306,7 @@ def _start(part: str) -> Any:
     try:
         return start(part)
     except ConfigurationError as error:
-        _fail("\n".join(error.mistakes))
-
-
-def _service() -> Any:
-    """The parts a tool needs. Tools work on the database alone; Redis need not run."""
-    from swap.wiring import build, complete, known_secrets
-
-    settings = _settings()
-    try:
-        settings = complete(settings)
-    except ConfigurationError:
-        # Nothing answers there.
-        settings = complete(replace(settings, redis_url="redis://127.0.0.1:1"))
-    logs.configure("WARNING", known_secrets(settings), part="cli")
-    return build(settings)
-
-
-def _show(content: dict[str, Any], as_json: bool) -> None:
-    options = orjson.OPT_APPEND_NEWLINE | (0 if as_json else orjson.OPT_INDENT_2)
-    sys.stdout.buffer.write(orjson.dumps(content, option=options))
-    sys.stdout.flush()
+        fail("\n".join(error.mistakes))
 
 
 def _free(bind: str, advice: str) -> None:
@@ -365,11 +314,6 @@ def _free(bind: str, advice: str) -> None:
 
     if supervise.answers(f"http://{bind}"):
         raise supervise.PartFailed(f"Something listens at {bind} already; {advice}.")
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(message, err=True)
-    sys.exit(1)
 
 
 def _stop_on_signals() -> None:
@@ -383,16 +327,16 @@ def run() -> None:
         main()
     except InvalidRequest as error:
         found = [f"{name}: {problem.message}" for name, problems in error.fields.items() for problem in problems]
-        _fail("\n".join([f"{error.code}: {error.message}", *found]))
+        fail("\n".join([f"{error.code}: {error.message}", *found]))
     except SwapError as error:
-        _fail(f"{error.code}: {error.message}")
+        fail(f"{error.code}: {error.message}")
     except Exception as error:
         from sqlalchemy.exc import SQLAlchemyError
 
         if not isinstance(error, SQLAlchemyError):
             raise
         kind = type(error).__name__
-        _fail(f"The database cannot be used ({kind}); is DATABASE_URL right, and was `swap migrate` run?")
+        fail(f"The database cannot be used ({kind}); is DATABASE_URL right, and was `swap migrate` run?")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ _TOP = {"__init__.py", "cli.py", "errors.py", "sdk.py", "settings.py", "wiring.p
 # Library: the packages and modules that may import it. A dotted library narrows the one above it.
 _LIBRARIES = {
     "alembic": {"swap.store.database"},
-    "click": {"swap.cli"},
+    "click": {"swap.cli", "swap.tools"},
     "Crypto": {"swap.addresses.digests", "swap.sandbox.codecs"},
     "cryptography": {"swap.infra.vault"},
     "flask": {"swap.web", "swap.sandbox"},

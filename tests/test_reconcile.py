@@ -457,7 +457,7 @@ def test_the_command_shows_its_report_and_exits_1_when_there_are_differences(
     service: Service, sandbox_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The process' own start is left out: it sets up logging for good.
-    monkeypatch.setattr("swap.cli._service", lambda: service)
+    monkeypatch.setattr("swap.cli.open_service", lambda: service)
 
     def swap(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
         with capture_logs():

@@ -1,1 +1,1 @@
-"""Commands for developers: the demo, its webhook receiver, and `swap listen`."""
+"""Commands for developers and operators: the demo, its webhook receiver, `swap listen`, and `swap orders`."""
