@@ -12,6 +12,7 @@ from sqlalchemy import select
 from stdnum import iban, luhn
 
 from swap.domain import fiat
+from swap.sandbox.networks import BankForm
 from swap.sandbox.world import World
 from swap.tables import Row
 from swap.wiring import Service
@@ -85,6 +86,40 @@ def test_an_account_is_judged_by_its_check_digits(
 ) -> None:
     verdict = fiat.validate(currency, account)
     assert (verdict.status, verdict.reason, verdict.send_address) == (status, reason, sent)
+
+
+@pytest.mark.parametrize("account", ["GB00HLFX11016111455365", "GB01BARC20714583608387"])
+def test_check_digits_that_no_bank_makes_are_refused_though_their_sum_is_right(account: str) -> None:
+    """ISO 7064: 98 minus a remainder of 97 is never 00, 01 or 99."""
+    assert iban.is_valid(account, check_country=False)
+    assert fiat.validate("GBP", account).reason == "iban_checksum"
+    assert not BankForm().accepts(account)
+
+
+@given(st.integers(0, 10**18 - 1), st.integers(0, 99))
+def test_an_account_has_exactly_one_pair_of_check_digits(number: int, digits: int) -> None:
+    bban = f"{number:018}"
+    account = f"DE{digits:02}{bban}"
+    right = account == f"DE{iban.calc_check_digits('DE00' + bban)}{bban}"
+    assert (fiat.validate("EUR", account).status == "valid") == right == BankForm().accepts(account)
+
+
+@pytest.mark.parametrize(
+    ("account", "reason"),
+    [
+        ("DE89-3704-0044-0532-0130-00", "wrong_form"),
+        ("IBAN DE89 3704 0044 0532 0130 00", "wrong_form"),
+        ("IBAN: DE89370400440532013000", "wrong_form"),
+        ("DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", "wrong_form"),
+        ("DE89\u20103704\u20100044\u20100532\u20100130\u201000", "wrong_form"),
+        ("DE88-3704-0044-0532-0130-00", "iban_checksum"),
+        ("IBAN DE89 3704 0044 0532 0130", "iban_checksum"),
+    ],
+)
+def test_an_iban_that_is_decorated_is_refused_with_the_form_that_is_taken(account: str, reason: str) -> None:
+    verdict = fiat.validate("EUR", account)
+    assert (verdict.status, verdict.reason) == ("invalid", reason)
+    assert verdict.hint is not None and "without dashes" in verdict.hint
 
 
 @given(st.text(max_size=60), st.none() | st.text(max_size=60))

@@ -1,9 +1,9 @@
 """Fiat destinations: bank accounts, checked by their check digits, and card numbers, which are always refused.
 
-IBAN: ISO 13616 with the registry's length and form per country, by python-stdnum. The printed form with spaces is accepted,
-the electronic one is sent. National account numbers are checked where the library knows their check digits. Every other
-account is *unchecked*. How the upstream pays fiat is not known (docs/upstream.md section 8), so even a valid account needs
-the upstream's yes.
+IBAN: ISO 13616 with the registry's length and form per country, by python-stdnum, and check digits from 02 to 98 alone.
+The printed form with spaces is accepted, the electronic one is sent. National account numbers are checked where the
+library knows their check digits. Every other account is *unchecked*. How the upstream pays fiat is not known
+(docs/upstream.md section 8), so even a valid account needs the upstream's yes.
 
 A card number must not get into our database or into any log or journal (PCI DSS requirement 3: stored account data must be
 protected). Pure: no input or output, and no answer repeats what was typed.
@@ -41,6 +41,9 @@ MESSAGES = MappingProxyType(
 _IBAN_LIKE = re.compile(r"[A-Za-z]{2}[0-9]{2}[0-9A-Za-z ]{1,40}", re.ASCII)
 _DIGIT_GROUPS = re.compile(r"[0-9]+(?: [0-9]+)*", re.ASCII)
 _SEPARATORS = re.compile(r"[\s\u00ad\u200b\u2010-\u2015\u2212-]+")
+# What people put around an IBAN; the electronic form is what follows, without its separators.
+_IBAN_LABEL = re.compile(r"IBAN[:.]?", re.IGNORECASE)
+_IBAN_HINT = "Give the IBAN alone: without the word IBAN, without dashes, with no spaces or ordinary ones."
 
 
 @dataclass(frozen=True)
@@ -112,18 +115,16 @@ def _account(currency: str, account: str) -> Verdict:
             return _UNCHECKED  # the bank is missing in the library's list, which may be out of date
         return _valid(national.rule.compact(account), account.replace(" ", ""))
     if _IBAN_LIKE.fullmatch(account):
-        try:
-            # Without the national rules: they know banks only by lists, and refuse Belgium's own example.
-            electronic = iban.validate(account, check_country=False)
-        except InvalidChecksum:
-            return _invalid("iban_checksum")
-        except InvalidComponent:
-            return _invalid("iban_country")
-        except ValidationError:
-            return _invalid("iban_form")
-        return _valid(electronic, electronic)
+        reason = _iban_problem(account)
+        electronic = account.replace(" ", "").upper()
+        return _valid(electronic, electronic) if reason is None else _invalid(reason)
+    decorated = _decorated_iban(account)
+    if decorated is not None and decorated.reason == "wrong_form":
+        return decorated  # its check digits hold, so no group of its digits is a card number
     if holds_card_number(account):
         return _invalid(CARD_NUMBER)
+    if decorated is not None:
+        return decorated
     if not account.strip():
         return _invalid("empty")
     if not account.isprintable():
@@ -131,9 +132,32 @@ def _account(currency: str, account: str) -> Verdict:
     return _UNCHECKED
 
 
+def _iban_problem(text: str) -> str | None:
+    try:
+        # Without the national rules: they know banks only by lists, and refuse Belgium's own example.
+        electronic = iban.validate(text, check_country=False)
+    except InvalidChecksum:
+        return "iban_checksum"
+    except InvalidComponent:
+        return "iban_country"
+    except ValidationError:
+        return "iban_form"
+    # ISO 7064 makes check digits as 98 minus a remainder, so never 00, 01 or 99; their sums come out right all the same.
+    return None if 2 <= int(electronic[2:4]) <= 98 else "iban_checksum"
+
+
+def _decorated_iban(account: str) -> Verdict | None:
+    """The refusal of an IBAN with a label or separators that are not taken, or None where the text hides no IBAN."""
+    bare = _IBAN_LABEL.sub("", _SEPARATORS.sub("", account), count=1)
+    if not _IBAN_LIKE.fullmatch(bare):
+        return None
+    reason = _iban_problem(bare)
+    return None if reason == "iban_country" else _invalid(reason or "wrong_form", _IBAN_HINT)
+
+
 def _valid(normalised: str, sent: str) -> Verdict:
     return Verdict("valid", message="The account can be paid to.", normalised=normalised, send_address=sent)
 
 
-def _invalid(reason: str) -> Verdict:
-    return Verdict("invalid", reason, MESSAGES[reason], "address")
+def _invalid(reason: str, hint: str | None = None) -> Verdict:
+    return Verdict("invalid", reason, MESSAGES[reason], "address", hint=hint)

@@ -231,14 +231,15 @@ class NemForm:
 
 
 class BankForm:
-    """IBAN with its mod-97 check (ISO 13616), for fiat. That the upstream pays fiat to IBANs is invented here."""
+    """IBAN with its mod-97 check (ISO 13616, check digits 02 to 98), for fiat. That the upstream pays fiat to IBANs is
+    invented here."""
 
     def encode(self, seed: bytes) -> str:
         account = str(int.from_bytes(seed[:8], "big") % 10**18).rjust(18, "0")
         return f"DE{98 - int(account + '131400') % 97:02}{account}"
 
     def accepts(self, address: str) -> bool:
-        if not re.fullmatch(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", address):
+        if not re.fullmatch(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", address) or address[2:4] in ("00", "01", "99"):
             return False
         return int("".join(str(int(character, 36)) for character in address[4:] + address[:4])) % 97 == 1
 
