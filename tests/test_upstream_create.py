@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import ssl
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from swap.errors import (
     AddressRefused,
@@ -278,7 +278,7 @@ def test_an_answer_that_drips_is_cut_off_at_the_create_timeout() -> None:
 
 
 def test_a_mistake_of_ours_after_sending_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stumble(*_: object) -> None:
+    def stumble(*_: object, **__: object) -> None:
         raise KeyError("surprise")
 
     monkeypatch.setattr("swap.upstream.exchange.judge_create", stumble)
@@ -346,39 +346,6 @@ def test_a_connection_that_is_never_made_is_not_sent(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("swap.infra.deadline.open_socket", silence)
     assert not_sent("http://127.0.0.1:9").cause == "timeout"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key."""
-    import datetime as dt
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
-    return path
 
 
 def test_a_certificate_nobody_vouches_for_is_not_sent(certificate: Path) -> None:
@@ -492,14 +459,14 @@ def test_reprs_show_no_key() -> None:
     assert SECRET not in repr(CREATE)
 
 
-def test_a_journal_that_fails_takes_no_answer_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_journal_that_fails_takes_no_answer_away() -> None:
     def full(_: object) -> None:
         raise OSError("disk full")
 
-    with asking(reply(201, ORDER), on_call=full) as (client, _, _), caplog.at_level(logging.ERROR):
+    with asking(reply(201, ORDER), on_call=full) as (client, _, _), capture_logs() as logs:
         assert client.create_order(CREATE).complete
-    assert "journal" in caplog.text
-    assert SECRET not in caplog.text
+    assert [entry["event"] for entry in logs] == ["upstream.call_not_journalled"]
+    assert SECRET not in str(logs)
 
 
 def test_hanging_up_ends_an_open_create_without_an_answer_and_sends_no_more() -> None:

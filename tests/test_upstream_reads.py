@@ -389,7 +389,7 @@ def test_an_expired_order_is_known_in_all_its_forms(step: Any) -> None:
 
 def test_a_rate_with_a_status_is_an_error_though_it_came_with_200() -> None:
     with asking(reply(200, {**RATE, "status": "paused"})) as (client, _, _), pytest.raises(RequestRefused):
-        client.rate(replace(BTC_USDT, amount=Decimal(1)))
+        client.rate(replace(BTC_USDT, amount=Decimal("0.0125")))
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from requests.models import PreparedRequest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from swap.infra.deadline import AddressInfo, Deadline, retry_after
+from swap.infra.http_answers import FinalResponse
 
 _CONNECT_SECONDS = 5.0
 _EXCERPT = 500
@@ -162,6 +163,7 @@ def _post(
         raise NotHttps("only https is allowed")
     port = parts.port or (443 if secure else 80)
     connection = http.client.HTTPConnection(parts.hostname, port)
+    connection.response_class = FinalResponse
     # The Host header leaves out the port that is the scheme's own.
     connection.default_port = 443 if secure else 80
     addresses = _look_up(resolve, parts.hostname, port, deadline)

@@ -179,9 +179,6 @@ class Quotes:
             raise TryAgainLater(
                 "The upstream gives no rate right now.", code="RATE_UNAVAILABLE", retry_after=5, cause=error.code
             ) from error
-        if _about_another_pair(rate, source, target):
-            log.error("quotes.rate_of_another_pair", source=source.currency, target=target.currency)
-            raise TryAgainLater("The upstream's rate is not for this pair.", code="RATE_UNAVAILABLE", retry_after=10)
         if self._is_too_old(rate.updated_at):
             raise TryAgainLater(
                 "The upstream's rate for this pair is too old to be promised.", code="RATE_UNAVAILABLE", retry_after=10
@@ -215,13 +212,6 @@ def _explained(error: UpstreamRefused, swap: Swap) -> InvalidRequest:
         )
         return InvalidRequest.on("to", "PAIR_UNAVAILABLE", message)
     return InvalidRequest.on("amount", error.code, "The upstream refuses to quote this.")
-
-
-def _about_another_pair(rate: Rate, source: InstrumentRow, target: InstrumentRow) -> bool:
-    """Whether the answer names other instruments, from a cache that got mixed up, say. Not naming any is allowed."""
-    named = (rate.from_currency, rate.from_network, rate.to_currency, rate.to_network)
-    asked = (source.currency_key, source.network_key, target.currency_key, target.network_key)
-    return any(name is not None and name.casefold() != key for name, key in zip(named, asked, strict=True))
 
 
 def terms_of(rate: Rate) -> Terms:

@@ -16,6 +16,7 @@ from swap.domain.signing import compact_json
 from swap.domain.times import Timing
 from swap.errors import Blocked, Malformed, RequestRefused, UpstreamNotFound
 from swap.upstream import decode
+from swap.upstream.echoes import Asked, same_text
 from swap.upstream.exchange import LARGE, Exchange, OnCall, Question, Take
 from swap.upstream.key_pair import KeyPair
 from swap.upstream.refusals import verdict_of
@@ -116,15 +117,18 @@ class UpstreamClient:
         priority: str = "check",
         deadline: float | None = None,
     ) -> AddressVerdict:
-        """E3. `priority`: of the budget.
+        """E3. `priority`: of the budget. On a connection of its own: `true` fits every question.
 
         Raises Blocked when neither form of it can be reached: then create has to judge the address.
         """
         fields = {"currencyTitle": currency, "networkTitle": network, "address": address}
         body = compact_json({**fields, "memo": memo} if memo else fields)
         until = self._exchange.until(deadline)
+        asked = Asked(instrument=(currency, network), address=address)
         for path, signed in _VALIDATE:
-            question = Question("validate", "POST", path, body=body, signed=signed, priority=priority)
+            question = Question(
+                "validate", "POST", path, body=body, signed=signed, priority=priority, asked=asked, alone=True
+            )
             try:
                 return self._exchange.ask(question, decode.read_verdict, until, verdict_of)
             except (Blocked, UpstreamNotFound) as error:
@@ -157,10 +161,11 @@ class UpstreamClient:
     def rate(self, request: RateRequest, *, priority: str = "read", deadline: float | None = None) -> Rate:
         """E5a. `priority`: of the budget.
 
-        Raises AmountRefused out of range, PairRefused, RateModeRefused even when another mode came back (T12).
+        Raises AmountRefused out of range, PairRefused, RateModeRefused even when another mode came back (T12), Malformed
+        when the answer repeats another pair or amount.
         """
-        query = _encoded(request.query())
-        question = Question("rate", "GET", "/api/v2/rates/public/one", query=query, priority=priority)
+        query, path = _encoded(request.query()), "/api/v2/rates/public/one"
+        question = Question("rate", "GET", path, query=query, priority=priority, asked=_asked(request))
 
         def read(body: object) -> Rate:
             return decode.read_rate(body, with_amount=request.amount is not None)
@@ -198,7 +203,15 @@ class UpstreamClient:
             ((_ORDER_ID_PARAMETER, order_id), ("destinationAddress", destination_address))
         )  # C10: send both
         path = "/api/v2/orders/public-info"
-        question = Question("order", "GET", path, query=query, order_ref=order_ref or order_id, priority=priority)
+        question = Question(
+            endpoint="order",
+            method="GET",
+            path=path,
+            query=query,
+            order_ref=order_ref or order_id,
+            priority=priority,
+            asked=Asked(order_id=order_id, destination=destination_address),
+        )
 
         def read(body: object) -> OrderReply:
             return _about(decode.read_order(body), order_id, destination_address)
@@ -222,7 +235,12 @@ class UpstreamClient:
             body = compact_json(request.body())
         except ValueError as error:
             raise RequestRefused(f"create: {error}", cause="validation") from None
-        return self._exchange.create(body, order_ref=order_ref, attempt=attempt, deadline=deadline)
+        return self._exchange.create(body, _asked(request), order_ref=order_ref, attempt=attempt, deadline=deadline)
+
+
+def _asked(request: RateRequest | CreateRequest) -> Asked:
+    source, target = (request.from_currency, request.from_network), (request.to_currency, request.to_network)
+    return Asked(pair=(source, target), amount=request.amount)
 
 
 def _encoded(query: Sequence[tuple[str, str]]) -> str:
@@ -237,6 +255,6 @@ def _about(order: OrderReply, order_id: str, destination_address: str) -> OrderR
         return order
     other_number = order.order_id is not None and order_id.isascii() and order_id.isdigit()
     address = order.destination_address
-    if other_number or (address is not None and address.casefold() != destination_address.casefold()):
+    if other_number or (address is not None and not same_text(address, destination_address)):
         raise Malformed("order: the answer is about another order", found=order)
     return order

@@ -47,7 +47,7 @@ def _one(body: object, what: str) -> dict[str, Any]:
     return body
 
 
-def _titles(row: dict[str, Any], side: Literal["From", "To"]) -> tuple[str | None, str | None]:
+def titles(row: dict[str, Any], side: Literal["From", "To"]) -> tuple[str | None, str | None]:
     """Currency and network title of one side: nested under instrumentFrom/To, under `pair`, or flat (E4, E6, E7)."""
     nested = _object(row.get(f"instrument{side}")) or _object(_object(row.get("pair")).get(f"instrument{side}"))
     currency = text(nested.get("currencyTitle")) or text(row.get(f"instrument{side}CurrencyTitle"))
@@ -97,7 +97,7 @@ def read_pairs(body: object) -> tuple[list[Pair], int]:
     pairs = []
     rows = _rows(body, "pairs")
     for row in map(_object, rows):
-        (from_currency, from_network), (to_currency, to_network) = _titles(row, "From"), _titles(row, "To")
+        (from_currency, from_network), (to_currency, to_network) = titles(row, "From"), titles(row, "To")
         if from_currency and from_network and to_currency and to_network:
             active = flag(row.get("isActive")) is not False
             pairs.append(Pair(from_currency, from_network, to_currency, to_network, active))
@@ -121,7 +121,7 @@ def read_verdict(body: object) -> AddressVerdict:
 def read_rate(body: object, *, with_amount: bool) -> Rate:
     """E5. `with_amount`: an amount was asked for, so amountToGet is owed. Without one, limits or a price will do."""
     row = _one(body, "rate")
-    (from_currency, from_network), (to_currency, to_network) = _titles(row, "From"), _titles(row, "To")
+    (from_currency, from_network), (to_currency, to_network) = titles(row, "From"), titles(row, "To")
     rules = _object(row.get("depositRules"))
     rate = Rate(
         from_currency=from_currency,
@@ -188,7 +188,7 @@ def read_order(body: object) -> OrderReply:
     refs = _refs(
         [*(row.get(name) for name in ("orderId", "uuid", "legacyOrderId", "id", "reference")), nested.get("orderId")]
     )
-    (from_currency, from_network), (to_currency, to_network) = _titles(row, "From"), _titles(row, "To")
+    (from_currency, from_network), (to_currency, to_network) = titles(row, "From"), titles(row, "To")
     facts = read_facts(row)
     if not refs and facts == Facts():
         raise Malformed("order: neither an id nor a fact")
@@ -266,7 +266,7 @@ def read_orders(body: object) -> list[ListedOrder]:
         refs = _refs(row.get(name) for name in names)
         if not refs:
             raise Malformed("orders: a row without an id")
-        (from_currency, from_network), (to_currency, to_network) = _titles(row, "From"), _titles(row, "To")
+        (from_currency, from_network), (to_currency, to_network) = titles(row, "From"), titles(row, "To")
         orders.append(
             ListedOrder(
                 order_id=_numeric(row.get("orderId"), row.get("id")),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from swap.domain.times import Timing
@@ -22,6 +22,7 @@ from swap.errors import (
     UpstreamUnavailable,
 )
 from swap.upstream.clock import UpstreamClock
+from swap.upstream.echoes import NOTHING_ASKED, Asked
 from swap.upstream.fields import parse_json, string
 from swap.upstream.journal import Call, excerpt
 from swap.upstream.key_pair import KeyPair
@@ -29,7 +30,7 @@ from swap.upstream.refusals import ErrorAnswer, classify, judge_create, read_pro
 from swap.upstream.replies import OrderReply
 from swap.upstream.transport import Answer, Transport
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -54,7 +55,8 @@ _REQUEST_ID_HEADERS = ("X-Request-Id", "X-Correlation-Id", "CF-Ray")
 @dataclass(frozen=True, slots=True)
 class Question:
     """One request, before it is signed. `query`: encoded, without "?"; never of a signed request (C13). `order_ref`: which
-    order it is about, for the journal. `priority`: of the budget."""
+    order it is about, for the journal. `priority`: of the budget. `asked`: what its answer may repeat. `alone`: on a
+    connection of its own, for an answer that repeats nothing by which a wrong one would be known."""
 
     endpoint: str
     method: str
@@ -65,6 +67,8 @@ class Question:
     max_bytes: int = SMALL
     order_ref: str | None = None
     priority: str = "read"
+    asked: Asked = NOTHING_ASKED
+    alone: bool = False
 
 
 class _Record:
@@ -151,6 +155,9 @@ class Exchange:
             answer = self._send(record, left)
             reply = self._understand(answer, read, read_problem_as, record)
         except SwapError as error:
+            if isinstance(error, Malformed):
+                # It may be the answer to another question, and its connection one answer late from now on.
+                self._transport.close()
             record.outcome = error.code
             self._tell(record)
             raise
@@ -177,12 +184,14 @@ class Exchange:
                 )
         if answer.status not in (200, 201) or _is_a_problem(question, parsed):
             problem = read_problem(answer.status, answer.body, answer.headers)
+            self._compare(record, question.asked.contradicted_by_refusal(problem.body), kept)
             error = classify(problem, question.endpoint, kept)
             reply = read_problem_as(problem) if read_problem_as else None
             if reply is None:
                 raise error
             record.outcome = error.code
             return reply
+        self._compare(record, question.asked.contradicted_by(parsed), kept)
         try:
             reply = read(parsed)
         except Malformed as error:
@@ -191,18 +200,39 @@ class Exchange:
         record.outcome = "OK"
         return reply
 
+    def _compare(self, record: _Record, contradiction: str | None, kept: str | None) -> None:
+        if contradiction is None or record.answer is None:
+            return
+        question = record.question
+        log.error("upstream.answer_to_another_question", endpoint=question.endpoint, about=contradiction)
+        raise Malformed(
+            f"{question.endpoint}: the answer is about {contradiction}", status=record.answer.status, body=kept
+        )
+
     # --- create ------------------------------------------------------------------------------------------------------
 
-    def create(self, body: bytes, *, order_ref: str | None, attempt: int, deadline: float | None) -> OrderReply:
-        """Send one create, once. Raises as `judge_create`, and NotSent or OutcomeUnknown when no answer came."""
+    def create(
+        self, body: bytes, asked: Asked, *, order_ref: str | None, attempt: int, deadline: float | None
+    ) -> OrderReply:
+        """Send one create, once. `asked`: what a refusal may repeat. Raises as `judge_create`, and NotSent or OutcomeUnknown
+        when no answer came."""
         until = self._monotonic() + (self._timing.create_timeout if deadline is None else deadline)
         question = Question(
-            "create", "POST", _CREATE_PATH, body=body, signed=True, order_ref=order_ref, priority="create"
+            endpoint="create",
+            method="POST",
+            path=_CREATE_PATH,
+            body=body,
+            signed=True,
+            order_ref=order_ref,
+            priority="create",
+            asked=asked,
+            alone=True,
         )
         record = _Record(question, attempt, self._timing, OutcomeUnknown.code)
         try:
             answer = self._send_create(record, until)
-            order = judge_create(answer.status, answer.body, answer.headers, excerpt(answer.body, record.secrets))
+            kept = excerpt(answer.body, record.secrets)
+            order = judge_create(answer.status, answer.body, answer.headers, kept, asked=asked)
             record.outcome = "OK"
             return order
         except SwapError as error:
@@ -227,7 +257,7 @@ class Exchange:
         if left < shortest:
             raise NotSent("create: too little time left to begin", cause="timeout")
         try:
-            return self._send(record, left, fresh=True)
+            return self._send(record, left)
         except Unreachable as error:
             raise NotSent(f"create: {error.message}", cause=error.cause) from error
         except UpstreamError as error:
@@ -241,8 +271,7 @@ class Exchange:
         if self._take is not None:
             self._take(priority, max(0.0, max_wait))
 
-    def _send(self, record: _Record, limit: float, *, fresh: bool = False) -> Answer:
-        """`fresh`: on a connection that was never used before."""
+    def _send(self, record: _Record, limit: float) -> Answer:
         question, headers = record.question, {}
         if question.signed:
             headers = self._keys.sign(self.clock.timestamp(), question.body or b"")
@@ -256,7 +285,7 @@ class Exchange:
             body=question.body,
             limit=limit,
             max_bytes=question.max_bytes,
-            fresh=fresh,
+            fresh=question.alone,
         )
         record.answer = answer
         self.clock.observe(answer.headers, answer.seconds)
@@ -286,7 +315,7 @@ class Exchange:
             self._on_call(call)
         except Exception:
             # An answer in hand must not be lost to its journal.
-            log.exception("the journal refused a call to %s", question.endpoint)
+            log.exception("upstream.call_not_journalled", endpoint=question.endpoint)
 
 
 _NOTHING = object()

@@ -34,6 +34,7 @@ from swap.errors import (
 )
 from swap.infra import deadline
 from swap.upstream.decode import read_order
+from swap.upstream.echoes import NOTHING_ASKED, Asked
 from swap.upstream.fields import amount, number, parse_json, string
 from swap.upstream.replies import AddressVerdict, OrderReply
 
@@ -289,8 +290,11 @@ REFUSALS: tuple[Refusal, ...] = (
 )  # fmt: skip
 
 
-def judge_create(status: int, body: bytes, headers: Mapping[str, str], excerpt: str | None = None) -> OrderReply:
-    """The order, if the answer to a create is a complete one; raises otherwise.
+def judge_create(
+    status: int, body: bytes, headers: Mapping[str, str], excerpt: str | None = None, *, asked: Asked = NOTHING_ASKED
+) -> OrderReply:
+    """The order, if the answer to a create is a complete one; raises otherwise. `asked`: a refusal that repeats another
+    amount or pair refuses another create. What an order repeats is for the caller to compare.
 
     NotSent: 401, 403, 429 (cause signing, connect, limit), with the classified error as `__cause__`.
     AddressRefused, MemoRefused, AmountRefused, PairRefused, RateModeRefused, RequestRefused: a row of `REFUSALS`.
@@ -312,6 +316,9 @@ def judge_create(status: int, body: bytes, headers: Mapping[str, str], excerpt: 
             reason = classify(problem, "create", excerpt)
             cause = {401: "signing", 403: "signing" if isinstance(reason, AuthFailed) else "connect", 429: "limit"}
             raise NotSent(reason.message, retry_after=problem.retry_after, cause=cause[status], **kw) from reason
+        contradiction = asked.contradicted_by_refusal(problem.body)
+        if contradiction is not None:
+            raise OutcomeUnknown(f"create: {status}, about {contradiction}", cause="malformed", **kw)
         for refusal in REFUSALS:
             if status in refusal.statuses and refusal.applies(problem):
                 raise refusal.error(f"create: {refusal.name}: {problem.message}"[:300], limit=bound(problem), **kw)

@@ -9,7 +9,9 @@ What this file promises to the client above it:
   headers as well as in the body; so a timer shuts the socket when the limit is over. Only the name lookup cannot be
   interrupted; after a late one nothing is sent any more.
 * **A fresh request rides a fresh connection.** An idle pooled connection may be dead without our knowing, which would
-  turn a create into an open question for no reason.
+  turn a create into an open question for no reason; and it may hold an answer that nobody asked for.
+* **No answer is given for another request**, as far as a connection can tell: see `FinalResponse`. A connection on which
+  bytes wait before anything was asked is left by urllib3 itself. What comes in between is for the caller to compare.
 
 `HTTPAdapter` is used without `requests.Session`: no cookies, no redirects, no proxies or credentials out of the
 environment, and unlike a session it may be shared by threads.
@@ -37,6 +39,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from swap.errors import ConfigurationError, Malformed, TimedOut, Unreachable, UpstreamError, UpstreamUnavailable
 from swap.infra.deadline import Deadline
+from swap.infra.http_answers import FinalResponse
 from swap.settings import is_loopback
 
 _CONNECT_SECONDS = 5.0
@@ -76,6 +79,7 @@ _current = _Current()
 class _Connection(HTTPConnection):
     """Reports to the flight: the socket once there is one, and the first byte of a request."""
 
+    response_class = FinalResponse
     _opening = False
 
     def _new_conn(self) -> socket.socket:
@@ -172,6 +176,7 @@ class Transport:
         return f"Transport({self.base_url!r})"
 
     def close(self) -> None:
+        """Close the idle connections. Others are made when they are needed."""
         self._pooled.close()
 
     def hang_up(self) -> None:
