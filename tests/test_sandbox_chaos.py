@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -254,6 +255,8 @@ RATE = (
 READ_FAULTS = [
     name for name in FAULTS if name.partition(".")[0] in ("list", "info", "rate", "catalog", "address")
 ]  # fmt: skip
+# Good answers that are too old.
+AGED = ("info.stale", "list.behind")
 
 
 def read(caller: Caller, endpoint: str, order_id: object) -> requests.Response:
@@ -271,7 +274,7 @@ def read(caller: Caller, endpoint: str, order_id: object) -> requests.Response:
             return caller.call("POST", "/api/v2/instruments/public/validate-address", body)
 
 
-@pytest.mark.parametrize("fault", [name for name in READ_FAULTS if name != "info.stale"])
+@pytest.mark.parametrize("fault", [name for name in READ_FAULTS if name not in AGED])
 def test_every_read_fails_in_every_way_it_can(shared: Caller, fault: str) -> None:
     caller, swap_sandbox, (endpoint, _, what) = shared, shared.sandbox, fault.partition(".")
     order_id = caller.create().json()["orderId"]
@@ -472,6 +475,235 @@ def test_the_date_header_may_be_wrong(caller: Caller, swap_sandbox: SwapSandbox)
     assert abs(parsedate_to_datetime(caller.call("GET", RATE).headers["Date"]).timestamp() - time.time()) < 3
 
 
+# --- what lasts longer than anybody waits -----------------------------------------------------------------------------
+
+
+def test_a_create_may_be_accepted_when_its_caller_has_long_asked_again(
+    caller: Caller, swap_sandbox: SwapSandbox
+) -> None:
+    assert Knobs().late_seconds > 2 * Knobs().delay_seconds
+    caller.put(late_seconds=0.3)
+    swap_sandbox.fail_next("create.accept_late")
+    with pytest.raises(requests.ReadTimeout):
+        caller.create(timeout=0.05)
+    assert swap_sandbox.truth() == []
+    again = caller.create().json()["orderId"]
+    until(lambda: len(swap_sandbox.truth()) == 2)
+    first, second = swap_sandbox.truth()
+    assert (first["orderId"], first["createFault"]) == (again, None)
+    assert (second["createFault"], second["wasAnswered"]) == ("create.accept_late", False)
+
+
+def test_a_list_may_be_a_minute_behind(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    old = caller.create().json()["orderId"]
+    swap_sandbox.advance(50)
+    swap_sandbox.fail_next("list.behind")
+    assert caller.listed() == []
+    swap_sandbox.advance(320)
+    caller.create()
+    swap_sandbox.fail_next("list.behind")
+    (row,) = caller.listed()
+    assert (row["orderId"], row["completed"]) == (old, False)
+    assert [row["completed"] for row in caller.listed()] == [False, True]
+    assert swap_sandbox.fired("list.behind") == 2
+
+
+def test_stale_looks_may_alternate_with_fresh_ones(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    swap_sandbox.fail_next("order.alternating")
+    order_id, other = (caller.create().json()["orderId"] for _ in range(2))
+    swap_sandbox.advance(370)
+    assert [caller.info(order_id).json()["completed"] for _ in range(6)] == [True, False] * 3
+    assert {caller.info(other).json()["completed"] for _ in range(4)} == {True}
+    assert swap_sandbox.truth()[0]["traits"] == ["order.alternating"]
+
+
+# --- deposits ---------------------------------------------------------------------------------------------------------
+
+
+def deposits_over_time(caller: Caller, fault: str, *moments: float) -> list[list[dict[str, Any]]]:
+    """What public-info lists at the moments, in seconds after the order was made, whose deposit comes at 60."""
+    caller.sandbox.fail_next(fault)
+    order_id, passed, told = caller.create().json()["orderId"], 0.0, []
+    for moment in moments:
+        caller.sandbox.advance(moment - passed)
+        passed = moment
+        told.append(list(caller.info(order_id).json()["deposits"]))
+    return told
+
+
+def test_a_pending_deposit_may_be_replaced(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    (first,), (second,), (settled,) = deposits_over_time(caller, "deposits.replaced", 100, 130, 190)
+    assert first["txId"] != second["txId"] == settled["txId"]
+    assert first["createdAt"] < second["createdAt"] == settled["createdAt"]
+    assert (first["confirmations"], first["isPending"], second["isPending"]) == (0, True, True)
+    assert (settled["isPending"], settled["amount"]) == (False, first["amount"])
+    assert [row["txId"] for row in swap_sandbox.truth()[0]["deposits"]] == [settled["txId"]]
+
+
+def test_the_time_of_a_deposit_may_move(caller: Caller) -> None:
+    (pending,), (settled,) = deposits_over_time(caller, "deposits.redated", 100, 190)
+    assert pending["txId"] == settled["txId"]
+    moved = datetime.fromisoformat(settled["createdAt"]) - datetime.fromisoformat(pending["createdAt"])
+    assert moved.total_seconds() == pytest.approx(120, abs=0.01)
+
+
+def test_a_deposit_may_be_listed_twice(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    ((first, second),) = deposits_over_time(caller, "deposits.doubled", 190)
+    assert first == second
+    assert len(swap_sandbox.truth()[0]["deposits"]) == 1
+
+
+def test_one_of_two_deposits_may_be_sent_back(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    destination = ADDRESSES["second_deposit"]["TRC20"]
+    swap_sandbox.fail_next("deposits.partly_refunded")
+    caller.create()  # has one deposit, so the fault waits
+    order_id = caller.create(destination).json()["orderId"]
+    swap_sandbox.advance(600)
+    told = caller.info(order_id, destination).json()
+    assert [event["kind"] for event in told["orderEvents"]][:3] == [
+        *("REFUND_COMPLETED", "REFUND_REQUESTED", "WITHDRAWAL_COMPLETED"),
+    ]
+    assert (told["completed"], told["status"], len(told["deposits"]), len(told["withdrawals"])) == (
+        *(True, "completed"),
+        *(2, 1),
+    )
+
+
+# --- where orders are paid --------------------------------------------------------------------------------------------
+
+PAYS_XRP = {
+    "instrumentFrom": {"currencyTitle": "XRP", "networkTitle": "XRP"},
+    "instrumentTo": {"currencyTitle": "USDT", "networkTitle": "TRC20"},
+    "claimedDepositAmount": "500",
+}
+
+
+def places(swap_sandbox: SwapSandbox) -> list[tuple[str, str | None]]:
+    rows = [row["depositAddress"] for row in swap_sandbox.truth()]
+    return [(row["depositAddress"], row["depositAddressMemo"]) for row in rows]
+
+
+def test_a_deposit_address_may_be_that_of_an_earlier_order_with_the_refund_address(
+    caller: Caller, swap_sandbox: SwapSandbox
+) -> None:
+    refund, other = ADDRESSES["completes"]["BTC"], ADDRESSES["refunded"]["BTC"]
+    swap_sandbox.fail_next("place.per_refund")
+    for address in (refund, other, refund, refund):
+        caller.create(refundAddress=address)
+    first, second, third, fourth = places(swap_sandbox)
+    assert first == third
+    assert len({first, second, fourth}) == 3
+    assert swap_sandbox.truth()[2]["traits"] == ["place.per_refund"]
+
+
+def test_a_deposit_address_may_be_that_of_an_expired_order(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    caller.create(ADDRESSES["expires"]["TRC20"])
+    swap_sandbox.fail_next("place.after_expiry")
+    caller.create()
+    swap_sandbox.advance(901)
+    caller.create()
+    caller.create()
+    expired, before, after, later = places(swap_sandbox)
+    assert expired == after
+    assert len({expired, before, later}) == 3
+
+
+def test_orders_may_share_an_address_and_differ_by_memo(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    swap_sandbox.fail_next("place.shared_memo", 2)
+    caller.create()  # pays BTC, which has no memos, so the fault waits
+    for _ in range(3):
+        caller.create(**PAYS_XRP)
+    _, first, second, own = places(swap_sandbox)
+    assert first[0] == second[0] != own[0]
+    assert first[1] != second[1]
+
+
+# --- the wire ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def connected(caller: Caller) -> Iterator[Any]:
+    """A client that sends what it is told on one connection, and says what comes back in which order."""
+    host, port = caller.sandbox.base_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        stream = connection.makefile("rb")
+
+        def answer() -> tuple[int, bytes]:
+            status = int(stream.readline().split()[1])
+            headers = {}
+            while (line := stream.readline().strip()) != b"":
+                name, _, value = line.partition(b": ")
+                headers[name.lower()] = value
+            return status, stream.read(int(headers.get(b"content-length", b"0")))
+
+        def ask(path: str, *, answers: int = 1) -> list[tuple[int, bytes]]:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: sandbox\r\n\r\n".encode())
+            return [answer() for _ in range(answers)]
+
+        yield ask
+
+
+def rate_of(amount: str) -> str:
+    return f"{RATE}&claimedDepositAmount={amount}"
+
+
+def test_an_interim_answer_may_come_before_the_answer(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    swap_sandbox.fail_next("wire.early_hints")
+    with connected(caller) as ask:
+        (hints, answer) = ask(RATE, answers=2)
+        assert (hints, answer[0]) == ((103, b""), 200)
+        assert ask(RATE)[0][0] == 200
+
+
+def test_an_answer_may_come_twice_on_a_kept_connection(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    order_id = caller.create().json()["orderId"]
+    swap_sandbox.fail_next("wire.doubled")
+    info = f"/api/v2/orders/public-info?orderId={order_id}&destinationAddress={ADDRESSES['completes']['TRC20']}"
+    with connected(caller) as ask:
+        first, again = ask(info, answers=2)
+        assert first == again
+        # Who did not notice takes what is left over for the answer to the next question.
+        (following,) = ask("/api/v2/instruments/public")
+        assert following[1][:1] == b"["
+
+
+def test_from_one_answer_on_all_may_be_one_late(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    swap_sandbox.fail_next("wire.shifted")
+    with connected(caller) as ask:
+        first, second, third = (ask(rate_of(amount))[0][1] for amount in ("0.02", "0.03", "0.04"))
+        assert second == first  # a fresh connection has nothing to be late with
+        assert json.loads(third) != json.loads(first)
+        assert json.loads(ask(rate_of("0.05"))[0][1]) != json.loads(third)
+    assert swap_sandbox.fired("wire.shifted") == 1
+
+
+def test_a_shifted_answer_did_not_tell_its_caller_about_the_order(swap_sandbox: SwapSandbox) -> None:
+    caller = Caller(swap_sandbox)
+    body = {
+        "instrumentFrom": {"currencyTitle": "BTC", "networkTitle": "BTC"},
+        "instrumentTo": {"currencyTitle": "USDT", "networkTitle": "TRC20"},
+        "destinationAddress": ADDRESSES["completes"]["TRC20"],
+        "claimedDepositAmount": "0.0125",
+    }
+    url = caller.sandbox.base_url + "/api/v1/orders/public/create"
+    with requests.Session() as session:
+        first = session.post(url, json=body, timeout=5).json()
+        swap_sandbox.fail_next("wire.shifted")
+        assert session.post(url, json=body, timeout=5).json() == first
+    assert [row["wasAnswered"] for row in swap_sandbox.truth()] == [True, False]
+
+
+def test_new_faults_moved_no_throw_of_the_old_ones() -> None:
+    """What a seed gives is promised: a run of last month repeats."""
+    chaos = Chaos("chaos", seed=1)
+    thrown = [chaos._drawn("create", index)[0] for index in range(1, 4001)]
+    old = {name: weight for name, weight in PROFILES["chaos"].items() if name in GROUPS["create"]}
+    assert sum(old.values()) == pytest.approx(0.36)
+    assert hashlib.sha256(repr(thrown).encode()).hexdigest()[:16] == "7f780f48ceb8b310"
+    seen = [chaos._drawn("info", index)[0] for index in range(1, 4001)]
+    assert hashlib.sha256(repr(seen).encode()).hexdigest()[:16] == "5ccb596157d47df5"
+
+
 def test_every_fault_has_a_test_here() -> None:
     text = Path(__file__).read_text()
     assert [name for name in FAULTS if name not in READ_FAULTS and f'"{name}"' not in text] == []
@@ -492,7 +724,7 @@ def outcomes(seed: int, *, looks: int = 1) -> tuple[list[object], list[object]]:
 
     creates, seen = list[object](), list[object]()
     # Seconds of waiting are not what this is about.
-    chaos = Chaos("chaos", seed=seed, knobs=Knobs(delay_seconds=0.001))
+    chaos = Chaos("chaos", seed=seed, knobs=Knobs(delay_seconds=0.001, late_seconds=0.001))
     with calling(seed=seed, chaos=chaos) as caller:
         for _ in range(60):
             creates.append(told(caller.create))
@@ -523,17 +755,23 @@ def test_faults_happen_as_often_as_their_weights_say(group: str) -> None:
 
 def test_the_default_profile_is_what_integrators_were_promised() -> None:
     chaos = PROFILES["chaos"]
-    creates = {name: weight for name, weight in chaos.items() if name.startswith("create.")}
     assert (chaos["create.accept_then_drop"], chaos["create.accept_then_500"]) == (0.08, 0.05)
     assert (chaos["create.accept_then_truncated"], chaos["create.drop"], chaos["create.html_403"]) == (0.05, 0.04, 0.02)
-    assert sum(creates.values()) == pytest.approx(0.36)
-    for read_, share in (("list", 0.1), ("info", 0.1), ("rate", 0.04), ("catalog", 0.04), ("address", 0.04)):
+    for read_, share in (
+        ("create", 0.36),
+        ("list", 0.1),
+        ("info", 0.1),
+        ("rate", 0.04),
+        ("catalog", 0.04),
+        ("address", 0.04),
+    ):
         assert sum(chaos[name] for name in GROUPS[read_]) == pytest.approx(share)
     assert set(PROFILES["clean"].values()) == {0.0}
 
 
 def test_many_callers_at_once_agree_with_the_books() -> None:
-    chaos = Chaos("chaos", seed=5, knobs=Knobs(delay_seconds=0.01))
+    # This caller takes an interim answer for the answer.
+    chaos = Chaos("chaos", seed=5, knobs=Knobs(delay_seconds=0.01, late_seconds=0.02), weights={"wire.early_hints": 0})
     with calling(seed=5, chaos=chaos) as caller:
 
         def place(_: int) -> bool:
@@ -758,10 +996,10 @@ def test_the_example_of_the_document_runs(tmp_path: Path) -> None:
 def test_the_document_lists_every_fault_with_its_weight_and_every_knob() -> None:
     text = DOCUMENT.read_text()
     for name, fault in FAULTS.items():
-        if name in READ_FAULTS and name != "info.stale":
+        if name in READ_FAULTS and name not in AGED:
             continue
         assert f"| `{name}` | {fault.weight:.1%} | {fault.meaning} |" in text
-    whats = dict.fromkeys(name.partition(".")[2] for name in READ_FAULTS if name != "info.stale")
+    whats = dict.fromkeys(name.partition(".")[2] for name in READ_FAULTS if name not in AGED)
     for what in whats:
         rows = [FAULTS.get(f"{endpoint}.{what}") for endpoint in ("list", "info", "rate", "catalog", "address")]
         cells = " | ".join("" if fault is None else f"{fault.weight:.2%}" for fault in rows)

@@ -146,14 +146,17 @@ def _add_order_routes(app: Flask, world: World) -> None:
     def _orders() -> Response:
         # Observed live: with pagination parameters a signature over the empty body no longer verifies.
         _require_signature(world, query="signed")
-        rows, order = world.listed_orders(), request.args.get("order", "desc")
+        turn, moment = turn_of(request.environ), world.now()
+        if turn.fault == faults.BEHIND:
+            moment -= world.chaos.knobs.behind_seconds
+        rows, order = world.listed_orders(at=moment), request.args.get("order", "desc")
         if order not in ("asc", "desc"):
             raise refused(400, "order must be asc or desc")
         if order == "desc":
             rows.reverse()
         start = reading.page_number("offset", 0)
         rows = rows[start : start + reading.page_number("limit", len(rows))]
-        return _json([answers.listed_json(row, world.look(row)) for row in rows])
+        return _json([answers.listed_json(row, world.look(row, at=moment)) for row in rows])
 
     @app.get("/api/v2/orders/public-info")
     @app.get("/api/v1/orders/public-info")
@@ -183,7 +186,8 @@ def _info(world: World, order: Order | None) -> Response:
         raise refused(404, "Order not found")
     seen, turn = world.look(order), turn_of(request.environ)
     turn.order = order.number
-    if turn.fault == faults.STALE:
+    alternates = world.chaos.alternates(order.number)
+    if turn.fault == faults.STALE or alternates:
         moment = bending.stale_moment(seen, world.chaos.chance(turn, "stale"))
         if moment is not None:
             seen, turn.played = world.look(order, at=moment), True

@@ -56,6 +56,8 @@ def info(
         del result["legacyOrderId"]
         if asked_with == answer["legacyOrderId"]:
             result["orderId"] = asked_with
+    if faults.DOUBLED in record.traits:
+        result["deposits"] = [deposit for deposit in answer["deposits"] for _ in range(2)]
     result["orderEvents"] = _events(answer["orderEvents"], bends, chance)
     return result
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from swap.sandbox import faults
-from swap.sandbox.faults import FAULTS, GROUPS, KNOBS, PROFILES, Endpoint, Knobs, dice, reweighted, throw
+from swap.sandbox.deposits import DepositPlace
+from swap.sandbox.faults import BESIDE, FAULTS, GROUPS, KNOBS, PROFILES, Endpoint, Knobs, dice, reweighted, throw
 from swap.sandbox.timeline import Order
 from swap.sandbox.wire import json_number
 
@@ -56,6 +57,7 @@ class OrderRecord:
     create_fault: str | None = None
     was_answered: bool = False
     echoed_destination: str | None = None
+    looks: int = 0
     fired: Counter[str] = field(default_factory=Counter)
 
 
@@ -96,6 +98,8 @@ class Chaos:
             turn = Turn(endpoint, self._requests[endpoint])
             if endpoint in GROUPS:
                 turn.fault, turn.is_forced = self._drawn(endpoint, turn.index)
+            if turn.fault is None and endpoint in BESIDE:
+                turn.fault, turn.is_forced = self._drawn(BESIDE[endpoint], turn.index)
             return turn
 
     def settle(self, turn: Turn, *, played: bool) -> None:
@@ -106,7 +110,7 @@ class Chaos:
             if played:
                 self._count(turn.fault, turn.order)
             elif turn.is_forced:
-                self._forced[turn.endpoint].appendleft(turn.fault)
+                self._forced[FAULTS[turn.fault].group].appendleft(turn.fault)
 
     def happens(self, name: str, turn: Turn) -> bool:
         """Whether one of the faults without a group happens to this answer; counted at once."""
@@ -120,18 +124,35 @@ class Chaos:
         """0 up to 1, for the details of a fault."""
         return dice(self.seed, purpose, turn.endpoint, turn.index)
 
-    def adopt(self, order: Order) -> None:
-        """Decides what holds for a new order as long as it lives."""
+    def place(self, finders: Mapping[str, Callable[[], DepositPlace | None]]) -> tuple[str, DepositPlace] | None:
+        """For the order that `adopt` takes next: the `place.` fault it gets, and where it is paid then. `finders` by fault;
+        one that finds nothing makes the fault impossible, and a forced one waits."""
+        for name, find in finders.items():
+            with self._lock:
+                drawn, is_forced = self._drawn(name, len(self._records) + 1)
+            place = find() if drawn is not None else None
+            if place is not None:
+                return name, place
+            if is_forced:
+                with self._lock:
+                    self._forced[name].appendleft(name)
+        return None
+
+    def adopt(self, order: Order, place_fault: str | None = None) -> None:
+        """Decides what holds for a new order as long as it lives. `place_fault`: what `place` has decided before."""
         with self._lock:
             nth = len(self._records) + 1
             memos = (order.destination_memo, order.refund_memo, order.place.memo)
-            possible = {faults.LISTED_LATE, faults.BARE_INFO, faults.ONE_ID}
+            possible = {"id", faults.LISTED_LATE, faults.BARE_INFO, faults.ONE_ID, faults.ALTERNATING}
             if any(json_number(memo) is not None for memo in memos):
                 possible.add(faults.NUMERIC_MEMO)
-            traits = {name for name in sorted(possible) if self._drawn(name, nth)[0]}
-            id_fault, _ = self._drawn("id", nth)
-            if id_fault is not None:
-                traits.add(id_fault)
+            if order.scenario.deposits:
+                possible.add("deposits")
+            if len(order.scenario.deposits) > 1:
+                possible.add(faults.PARTLY_REFUNDED)
+            drawn = {group: self._drawn(group, nth)[0] for group in sorted(possible)}
+            id_fault = drawn["id"]
+            traits = {name for name in (*drawn.values(), place_fault) if name is not None}
             lag = self.knobs.list_lag_seconds * (1 - dice(self.seed, "lag", nth))
             self._records[order.number] = OrderRecord(
                 id_form=_ID_FORMS[id_fault],
@@ -140,6 +161,13 @@ class Chaos:
             )
             for name in sorted(traits):
                 self._count(name, order.number)
+
+    def alternates(self, number: int) -> bool:
+        """Whether this look at the order is one of those that `order.alternating` makes stale: every second one."""
+        with self._lock:
+            record = self._records[number]
+            record.looks += 1
+            return faults.ALTERNATING in record.traits and record.looks % 2 == 0
 
     def _drawn(self, group: str, *place: object) -> tuple[str | None, bool]:
         """(fault, whether it was forced). The dice are thrown only where nothing is forced; they have no memory, so this

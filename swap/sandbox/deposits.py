@@ -7,7 +7,7 @@ forms that no wallet watches: money sent there for real would be lost, which is 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swap.sandbox import codecs
 from swap.sandbox.catalog import Instrument
@@ -36,6 +36,14 @@ def deposit_place(instrument: Instrument, seed: int, number: int) -> DepositPlac
     if instrument.is_fiat:
         return DepositPlace(None, None, f"https://pay.sandbox.invalid/{digest[:12].hex()}")
     return DepositPlace(instrument.network.form.encode(digest), _memo(instrument, digest, number))
+
+
+def shared_place(instrument: Instrument, seed: int, number: int) -> DepositPlace | None:
+    """One address for all orders of the instrument and a memo for each, as many exchanges do it; None where the
+    instrument has no memos to tell them apart."""
+    if not instrument.requires_memo:
+        return None
+    return replace(deposit_place(instrument, seed, number), address=deposit_place(instrument, seed, 0).address)
 
 
 def _memo(instrument: Instrument, digest: bytes, number: int) -> str | None:

@@ -1,11 +1,13 @@
 """Everything that can go wrong at the sandbox: the names, their weights, and the dice.
 
-A name is `<where>.<what>`. `where` is an endpoint (`create`, `list`, `info`, `rate`, `catalog`, `address`), or `id` and
-`order` (fixed for an order when it is made), `events` (how one answer of public-info lists them) or `any`.
+A name is `<where>.<what>`. `where` is an endpoint (`create`, `list`, `info`, `rate`, `catalog`, `address`), or `id`,
+`order`, `deposits` and `place` (fixed for an order when it is made), `events` (how one answer of public-info lists them),
+`wire` (what else travels on the connection) or `any`.
 A weight is a probability: of a request, of an order, or of an answer.
 
 Names of one *group* exclude each other, and one throw of the dice decides among them: with independent throws the
-later names would happen less often than their weights say. What may happen together has a group of its own.
+later names would happen less often than their weights say. What may happen together has a group of its own. So has every
+fault that came later: a name more in an old group would move what a seed gives.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ NUMERIC_MEMO, ONE_ID = "order.numeric_memo", "order.info_one_id"
 DUPLICATED, SHUFFLED = "events.duplicated", "events.shuffled"
 OLDEST_FIRST, UNKNOWN_KIND = "events.oldest_first", "events.unknown_kind"
 SKEWED_DATE = "any.skewed_date"
+ACCEPT_LATE, BEHIND = "create.accept_late", "list.behind"
+ALTERNATING = "order.alternating"
+REPLACED, REDATED, DOUBLED = "deposits.replaced", "deposits.redated", "deposits.doubled"
+PARTLY_REFUNDED = "deposits.partly_refunded"
+PER_REFUND, AFTER_EXPIRY, SHARED_MEMO = "place.per_refund", "place.after_expiry", "place.shared_memo"
+EARLY_HINTS, ANSWERED_TWICE, SHIFTED = "wire.early_hints", "wire.doubled", "wire.shifted"
 LIMIT_EXCEEDED = "limit.exceeded"
 """Counted like a fault, but decided by the clock and `limit_per_second` instead of the dice."""
 
@@ -94,7 +102,23 @@ _OTHER: tuple[tuple[str, float, str, str | None], ...] = (
     (SHUFFLED, 0.05, "the events come in no order at all", None),
     (UNKNOWN_KIND, 0.03, "the newest event is of a kind that nobody has documented", None),
     (SKEWED_DATE, 0.05, "the Date header is wrong by half to all of `skew_seconds`, either way", None),
+    (ACCEPT_LATE, 0.005, "order made only after `late_seconds`, when nobody waits any more, then answered", None),
+    (BEHIND, 0.02, "the list as it was `behind_seconds` ago, without what was made since", None),
+    (ALTERNATING, 0.03, "every second look at public-info is stale, as by `info.stale`", None),
+    (REPLACED, 0.03, "the pending deposit is replaced (RBF): another transaction id and time", "deposits"),
+    (REDATED, 0.03, "a deposit's `createdAt` moves when it is confirmed", "deposits"),
+    (DOUBLED, 0.03, "public-info lists every deposit twice", "deposits"),
+    (PARTLY_REFUNDED, 0, "of two deposits, the one that is not exchanged is sent back", None),
+    (PER_REFUND, 0.01, "the deposit details of an earlier order with the same refund address", None),
+    (AFTER_EXPIRY, 0.01, "the deposit details of an earlier order that expired unpaid", None),
+    (SHARED_MEMO, 0.1, "one deposit address for all orders of the instrument, told apart by memo", None),
+    (EARLY_HINTS, 0.01, "a `103 Early Hints` before the answer", None),
+    (ANSWERED_TWICE, 0.005, "the answer is sent twice on a kept connection", None),
+    (SHIFTED, 0.005, "a kept connection sends the answer before once more: all that follow are one late", None),
 )
+
+BESIDE: dict[str, str] = {"create": ACCEPT_LATE, "list": BEHIND}
+"""By endpoint: what may happen to a request that got none of the faults of its endpoint's own group."""
 
 
 def _table() -> dict[str, Fault]:
@@ -145,7 +169,9 @@ class Knobs:
     measured against (timeouts, clocks, budgets) is not either.
 
     `delay_seconds`: real seconds a late answer waits; the default is above the 15 s that clients of the upstream give a
-    create (docs/upstream.md T6). `list_lag_seconds`: the longest an order stays unlisted, in the world's time.
+    create (docs/upstream.md T6). `late_seconds`: the same for an order that is made when its caller has long given up, and
+    may have asked again. `list_lag_seconds`: the longest an order stays unlisted, in the world's time; `behind_seconds`:
+    how old a list is that is behind, in the world's time.
     `skew_seconds`: the largest error of a Date header. `retry_after_seconds`: what `rate_limited` asks for, whole
     seconds.
 
@@ -155,7 +181,9 @@ class Knobs:
     """
 
     delay_seconds: float = 20.0
+    late_seconds: float = 45.0
     list_lag_seconds: float = 10.0
+    behind_seconds: float = 60.0
     skew_seconds: float = 30.0
     retry_after_seconds: int = 1
     limit_per_second: int = 0

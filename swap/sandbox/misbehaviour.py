@@ -16,6 +16,7 @@ from werkzeug.wrappers import Response
 
 from swap.sandbox import faults
 from swap.sandbox.chaos import Turn
+from swap.sandbox.connection import CONNECTION, Connection
 from swap.sandbox.faults import Knobs, endpoint_of
 from swap.sandbox.wire import dump
 from swap.sandbox.world import World
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _TURN = "swap.sandbox.turn"
 _ACCEPTED = "create.accept_then_"
 # After these a patient caller knows its order and where to pay.
-_TOLD = {None, "create.accept_then_delay", faults.DELAY_THEN_ACCEPT, faults.OTHER_DESTINATION}
+_TOLD = {None, "create.accept_then_delay", faults.DELAY_THEN_ACCEPT, faults.ACCEPT_LATE, faults.OTHER_DESTINATION}
 
 _WAF_PAGE = (
     "<!DOCTYPE html>\n<html><head><title>Attention Required!</title></head><body><h1>Sorry, you have been blocked</h1>"
@@ -87,7 +88,24 @@ class Misbehaviour:
             _hang_up(environ)
         if turn.fault == faults.DELAY_THEN_ACCEPT:
             time.sleep(self._chaos.knobs.delay_seconds)
-        return self._dated(self._answered(environ, turn), turn)
+        if turn.fault == faults.ACCEPT_LATE:
+            time.sleep(self._chaos.knobs.late_seconds)
+        answer = self._dated(self._answered(environ, turn), turn)
+        self._wire(environ, turn)
+        return answer
+
+    def _wire(self, environ: WSGIEnvironment, turn: Turn) -> None:
+        """What else the connection carries. Only our own server can play that; elsewhere it never happens."""
+        connection = cast(Connection | None, environ.get(CONNECTION))
+        if connection is None:
+            return
+        possible = [faults.EARLY_HINTS]
+        if connection.is_kept:
+            possible.append(faults.ANSWERED_TWICE)
+            possible += [faults.SHIFTED] if connection.has_answered else []
+        connection.faults = {name for name in possible if self._chaos.happens(name, turn)}
+        if turn.endpoint == "create" and turn.order is not None and faults.SHIFTED in connection.faults:
+            self._chaos.record(turn.order).was_answered = False
 
     def _answered(self, environ: WSGIEnvironment, turn: Turn) -> Response:
         answer = Response.from_app(self._app, environ, buffered=True)

@@ -7,7 +7,7 @@ Deposits, holds and refunds are played by the sandbox itself: there is no custom
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from swap.sandbox.networks import NETWORKS
@@ -30,8 +30,8 @@ some clients show."""
 class Deposit:
     """`seen` and `confirmed` in seconds after creation; `share` of the claimed amount."""
 
-    seen: int
-    confirmed: int
+    seen: float
+    confirmed: float
     share: Decimal = Decimal(1)
 
 
@@ -97,6 +97,13 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     )
 }
+
+
+def with_one_sent_back(scenario: Scenario) -> Scenario:
+    """The same, but its last deposit, which is never exchanged, goes back to the customer when it was confirmed."""
+    back = int(scenario.deposits[-1].confirmed) + 60
+    return replace(scenario, events=(*scenario.events, (REFUNDING, back), (REFUNDED, back + 60)))
+
 
 _ADDRESS_NETWORKS = ("XRP", "TRC20", "ERC20", "BTC", "LTC")
 

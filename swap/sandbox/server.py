@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 
+from swap.sandbox import faults
 from swap.sandbox.app import create_app
+from swap.sandbox.connection import CONNECTION, Connection
 from swap.sandbox.world import World
 
 if TYPE_CHECKING:
@@ -27,12 +29,16 @@ if TYPE_CHECKING:
     Wrapper = Callable[[WSGIApplication], WSGIApplication]
 
 _NO_BODY = {204, 304}
+_EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </assets/app.css>; rel=preload; as=style\r\n\r\n"
 
 
 class _KeepAliveHandler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
     # Headers and body are one write already; without this, small answers to pipelined clients wait for a delayed ACK.
     disable_nagle_algorithm = True
+
+    _last: bytes | None = None
+    _wire: Connection
 
     def setup(self) -> None:
         super().setup()
@@ -56,6 +62,7 @@ class _KeepAliveHandler(WSGIRequestHandler):
             if not length.isdecimal():
                 self.close_connection = True  # where the next request would begin cannot be known
             environ["wsgi.input"] = io.BytesIO(self.rfile.read(int(length) if length.isdecimal() else 0))
+        environ[CONNECTION] = self._wire = Connection(not self.close_connection, self._last is not None)
         status, headers = "", list[tuple[str, str]]()
 
         def start_response(given: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
@@ -80,9 +87,12 @@ class _KeepAliveHandler(WSGIRequestHandler):
         if self.close_connection:
             headers.append(("Connection", "close"))
         head = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        self.wfile.write(
-            f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + (b"" if self.command == "HEAD" else body)
-        )
+        answer = f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + (b"" if self.command == "HEAD" else body)
+        # What the client takes for the answer is the first that is whole.
+        before = self._last or b"" if faults.SHIFTED in self._wire.faults else b""
+        before += _EARLY_HINTS if faults.EARLY_HINTS in self._wire.faults else b""
+        self.wfile.write(before + answer * (2 if faults.ANSWERED_TWICE in self._wire.faults else 1))
+        self._last = answer
 
 
 class _Server(ThreadedWSGIServer):

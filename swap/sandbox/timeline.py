@@ -6,11 +6,11 @@ the future at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
-from swap.sandbox import scenarios
+from swap.sandbox import faults, scenarios
 from swap.sandbox.catalog import Pair
 from swap.sandbox.deposits import DepositPlace, transaction_id
 from swap.sandbox.scenarios import Scenario
@@ -79,26 +79,23 @@ class Snapshot:
         return {kind for kind, _ in self.events}
 
 
-def look(order: Order, *, now: float, speed: float) -> Snapshot:
-    """`speed` divides every time of the scenario."""
+def look(order: Order, *, now: float, speed: float, traits: Collection[str] = ()) -> Snapshot:
+    """`speed` divides every time of the scenario. `traits`: the `deposits.` faults that the order lives with."""
 
     def moment(seconds: float) -> float:
         return order.created_at + seconds / speed
 
     scenario = order.scenario
+    if faults.PARTLY_REFUNDED in traits:
+        scenario = scenarios.with_one_sent_back(scenario)
     events = [(scenarios.CREATED, order.created_at)]
     events += [(kind, moment(at)) for kind, at in scenario.events if moment(at) <= now]
     deposits, changes = [], [at for _, at in events]
     for index, planned in enumerate(scenario.deposits):
-        if moment(planned.seen) > now:
-            continue
-        confirmations, rises = _confirmations(order, planned, moment_of=moment, now=now)
-        changes += rises
-        with localcontext(MONEY):
-            amount = cut(order.amount * planned.share, max(order.pair.source.precision, _places(order.amount)))
-        tx_id = transaction_id(order.pair.source, order.seed, order.number, f"deposit {index}")
-        pending = moment(planned.confirmed) > now
-        deposits.append(SeenDeposit(moment(planned.seen), amount, confirmations, pending, tx_id))
+        if moment(planned.seen) <= now:
+            deposit, rises = _deposit(order, index, planned, moment_of=moment, now=now, traits=traits)
+            deposits.append(deposit)
+            changes += rises
     payouts = [
         Payout(
             at,
@@ -121,6 +118,35 @@ def look(order: Order, *, now: float, speed: float) -> Snapshot:
         is_on_hold=events[-1][0] == scenarios.FROZEN,
         updated_at=max(changes),
     )
+
+
+def _deposit(
+    order: Order,
+    index: int,
+    planned: scenarios.Deposit,
+    *,
+    moment_of: Callable[[float], float],
+    now: float,
+    traits: Collection[str],
+) -> tuple[SeenDeposit, list[float]]:
+    """(what is seen of it, when that changed)"""
+    label, dated, changes = f"deposit {index}", moment_of(planned.seen), []
+    is_replaced = faults.REPLACED in traits
+    if is_replaced:
+        # Halfway: before, nobody has confirmed anything, and after it there is time to be confirmed.
+        again = (planned.seen + planned.confirmed) / 2
+        if moment_of(again) <= now:
+            planned, label, dated = replace(planned, seen=again), f"{label} replaced", moment_of(again)
+            is_replaced = False
+        changes.append(moment_of(planned.seen))
+    confirmations, rises = (0, []) if is_replaced else _confirmations(order, planned, moment_of=moment_of, now=now)
+    with localcontext(MONEY):
+        amount = cut(order.amount * planned.share, max(order.pair.source.precision, _places(order.amount)))
+    is_pending = moment_of(planned.confirmed) > now
+    if faults.REDATED in traits and not is_pending:
+        dated = moment_of(planned.confirmed)
+    tx_id = transaction_id(order.pair.source, order.seed, order.number, label)
+    return SeenDeposit(dated, amount, confirmations, is_pending, tx_id), changes + rises
 
 
 def _confirmations(

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from swap.sandbox.catalog import Catalog, Pair
+from swap.sandbox import faults
+from swap.sandbox.catalog import Catalog, Instrument, Pair
 from swap.sandbox.chaos import Chaos
-from swap.sandbox.deposits import deposit_place
+from swap.sandbox.deposits import DepositPlace, deposit_place, shared_place
 from swap.sandbox.load import Load
 from swap.sandbox.rates import Market, Quote, RateMode
 from swap.sandbox.refusals import field_refused
@@ -109,16 +110,21 @@ class World:
             quote = self.market.quote(
                 request.pair, now=now, mode=request.rate_mode, amount=request.amount, markup=request.markup
             )
-            order = self._made(request, quote, now)
-            self.chaos.adopt(order)
+            order, place_fault = self._made(request, quote, now)
+            self.chaos.adopt(order, place_fault)
             self._orders.append(order)
             self._by_id[str(order.number)] = self._by_id[order.guid] = order
         return order
 
-    def _made(self, request: OrderRequest, quote: Quote, now: float) -> Order:
+    def _made(self, request: OrderRequest, quote: Quote, now: float) -> tuple[Order, str | None]:
+        """(order, what is wrong with where it is paid)"""
         # Other customers of the upstream place orders too, so numbers have gaps, and no client may count on the next one.
         self._last_number = number = self._last_number + self._random.randint(1, 9)
-        return Order(
+        fault, place = self._place(request, number, now) or (
+            None,
+            deposit_place(request.pair.source, self.seed, number),
+        )
+        order = Order(
             number=number,
             guid=str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
             created_at=now,
@@ -133,16 +139,44 @@ class World:
             destination_memo=request.destination_memo,
             refund=request.refund,
             refund_memo=request.refund_memo,
-            place=deposit_place(request.pair.source, self.seed, number),
+            place=place,
             claimed_rate=request.claimed_rate,
             referrer=request.referrer,
             markup=request.markup,
             seed=self.seed,
         )
+        return order, fault
+
+    def _place(self, request: OrderRequest, number: int, now: float) -> tuple[str, DepositPlace] | None:
+        """What a `place.` fault makes of where the order is paid."""
+        source = request.pair.source
+
+        def of_refund() -> DepositPlace | None:
+            return self._earlier(source, lambda order: request.refund is not None and order.refund == request.refund)
+
+        def of_expired() -> DepositPlace | None:
+            # By the promised scenario too: one that is paid after all is not free again.
+            return self._earlier(
+                source, lambda order: not order.scenario.deposits and self.look(order, at=now).is_expired
+            )
+
+        return self.chaos.place(
+            {
+                faults.PER_REFUND: of_refund,
+                faults.AFTER_EXPIRY: of_expired,
+                faults.SHARED_MEMO: lambda: shared_place(source, self.seed, number),
+            }
+        )
+
+    def _earlier(self, source: Instrument, fits: Callable[[Order], bool]) -> DepositPlace | None:
+        """Where the newest order of the instrument that fits is paid."""
+        rows = (order for order in reversed(self._orders) if order.pair.source == source and fits(order))
+        return next((order.place for order in rows), None)
 
     def look(self, order: Order, *, at: float | None = None) -> Snapshot:
         """Now, or at another moment of the world in Unix seconds."""
-        return look(order, now=self.now() if at is None else at, speed=self.speed)
+        traits = self.chaos.record(order.number).traits
+        return look(order, now=self.now() if at is None else at, speed=self.speed, traits=traits)
 
     def order(self, any_id: str) -> Order | None:
         """By number or GUID, as text."""
@@ -154,10 +188,9 @@ class World:
         with self._lock:
             return list(self._orders)
 
-    def listed_orders(self) -> list[Order]:
-        """Those that the list of own orders has noticed by now, oldest first."""
-        now = self.now()
-        return [order for order in self.orders() if self.chaos.record(order.number).listed_at <= now]
+    def listed_orders(self, *, at: float) -> list[Order]:
+        """Those that the list of own orders has noticed by `at`, oldest first."""
+        return [order for order in self.orders() if self.chaos.record(order.number).listed_at <= at]
 
 
 def _check_addresses(request: OrderRequest) -> None:
