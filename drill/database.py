@@ -14,10 +14,16 @@ from psycopg import sql
 
 
 class Store(Protocol):
-    """`url` is for DATABASE_URL."""
+    """`url` is for DATABASE_URL. `proxied`: where the server is (`drill.database_proxy`), when the service shall reach it by
+    a proxy that can be stopped."""
 
     url: str
     kind: str
+    proxied: str | None
+
+    def behind(self, port: int) -> str:
+        """`url` by the proxy at this port of loopback."""
+        ...
 
     def cut(self) -> Callable[[], None]:
         """Break what is connected; new connections are welcome. Returns what must be done a moment later."""
@@ -35,10 +41,15 @@ class SqliteStore(Store):
     """A file. It has no connections that could be cut from outside: a lock that lasts is what comes nearest."""
 
     kind = "SQLite"
+    proxied = None
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "drill.db"
         self.url = f"sqlite:///{self._path}"
+
+    def behind(self, port: int) -> str:
+        """A file has no server that could be stopped."""
+        return self.url
 
     def cut(self) -> Callable[[], None]:
         return self.shut()
@@ -74,6 +85,12 @@ class PostgresStore(Store):
         self._drop()
         self._admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self._name)))
         self.url = urlunsplit(urlsplit(plain)._replace(path=f"/{self._name}"))
+        self.proxied = f"{self._admin.info.host}:{self._admin.info.port}"
+
+    def behind(self, port: int) -> str:
+        parts = urlsplit(self.url)
+        credentials, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{credentials}{at}127.0.0.1:{port}"))
 
     def cut(self) -> Callable[[], None]:
         self._terminate()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,7 @@ from drill.service_cli import Tools
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 SCHEDULERS = ("scheduler-1", "scheduler-2")
+WORKERS = ("worker-1", "worker-2")
 _PUBLIC_KEY = "pk_drill"
 # One client has two endpoints: order is kept for each of them.
 _SECOND_ENDPOINT_OF = 0
@@ -77,7 +80,7 @@ class Stage:
         self._closing.callback(self.parts.kill_all)
         self.store = store_for(plan.database_url, self.folder)
         self._closing.callback(self.store.close)
-        environ = self._environ()
+        environ = self._environ(self._start_database())
         self._start_redis()
         self._start_sandbox(environ)
         self.tools = self._closing.enter_context(Tools(environ, self.parts.logs / "tools.log"))
@@ -85,7 +88,7 @@ class Stage:
         service = environ | self._mutation()
         for name in SCHEDULERS:
             self.parts.start_swap(name, ["scheduler"], service)
-        for name in ("worker-1", "worker-2"):
+        for name in WORKERS:
             self.parts.start_swap(name, ["worker"], service)
         self.parts.start_swap("api", ["api"], service)
         log = self.folder / "receiver.jsonl"
@@ -94,13 +97,23 @@ class Stage:
             self._introduce(client)
         self.parts.wait_for("api", self.ready, 40)
 
-    def _environ(self) -> dict[str, str]:
+    def _start_database(self) -> str:
+        """Returns DATABASE_URL. The server is not ours to stop; what stands before it is."""
+        if self.store.proxied is None:
+            return self.store.url
+        port = free_port()
+        command = [sys.executable, "-m", "drill.database_proxy", str(port), self.store.proxied]
+        self.parts.start("database", command, os.environ, pausable=True)
+        self.parts.wait_for("database", lambda: _listens(port))
+        return self.store.behind(port)
+
+    def _environ(self, database_url: str) -> dict[str, str]:
         plan = self.plan
         upstream_secret, vault = secrets.token_urlsafe(24), secrets.token_urlsafe(36)
         self.secrets |= {"UPSTREAM_SECRET_KEY": upstream_secret, "SWAP_SECRET_KEYS": vault}
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         return kept | {
-            "DATABASE_URL": self.store.url,
+            "DATABASE_URL": database_url,
             "REDIS_URL": self.redis_url,
             "UPSTREAM_URL": f"http://127.0.0.1:{free_port()}",
             "UPSTREAM_PUBLIC_KEY": _PUBLIC_KEY,
@@ -134,7 +147,7 @@ class Stage:
         command = [str(get_binary_path())]
         for name, value in options.items():
             command += [f"--{name}", value]
-        self.parts.start("redis", command, os.environ)
+        self.parts.start("redis", command, os.environ, pausable=True)
         self.parts.wait_for("redis", self._redis_up)
 
     def _redis_up(self) -> bool:
@@ -175,3 +188,11 @@ class Stage:
             return requests.get(f"{self.api_url}/readyz", timeout=2).status_code == 200
         except requests.RequestException:
             return False
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from random import Random
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from drill.database import Store
+from drill.environment import SCHEDULERS, WORKERS
 from drill.plan import Plan
 from drill.processes import Parts
 
@@ -27,6 +30,13 @@ _COUNTS = {
     "database away": (2, 1),
     "pause the upstream": (2, 1),
 }
+# The same for blows that came later. They are thrown on their own, so that those above fall when and where they always did.
+_LATER_COUNTS = {
+    "stop Redis": (2, 1),
+    "stop the database": (2, 1),
+    "kill all workers": (2, 1),
+}
+_TARGETS = {"kill a worker": WORKERS, "kill a scheduler": SCHEDULERS}
 # How long a killed part stays away, seconds.
 _AWAY = (0.3, 3.0)
 
@@ -50,22 +60,30 @@ def schedule(plan: Plan) -> list[Blow]:
     way, and the last must be over before it is asked whether all came right."""
     if not plan.blows:
         return []
-    rng = plan.dice("blows")
-    kinds = [kind for kind, counts in _COUNTS.items() for _ in range(counts[1 if plan.small else 0])]
+    return sorted(
+        [*_thrown(plan, plan.dice("blows"), _COUNTS), *_thrown(plan, plan.dice("later blows"), _LATER_COUNTS)],
+        key=lambda blow: blow.at,
+    )
+
+
+def _thrown(plan: Plan, rng: Random, counts: Mapping[str, tuple[int, int]]) -> list[Blow]:
+    kinds = [kind for kind, count in counts.items() for _ in range(count[1 if plan.small else 0])]
     rng.shuffle(kinds)
     lengths = {
         "Redis away": plan.redis_down,
         "cut database connections": 1.0,
         "database away": plan.database_down,
         "pause the upstream": plan.pause,
+        "stop Redis": plan.redis_stopped,
+        "stop the database": plan.database_down,
+        "kill all workers": plan.workers_dead,
     }
-    targets = {"kill a worker": ("worker-1", "worker-2"), "kill a scheduler": ("scheduler-1", "scheduler-2")}
     room = plan.placing_seconds * 0.85 / len(kinds)
     blows = []
     for number, kind in enumerate(kinds):
         at = plan.placing_seconds * 0.1 + room * (number + rng.uniform(0.1, 0.9))
         length = lengths.get(kind) or (rng.uniform(*_AWAY) if kind.startswith(("kill", "restart")) else 0.0)
-        blows.append(Blow(at, kind, length, rng.choice(targets[kind]) if kind in targets else ""))
+        blows.append(Blow(at, kind, length, rng.choice(_TARGETS[kind]) if kind in _TARGETS else ""))
     return blows
 
 
@@ -76,13 +94,13 @@ class FaultInjector:
         self._parts, self._store, self._redis_url = parts, store, redis_url
         self._left = schedule(plan)
         self._endings: list[tuple[float, Callable[[], None]]] = []
-        self._down: set[str] = set()
+        self._down: Counter[str] = Counter()
         self.dealt: list[tuple[float, float, str]] = []
         """(begun, ended, name) in Unix seconds; paused upstreams are looked up here."""
 
     @property
     def down(self) -> frozenset[str]:
-        return frozenset(self._down)
+        return frozenset(name for name, blows in self._down.items() if blows)
 
     @property
     def busy(self) -> bool:
@@ -124,8 +142,12 @@ class FaultInjector:
                 return self._killed("api")
             case "kill a worker" | "kill a scheduler":
                 return self._killed(blow.target)
+            case "kill all workers":
+                return self._killed(*WORKERS)
             case "restart Redis" | "Redis away":
                 return self._killed("redis")
+            case "stop Redis":
+                return self._stopped("redis")
             case "flush Redis":
                 with contextlib.suppress(RedisError), Redis.from_url(self._redis_url, socket_timeout=2) as redis:
                     redis.flushall()
@@ -134,19 +156,27 @@ class FaultInjector:
                 return self._store.cut()
             case "database away":
                 return self._store.shut()
+            case "stop the database":
+                # A file cannot be stopped: that nobody may write to it comes nearest.
+                return self._stopped("database") if "database" in self._parts.all else self._store.shut()
             case _:
-                self._parts.all["sandbox"].signal(signal.SIGSTOP)
-                return lambda: self._parts.all["sandbox"].signal(signal.SIGCONT)
+                return self._stopped("sandbox")
 
-    def _killed(self, name: str) -> Callable[[], None]:
+    def _stopped(self, name: str) -> Callable[[], None]:
         part = self._parts.all[name]
-        if name in self._down:
-            return lambda: None
-        self._down.add(name)
-        part.kill()
+        part.signal(signal.SIGSTOP)
+        return lambda: part.signal(signal.SIGCONT)
+
+    def _killed(self, *names: str) -> Callable[[], None]:
+        """A part that several blows keep down starts when the last of them is over."""
+        for name in names:
+            self._parts.all[name].kill()
+        self._down.update(names)
 
         def again() -> None:
-            self._down.discard(name)
-            part.start()
+            for name in names:
+                self._down[name] -= 1
+                if not self._down[name]:
+                    self._parts.all[name].start()
 
         return again

@@ -66,6 +66,11 @@ class Plan:
         return self.create_timeout * 4 / 3
 
     @property
+    def accepted_late(self) -> float:
+        """The sandbox's `late_seconds`: 45 s where a create is given 15."""
+        return self.create_timeout * 3
+
+    @property
     def doubt_seconds(self) -> float:
         """How long an order may stay undecided after its last attempt: ten minutes of the service's time, and what the
         blows may add to it: the longest, two jobs that were lost, and a resolver step after each."""
@@ -86,18 +91,29 @@ class Plan:
         return 2.0 if self.small else 6.0
 
     @property
+    def redis_stopped(self) -> float:
+        """Longer than any wait for an answer of Redis."""
+        return 3.0 if self.small else 10.0
+
+    @property
+    def workers_dead(self) -> float:
+        """A minute of the service's time, and long enough to see that others took up the work."""
+        return max(60 / self.scale, 5.0 if self.small else 20.0)
+
+    @property
     def pause(self) -> float:
         """How long the upstream hangs: longer than any call to it waits."""
         return 3.0 if self.small else 8.0
 
     @property
     def longest_blow(self) -> float:
-        return max(self.redis_down, self.database_down, self.pause)
+        return max(self.redis_down, self.redis_stopped, self.database_down, self.workers_dead, self.pause)
 
     @property
     def faults(self) -> dict[str, object]:
         """For PUT /sandbox/faults."""
-        faults: dict[str, object] = {"delay_seconds": self.late_answer, "list_lag_seconds": self.list_lag}
+        faults: dict[str, object] = {"delay_seconds": self.late_answer, "late_seconds": self.accepted_late}
+        faults |= {"list_lag_seconds": self.list_lag, "behind_seconds": 60 / self.scale}
         if self.id_form == "uuid":
             faults |= {"id.string": 0.0, "id.uuid": 1.0}
         return faults

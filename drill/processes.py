@@ -122,7 +122,7 @@ class Parts:
         """SIGTERM to these alone; what goes wrong is told by `stop`."""
         self._wrong += _terminate([self.all[name] for name in names])
 
-    def stop(self, last: Sequence[str] = ("sandbox", "redis")) -> list[str]:
+    def stop(self, last: Sequence[str] = ("sandbox", "redis", "database")) -> list[str]:
         """SIGTERM to all, `last` after the others; what does not follow in time is killed. Returns what went wrong."""
         wrong = self._wrong
         for part in self.all.values():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -17,10 +22,11 @@ from drill import plan as plans
 from drill.audit import order_checks
 from drill.delivery_checks import hearing_checks
 from drill.evidence import Evidence
-from drill.fault_injection import schedule
+from drill.fault_injection import Blow, FaultInjector, schedule
 from drill.invariants import budget, resolver, secrets_kept
 from drill.mutants import APPLIED, MUTANTS, caught
 from drill.plan import Plan
+from drill.processes import Parts, free_port
 from drill.receiver import Arrival, Endpoint
 from drill.sandbox_truth import Upstream
 from drill.workload import PlannedRequest, Record, wants
@@ -47,7 +53,7 @@ def test_the_small_drill_finds_nothing_wrong(tmp_path: Path) -> None:
     assert told["passed"], printed
     assert told["orders"] >= 57
     assert told["resolver"]["in_doubt"] > 0
-    assert len(told["blows"]) == 8
+    assert len(told["blows"]) == 11
     assert all(check["looked_at"] for check in told["checks"] if check["name"] != "failed")
 
 
@@ -417,9 +423,106 @@ def test_many_orders_are_alike_but_for_memo_or_user() -> None:
 def test_the_full_drill_strikes_with_everything_while_orders_are_placed() -> None:
     full = plans.full()
     blows = schedule(full)
-    assert len({blow.kind for blow in blows}) == 9
+    assert len({blow.kind for blow in blows}) == 12
+    assert {blow.kind for blow in schedule(plan())} == {blow.kind for blow in blows} - {"restart Redis"}
     assert all(0 < blow.at < full.placing_seconds for blow in blows)
     assert any(blow.kind == "Redis away" and blow.seconds == 30 for blow in blows)
+
+
+@pytest.mark.parametrize(("size", "digest"), [(plans.full(), "a7a42e97bf37f34d"), (plans.small(), "382edf7f75f49d0e")])
+def test_blows_that_were_added_move_none_of_the_others(size: Plan, digest: str) -> None:
+    """What a seed strikes with is promised: a run of last month repeats."""
+    later = {"stop Redis", "stop the database", "kill all workers"}
+    old = [(round(b.at, 6), b.kind, round(b.seconds, 6), b.target) for b in schedule(size) if b.kind not in later]
+    assert hashlib.sha256(repr(old).encode()).hexdigest()[:16] == digest
+
+
+class APart:
+    """Stands for a process: notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def kill(self) -> None:
+        self.told.append("kill")
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def signal(self, number: int) -> None:
+        self.told.append(signal.Signals(number).name)
+
+
+def an_injector(
+    *blows: Blow, parts: tuple[str, ...] = ("redis", "worker-1", "worker-2")
+) -> tuple[Any, dict[str, APart]]:
+    all_parts = {name: APart() for name in parts}
+    injector = FaultInjector(plan(blows=False), cast(Any, SimpleNamespace(all=all_parts)), cast(Any, None), "")
+    injector._left = list(blows)
+    return injector, all_parts
+
+
+def test_redis_and_the_database_are_stopped_and_not_killed() -> None:
+    injector, parts = an_injector(
+        Blow(1, "stop Redis", 3), Blow(1, "stop the database", 5), parts=("redis", "database")
+    )
+    injector.step(1)
+    assert parts["redis"].told == parts["database"].told == ["SIGSTOP"]
+    injector.step(4)
+    assert (parts["redis"].told, parts["database"].told) == (["SIGSTOP", "SIGCONT"], ["SIGSTOP"])
+    injector.end()
+    assert parts["database"].told == ["SIGSTOP", "SIGCONT"]
+    assert [name for _, _, name in injector.dealt] == ["stop Redis", "stop the database"]
+
+
+def test_a_worker_that_two_blows_keep_down_starts_when_the_last_is_over() -> None:
+    injector, parts = an_injector(
+        Blow(1, "kill a worker", 2, "worker-1"), Blow(2, "kill all workers", 5), Blow(4, "kill a worker", 1, "worker-2")
+    )
+    for moment in (1.0, 2.0, 3.1, 4.0, 5.1):
+        injector.step(moment)
+        assert "start" not in parts["worker-1"].told + parts["worker-2"].told
+    assert injector.down == {"worker-1", "worker-2"}
+    injector.step(7.1)
+    assert parts["worker-1"].told[-1] == parts["worker-2"].told[-1] == "start"
+    assert injector.down == frozenset()
+
+
+@pytest.mark.process
+def test_a_stopped_proxy_leaves_its_callers_waiting_and_then_goes_on(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target, port = server.getsockname()[1], free_port()
+        parts = Parts(tmp_path)
+        command = [sys.executable, "-m", "drill.database_proxy", str(port), f"127.0.0.1:{target}"]
+        part = parts.start("database", command, dict(os.environ), pausable=True)
+        try:
+            parts.wait_for("database", lambda: listens(port))
+            server.accept()[0].close()  # of the look whether it listens
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as caller:
+                accepted, _ = server.accept()
+                with accepted:
+                    caller.sendall(b"question")
+                    assert accepted.recv(100) == b"question"
+                    part.signal(signal.SIGSTOP)
+                    accepted.sendall(b"answer")
+                    caller.settimeout(0.3)
+                    with pytest.raises(TimeoutError):
+                        caller.recv(100)
+                    # Nobody notices by being refused, either.
+                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                    part.signal(signal.SIGCONT)
+                    caller.settimeout(5)
+                    assert caller.recv(100) == b"answer"
+                assert caller.recv(100) == b""
+            assert parts.stop() == []
+        finally:
+            parts.kill_all()
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 # --- the six mutants -------------------------------------------------------------------------------------------------

@@ -571,7 +571,7 @@ def test_one_of_two_deposits_may_be_sent_back(caller: Caller, swap_sandbox: Swap
 
 # --- where orders are paid --------------------------------------------------------------------------------------------
 
-PAYS_XRP = {
+PAYS_XRP: dict[str, Any] = {
     "instrumentFrom": {"currencyTitle": "XRP", "networkTitle": "XRP"},
     "instrumentTo": {"currencyTitle": "USDT", "networkTitle": "TRC20"},
     "claimedDepositAmount": "500",
