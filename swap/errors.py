@@ -14,6 +14,7 @@
     │   │   ├── AmountRefused     too small or too big; bound as a Decimal when the answer named it
     │   │   ├── PairRefused       route, instrument, currency or network
     │   │   ├── RateModeRefused   FIXED or FLOATING not available
+    │   │   ├── InvoiceExpired    refused by us in the upstream's place: the invoice ran out while the order waited
     │   │   └── RequestRefused    refused for another reason
     │   ├── UpstreamNotFound      404
     │   ├── OrderExpired          410, ERR_ORDER_EXPIRED, or a message that says expired
@@ -165,6 +166,10 @@ class PairRefused(UpstreamRefused):
 
 class RateModeRefused(UpstreamRefused):
     code = "RATE_MODE_UNAVAILABLE"
+
+
+class InvoiceExpired(UpstreamRefused):
+    code = "INVOICE_EXPIRED"
 
 
 class RequestRefused(UpstreamRefused):

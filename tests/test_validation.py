@@ -27,7 +27,7 @@ from swap.orders.validation import (
 from swap.tables import InstrumentRow, Order
 from swap.upstream.replies import OrderReply
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS
-from tests.factories import order_request
+from tests.factories import NOON, order_request
 from tests.signed_client import ETH_ADDRESS
 
 X_ADDRESS = "X7gJ5YK8abHf2eTPWPFHAAot8Knck11QGqmQ7a6a3Z8PJvk"
@@ -85,7 +85,7 @@ def changed_request(**changed: Any) -> OrderRequest:
 
 
 def codes_of(request: OrderRequest | PartialRequest) -> dict[str, list[str]]:
-    problems = examine(CATALOG, request).problems
+    problems = examine(CATALOG, request, NOON).problems
     return {name: [problem.code for problem in those] for name, those in problems.items()}
 
 
@@ -148,7 +148,7 @@ def test_a_memo_on_a_network_without_memos_is_refused() -> None:
 def test_an_x_address_is_an_address_and_its_tag() -> None:
     assert codes(destination_address=X_ADDRESS, destination_memo=None) == {}
     assert codes(destination_address=X_ADDRESS, destination_memo="1337") == {}
-    verdict = examine(CATALOG, changed_request(destination_address=X_ADDRESS, destination_memo=None)).destination
+    verdict = examine(CATALOG, changed_request(destination_address=X_ADDRESS, destination_memo=None), NOON).destination
     assert verdict is not None
     assert (verdict.send_address, verdict.send_memo) == (X_ACCOUNT, "1337")
 
@@ -215,7 +215,7 @@ def test_problems_of_all_fields_are_found_at_once() -> None:
 def test_a_malformed_field_hides_no_problem_of_the_others() -> None:
     to_xrp, from_nowhere = InstrumentName("XRP", "XRP"), InstrumentName("BTC", "nowhere")
     partial = PartialRequest(source=from_nowhere, target=to_xrp, destination=Destination())
-    assert set(examine(CATALOG, partial).problems) == {"from", "destination_memo"}
+    assert set(examine(CATALOG, partial, NOON).problems) == {"from", "destination_memo"}
 
 
 def test_of_a_partly_malformed_request_both_sides_are_examined_as_far_as_they_go() -> None:
@@ -244,14 +244,14 @@ def test_of_a_partly_malformed_request_both_sides_are_examined_as_far_as_they_go
 
 
 def test_an_examination_brings_instruments_and_verdicts_even_where_it_finds_problems() -> None:
-    examined = examine(CATALOG, changed_request(amount=Decimal(0), refund_address=X_ACCOUNT))
+    examined = examine(CATALOG, changed_request(amount=Decimal(0), refund_address=X_ACCOUNT), NOON)
     assert set(examined.problems) == {"amount", "refund_address"}
     assert (examined.source, examined.target) == (BTC, XRP)
     assert examined.destination is not None and examined.refund is not None
     assert (examined.destination.status, examined.refund.status) == ("valid", "invalid")
-    bare = examine(CATALOG, changed_request(from_currency="DOGE"))
+    bare = examine(CATALOG, changed_request(from_currency="DOGE"), NOON)
     assert (bare.source, bare.target, bare.refund) == (None, XRP, None)
-    assert examine(CATALOG, changed_request(refund_address=None)).refund is None
+    assert examine(CATALOG, changed_request(refund_address=None), NOON).refund is None
 
 
 def test_each_address_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,12 +263,14 @@ def test_each_address_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(currency, network, address, memo)
 
     monkeypatch.setattr(addresses, "validate", validate)
-    assert examine(CATALOG, GOOD).problems == {}
+    assert examine(CATALOG, GOOD, NOON).problems == {}
     assert judged == [("XRP", XRP_ADDRESS, "1234567"), ("BTC", BTC_ADDRESS, None)]
 
 
 def test_what_is_wrong_travels_with_what_a_program_can_use() -> None:
-    problems = examine(CATALOG, changed_request(amount=Decimal("0.012345678901"), destination_memo="007")).problems
+    problems = examine(
+        CATALOG, changed_request(amount=Decimal("0.012345678901"), destination_memo="007"), NOON
+    ).problems
     assert [problem.to_json() for problem in problems["amount"]] == [
         {
             "code": "TOO_MANY_DECIMALS",
@@ -293,7 +295,7 @@ def test_an_amount_that_no_wallet_can_send_is_refused_however_fine_the_catalog_i
 def test_a_currency_without_a_minor_unit_is_paid_in_whole_units() -> None:
     yen = instrument("JPY", "JPY", type="fiat")
     snapshot = replace(CATALOG, instruments={**CATALOG.instruments, ("jpy", "jpy"): yen})
-    problems = examine(snapshot, PartialRequest(InstrumentName("JPY", "JPY"), None, Decimal("100.5"))).problems
+    problems = examine(snapshot, PartialRequest(InstrumentName("JPY", "JPY"), None, Decimal("100.5")), NOON).problems
     (amount,) = (problem.to_json() for problem in problems["amount"])
     assert amount["message"] == "JPY on JPY can be sent in whole units only."
     assert (amount["max_decimals"], amount["step"]) == (0, "1")
@@ -307,7 +309,7 @@ def test_a_quote_needs_no_destination_and_no_amount() -> None:
 
 def test_titles_are_found_in_any_case_and_taken_as_the_catalog_writes_them() -> None:
     examined = examine(
-        CATALOG, changed_request(from_currency="btc", from_network="Btc", to_currency="xrp", to_network="XRP")
+        CATALOG, changed_request(from_currency="btc", from_network="Btc", to_currency="xrp", to_network="XRP"), NOON
     )
     assert examined.problems == {}
     assert examined.source is not None and examined.target is not None
@@ -316,10 +318,10 @@ def test_titles_are_found_in_any_case_and_taken_as_the_catalog_writes_them() -> 
 
 def test_an_unknown_network_is_found_out_to_be_unchecked() -> None:
     to_odd = {"to_currency": "ODD", "to_network": "Oddnet", "destination_address": "odd1", "destination_memo": "x"}
-    unknown = examine(CATALOG, changed_request(**to_odd)).destination
+    unknown = examine(CATALOG, changed_request(**to_odd), NOON).destination
     assert unknown is not None
     assert (unknown.status, offline_is_enough(ODD, unknown)) == ("unchecked", False)
-    good = examine(CATALOG, GOOD).destination
+    good = examine(CATALOG, GOOD, NOON).destination
     assert good is not None
     assert (good.status, offline_is_enough(XRP, good), offline_is_enough(EUR, good)) == ("valid", True, False)
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from swap.addresses import base58, bech32
 from swap.addresses.digests import sha256d
 from swap.addresses.networks import NETWORKS, Network
+from swap.addresses.payable import LONGEST
 from swap.addresses.refusals import InvalidAddress
 
 _PLACEHOLDERS = frozenset(
@@ -98,15 +99,12 @@ _BY_FIRST = _index()
 # No telling beginning, but a fixed length and a checksum.
 _BY_LENGTH = MappingProxyType({58: NETWORKS["ALGO"], 64: NETWORKS["ICP"], 76: NETWORKS["SC"]})
 _SOLANA = NETWORKS["SOL"]
-_LONGEST = 2048
 # A refusal of the checksum means that everything before it was right, so only a definite find elsewhere overrules it.
 _NEARLY_RIGHT = frozenset({"bad_checksum", "mixed_case"})
 
 
 def explain(code: str, address: str, refusal: InvalidAddress) -> InvalidAddress:
     """A better reason than the rule's own "not of this network", or that one."""
-    if len(address) > _LONGEST:
-        return _pasted_twice(address) or refusal
     secret = _secret(address)
     if secret is not None:
         return secret
@@ -269,7 +267,7 @@ def _is_not_payable(address: str) -> bool:
     if hrp not in _NOT_PAYABLE_HRPS and not hrp.endswith(_COSMOS_ROLES):
         return False
     try:
-        bech32.decode(address, _LONGEST)
+        bech32.decode(address, LONGEST)
     except InvalidAddress:
         return False
     return True

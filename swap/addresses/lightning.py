@@ -2,21 +2,19 @@
 
 Bech32 without a length limit; the human-readable part is `lnbc` and an optional amount; the data are a 35-bit
 timestamp, tagged fields, and 104 words of signature. Only the form is checked: there is no clock here. Whoever pays
-compares the amount with the order and `expires_at` with the time the payout needs.
+compares the amount with the order and `expires_at` with the time the payout needs (swap.domain.invoices).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from swap.addresses import bech32
 from swap.addresses.base32 import BECH32
-from swap.addresses.payable import Payable
+from swap.addresses.payable import LONGEST, Invoice, Payable
 from swap.addresses.refusals import InvalidAddress
 from swap.addresses.secp256k1 import ORDER, on_curve
 
-_LIMIT = 7089  # what the largest QR code holds; real invoices stay under 1,000
 _MAIN = re.compile(r"lnbc(?:([1-9][0-9]{0,14})([munp])?)?", re.ASCII)
 _TEST = re.compile(r"ln(?:bcrt|tbs|tb|sb)(?:[0-9]+[munp]?)?", re.ASCII)
 # Picobitcoin per unit; one millisatoshi is ten of them.
@@ -28,29 +26,19 @@ _ONE_HOUR = 3600
 _KNOWN_FEATURES = frozenset({8, 14, 16, 24, 36, 48, 56})
 
 
-@dataclass(frozen=True, slots=True)
-class Invoice:
-    """amount_msat is None when the payer chooses; times are seconds since 1970."""
-
-    amount_msat: int | None
-    created_at: int
-    expires_at: int
-
-
 def lightning(address: str) -> Payable:
     """A main network invoice, all in small letters or all in capitals."""
-    decode(address)
-    return Payable(address.lower(), ("invoice",))
+    return Payable(address.lower(), ("invoice",), invoice=decode(address))
 
 
 def decode(text: str) -> Invoice:
     """The invoice's amount and times. Raises InvalidAddress when it is no well-formed main network invoice."""
-    if len(text) > _LIMIT:
+    if len(text) > LONGEST:
         raise InvalidAddress("too_long")
     lower = text.lower()
     if lower.startswith(("lnurl1", "lno1", "lni1", "lnr1")):
         raise InvalidAddress("unsupported_form", "Only BOLT-11 invoices (they start with lnbc) can be paid.")
-    hrp, data, constant = bech32.decode(text, _LIMIT)
+    hrp, data, constant = bech32.decode(text, LONGEST)
     match = _MAIN.fullmatch(hrp)
     if match is None:
         raise InvalidAddress(

@@ -33,6 +33,8 @@ MESSAGES = MappingProxyType(
         "name_not_address": "This is a name, not an address.",
         "placeholder": "This is a placeholder, not an address.",
         "pasted_twice": "The address was pasted twice.",
+        "invoice_expired": "This invoice has expired, or will before the payout can be sent.",
+        "invoice_amount": "This invoice is for another amount than the payout.",
         "memo_not_text": "The memo must be text that can be stored as UTF-8.",
         "memo_empty": "The memo is empty; leave it out altogether when there is none.",
         "memo_not_supported": "This network has no memo, so the memo would be lost.",

@@ -7,11 +7,10 @@ from swap.addresses.aliases import resolve, shares_form_with_usual
 from swap.addresses.hints import certainly_elsewhere, explain, explain_unclean, explain_whitespace
 from swap.addresses.memos import MEMOS, NO_MEMO, UNKNOWN_MEMO, MemoRule
 from swap.addresses.networks import NETWORKS
+from swap.addresses.payable import LONGEST
 from swap.addresses.refusals import MESSAGES, REFINABLE, InvalidAddress
 from swap.addresses.verdict import Verdict
 
-# Above any address, below any work worth noticing; the longest real text is a Lightning invoice.
-_LONGEST = 7089
 # Refusals of a memo that the description of its type answers.
 _LIMITS = frozenset({"memo_too_long", "memo_not_numeric", "memo_out_of_range"})
 
@@ -77,6 +76,7 @@ def validate(currency: str, network: str, address: str, memo: str | None = None)
         memo_rule=rule,
         send_address=payable.send_as or address,
         send_memo=payable.embedded_memo if payable.send_as else memo,
+        invoice=payable.invoice,
     )
 
 
@@ -91,7 +91,7 @@ def _check_text(address: object) -> None:
     if not address:
         raise InvalidAddress("empty")
     # Length before everything that looks at each character.
-    if len(address) > _LONGEST:
+    if len(address) > LONGEST:
         raise InvalidAddress("too_long")
     if not address.isascii():
         raise InvalidAddress("non_ascii", explain_unclean(address))

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from swap.addresses.memos import UNKNOWN_MEMO, MemoRule
+from swap.addresses.payable import Invoice
 
 Status = Literal["valid", "invalid", "unchecked"]
 
@@ -19,7 +20,7 @@ WARNINGS = MappingProxyType(
         "script_account": "The account belongs to a script, not to a key.",
         "converted": "The packed address is sent as a plain account and, where it has one, a memo.",
         "payment_id_inside": "The address contains a payment id.",
-        "invoice": "The invoice's amount and expiry must be compared with the order before it is paid.",
+        "invoice": "An invoice is paid once, before it expires, and with its own amount where it names one.",
         "network_shut_down": "This network has been shut down; nothing can be sent on it.",
         "same_form_elsewhere": "Addresses of the currency's own network look the same; make sure of the network.",
         "memo_unusual_characters": "The memo has characters, or a length, that some senders refuse.",
@@ -41,7 +42,8 @@ class Verdict:
     of them repeats what was typed, except for an address in its modern spelling. normalised: the spelling that equal
     destinations share, for comparing; together with embedded_memo. embedded_memo: the tag, id or payment id that the
     address itself carries. send_address, send_memo: what goes to the upstream. As typed, except that a packed X- or
-    M-address is taken apart; a payment id stays inside its address. warnings: codes of WARNINGS.
+    M-address is taken apart; a payment id stays inside its address. warnings: codes of WARNINGS. invoice: the terms of a
+    Lightning invoice, which whoever knows amount and time compares.
     """
 
     status: Status
@@ -56,6 +58,7 @@ class Verdict:
     hint: str | None = None
     send_address: str | None = None
     send_memo: str | None = None
+    invoice: Invoice | None = None
 
     @property
     def valid(self) -> bool | None:

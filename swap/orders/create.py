@@ -15,6 +15,8 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from swap import addresses
+from swap.domain import invoices
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.money import plain
 from swap.domain.schedules import PollState, next_poll
@@ -23,6 +25,7 @@ from swap.errors import (
     AddressRefused,
     AmountRefused,
     ConfigurationError,
+    InvoiceExpired,
     MemoRefused,
     NotSent,
     OrderRefused,
@@ -97,6 +100,7 @@ class OrderCreator:
         """
         deadline = min(self._timing.create_timeout, left)
         try:
+            _require_payable_destination(order, self._timing.now())
             reply = self._upstream.create_order(
                 _create_request(order), order_ref=order.id, attempt=number, deadline=deadline
             )
@@ -270,6 +274,13 @@ class OrderCreator:
         }
 
 
+def _require_payable_destination(order: Order, now: datetime) -> None:
+    """Raises InvoiceExpired when the order waited for this attempt for so long that its invoice can no longer be paid."""
+    invoice = addresses.validate(order.to_currency, order.to_network, order.destination_address).invoice
+    if invoice is not None and not invoices.is_in_time(invoice, now):
+        raise InvoiceExpired(addresses.MESSAGES["invoice_expired"], cause="validation")
+
+
 def _create_request(order: Order) -> CreateRequest:
     return CreateRequest(
         from_currency=order.from_currency,
@@ -291,6 +302,7 @@ def _create_request(order: Order) -> CreateRequest:
 
 _REFUSED_FIELDS: tuple[tuple[type[UpstreamRefused], str], ...] = (
     (AddressRefused, "destination_address"),
+    (InvoiceExpired, "destination_address"),
     (MemoRefused, "destination_memo"),
     (AmountRefused, "amount"),
     (PairRefused, "to"),
@@ -301,6 +313,8 @@ _REFUSED_FIELDS: tuple[tuple[type[UpstreamRefused], str], ...] = (
 def _refusal(error: UpstreamRefused, order: Order) -> OrderRefused:
     name = next((name for kind, name in _REFUSED_FIELDS if isinstance(error, kind)), "request")
     problem: dict[str, Any] = {"code": error.code, "message": "The upstream refused it."}
+    if isinstance(error, InvoiceExpired):
+        problem["message"] = error.message
     if isinstance(error, AmountRefused) and error.bound is not None and error.side is not None:
         problem[error.side] = plain(error.bound)
         least = "is at least" if error.side == "min" else "is at most"

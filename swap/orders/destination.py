@@ -199,7 +199,7 @@ class DestinationCheck:
     def preview(self, client_id: str, instrument: InstrumentRow, destination: Destination) -> dict[str, Any]:
         """Both verdicts on a destination, as the API answers them. `orderable`: an order to it would be accepted here."""
         address, memo = destination.address or "", destination.memo
-        verdict = offline_verdict(instrument, address, memo)
+        verdict = offline_verdict(instrument, address, memo, self._clock())
         problems = destination_problems(instrument, destination, verdict)
         upstream = self._preview(instrument, verdict, address, memo)
         if verdict.status != "invalid" and upstream.status == "invalid":

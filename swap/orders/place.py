@@ -20,7 +20,7 @@ from swap.market.quotes import Quote, Quotes, Swap, Terms, terms_of
 from swap.orders.create import TOTAL_SECONDS, CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck, DestinationReport, OrderSide, SideName, could_not_ask
 from swap.orders.read import load
-from swap.orders.validation import Destination, Examined, OrderRequest, PartialRequest, examine
+from swap.orders.validation import Destination, Examined, OrderRequest, PartialRequest, examine, invoice_problems
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import InstrumentRow, Order, new_id
@@ -54,7 +54,7 @@ class OrderPlacer:
         """What else is wrong with a request that is malformed in part. Without a catalog, nothing: the caller has the
         malformed fields to correct anyway."""
         try:
-            return examine(self._catalog.usable(), request).problems
+            return examine(self._catalog.usable(), request, self._timing.now()).problems
         except TryAgainLater:
             return Problems()
 
@@ -95,7 +95,7 @@ class OrderPlacer:
         )
 
     def _place_new(self, client_id: str, request: OrderRequest, give_up: float) -> Placed:
-        examined = examine(self._catalog.usable(), request)
+        examined = examine(self._catalog.usable(), request, self._timing.now())
         swap, quote = self._quoted(client_id, request, examined)
         sides = self._sides(client_id, request, examined)
         if examined.problems:
@@ -131,7 +131,7 @@ class OrderPlacer:
 
         `order` as it was read before its attempts were: a process that has changed it since has the lease.
         """
-        examined = examine(self._catalog.usable(), request)
+        examined = examine(self._catalog.usable(), request, self._timing.now())
         swap, quote = self._quoted(order.client_id, request, examined)
         changes: dict[str, Any] = {"upstream_key": self._options.upstream_key}
         try:
@@ -140,7 +140,11 @@ class OrderPlacer:
             assert swap is not None
             # With a quote the terms stay as quoted, or the order ends; without one, today's rate is as good as the last.
             if quote is None:
-                changes |= _terms_columns(self._terms_now(swap, give_up))
+                terms = self._terms_now(swap, give_up)
+                problems = invoice_problems(examined.destination, terms.amount_to_get, examined.refund, swap.amount)
+                if problems:
+                    raise InvalidRequest(problems)
+                changes |= _terms_columns(terms)
         except InvalidRequest as error:
             return self._ended(order, error)
         with self._database.write() as session:
@@ -208,6 +212,11 @@ class OrderPlacer:
                 terms = self._terms_now(swap, give_up)
             except InvalidRequest as error:
                 problems.update(error.fields)
+        if terms is not None:
+            verdicts = {name: side.verdict for name, side in sides.items()}
+            problems.update(
+                invoice_problems(verdicts.get("destination"), terms.amount_to_get, verdicts.get("refund"), swap.amount)
+            )
         try:
             report = self._destinations.check(sides.values(), lambda: self._left(give_up))
             problems.update(report.problems)

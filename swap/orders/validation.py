@@ -6,12 +6,13 @@ Every problem is reported at once, by field name, even where some fields of the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from swap import addresses
 from swap.addresses import Verdict
-from swap.domain import fiat, money
+from swap.domain import fiat, invoices, money
 from swap.domain.decimal_places import sendable_places
 from swap.errors import FieldProblem, Problems
 from swap.market.catalog import Snapshot
@@ -109,7 +110,7 @@ class Examined:
     refund: Verdict | None
 
 
-def examine(snapshot: Snapshot, request: OrderRequest | PartialRequest) -> Examined:
+def examine(snapshot: Snapshot, request: OrderRequest | PartialRequest, now: datetime) -> Examined:
     """Look up both instruments, judge both addresses offline, and collect all that is wrong with the request."""
     problems = Problems()
     source = _instrument(snapshot, request.source, "from", problems)
@@ -121,10 +122,10 @@ def examine(snapshot: Snapshot, request: OrderRequest | PartialRequest) -> Exami
         _examine_amount(source, request.amount, problems)
     destination = refund = None
     if target is not None and request.destination is not None:
-        destination = _examine_destination("destination_", target, request.destination, problems)
+        destination = _examine_destination("destination_", target, request.destination, now, problems)
     if source is not None and request.refund is not None:
         if request.refund.address is not None:
-            refund = _examine_destination("refund_", source, request.refund, problems)
+            refund = _examine_destination("refund_", source, request.refund, now, problems)
         elif request.refund.memo is not None or request.refund.memo_none:
             message = "A refund memo without a refund address has nowhere to go."
             problems.add("refund_address", FieldProblem("REQUIRED", message))
@@ -166,10 +167,10 @@ def amount_places(instrument: InstrumentRow) -> int:
 
 
 def _examine_destination(
-    prefix: str, instrument: InstrumentRow, destination: Destination, problems: Problems
+    prefix: str, instrument: InstrumentRow, destination: Destination, now: datetime, problems: Problems
 ) -> Verdict | None:
     address, memo = destination.address, destination.memo
-    verdict = None if address is None else offline_verdict(instrument, address, memo)
+    verdict = None if address is None else offline_verdict(instrument, address, memo, now)
     problems.update(destination_problems(instrument, destination, verdict, prefix))
     return verdict
 
@@ -177,17 +178,46 @@ def _examine_destination(
 # --- addresses and memos ---------------------------------------------------------------------------------------------
 
 
-def offline_verdict(instrument: InstrumentRow, address: str, memo: str | None) -> Verdict:
+def offline_verdict(instrument: InstrumentRow, address: str, memo: str | None, now: datetime) -> Verdict:
     """Our own verdict on a destination of this instrument, by the rules of its network, or those of bank accounts.
 
-    A card number is called one wherever it is no address.
+    A card number is called one wherever it is no address. An invoice is read for its expiry too; its amount is compared
+    once the payout is known (`invoice_problems`).
     """
     if instrument.type == "fiat":
         return fiat.validate(instrument.currency, address, memo)
     verdict = addresses.validate(instrument.currency, instrument.network, address, memo)
     if verdict.status != "valid" and verdict.field != "memo" and fiat.is_card_number(address):
         return Verdict("invalid", fiat.CARD_NUMBER, fiat.MESSAGES[fiat.CARD_NUMBER], "address", verdict.network)
+    if verdict.invoice is not None and not invoices.is_in_time(verdict.invoice, now):
+        minutes = invoices.PAYOUT_NEEDS // timedelta(minutes=1)
+        hint = f"Make a new one; it must be good for {minutes} minutes when the order is placed."
+        return Verdict(
+            "invalid",
+            "invoice_expired",
+            addresses.MESSAGES["invoice_expired"],
+            "address",
+            verdict.network,
+            memo_rule=verdict.memo_rule,
+            hint=hint,
+        )
     return verdict
+
+
+def invoice_problems(
+    destination: Verdict | None, amount_to_get: Decimal | None, refund: Verdict | None, amount: Decimal | None
+) -> Problems:
+    """What is wrong with the amounts of invoices, by field: one that is paid out to must be for what comes out, one that is
+    refunded to for what went in. Nothing, where the verdict is on no invoice or the amount is not known."""
+    problems = Problems()
+    for side, verdict, paid in (("destination", destination, amount_to_get), ("refund", refund, amount)):
+        if verdict is None or verdict.invoice is None or paid is None or invoices.takes(verdict.invoice, paid):
+            continue
+        hint = f"Make one over {money.plain(paid)} BTC, or one without an amount."
+        details = {"reason": "invoice_amount", "hint": hint}
+        problem = FieldProblem("ADDRESS_INVALID", addresses.MESSAGES["invoice_amount"], details)
+        problems.add(f"{side}_address", problem)
+    return problems
 
 
 def offline_is_enough(instrument: InstrumentRow, verdict: Verdict) -> bool:

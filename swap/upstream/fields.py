@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
+from swap import addresses
 from swap.upstream.replies import RateMode
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LINK = re.compile(r"https?://[^\s\"'<>]{1,2000}")
-_LONGEST_TEXT = 2048  # a Lightning invoice is an address of several hundred characters
+_LONGEST_TEXT = addresses.LONGEST  # whatever may be sent must be readable when it is echoed
 
 
 def parse_json(body: bytes) -> Any:

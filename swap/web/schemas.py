@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from swap import addresses
 from swap.domain import money
 from swap.domain.lifecycle import PUBLIC
 from swap.errors import FieldProblem
@@ -116,11 +117,11 @@ PlaceOrder = Strict.from_dict(
         **_ROUTE,
         "amount": Amount(required=True, metadata={"description": "What will be deposited, as a decimal string."}),
         "rate_mode": fields.String(required=True, validate=_MODES),
-        "destination_address": _text(512, required=True),
+        "destination_address": _text(addresses.LONGEST, required=True),
         # Length is the network's business, and an empty memo is a mistake worth its own answer.
         "destination_memo": fields.String(allow_none=True, validate=[validate.Length(0, 4096), _no_nul]),
         "destination_memo_none": _waiver("the receiving wallet"),
-        "refund_address": _text(512),
+        "refund_address": _text(addresses.LONGEST),
         "refund_memo": fields.String(allow_none=True, validate=[validate.Length(0, 4096), _no_nul]),
         "refund_memo_none": _waiver("the refund wallet"),
         "quote_id": _text(4096),
@@ -214,8 +215,8 @@ class OrdersQuery(Strict):
     user_id = _text(128)
     session_id = _text(128)
     account_id = _text(128)
-    destination_address = _text(512)
-    deposit_address = _text(512)
+    destination_address = _text(addresses.LONGEST)
+    deposit_address = _text(addresses.LONGEST)
     upstream_order_id = _text(128)
     tx_id = _text(256)
     after = _text(256)

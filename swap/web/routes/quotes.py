@@ -29,7 +29,7 @@ def quote() -> flask.Response:
     request = PartialRequest(instrument_name(content, "from"), instrument_name(content, "to"), content.get("amount"))
     # A malformed field is no less so while the catalog is away, and must not hide what is wrong with the others.
     snapshot = service.catalog.snapshot() if problems else service.catalog.usable()
-    examined = examine(snapshot, request)
+    examined = examine(snapshot, request, service.clock())
     if snapshot.as_of is not None:
         problems = Problems(examined.problems | problems)
     if problems:
