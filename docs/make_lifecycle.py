@@ -134,7 +134,8 @@ def render() -> str:
         "",
         "The table also allows needs_review after "
         + ", ".join(review)
-        + ". It is reserved: nothing in this version moves an order there.",
+        + ". An order comes there by a conflict after its customer was shown where to pay, or by hand, and only a person "
+        'moves it on: [operations.md](operations.md), "An order under review".',
         "",
         *drawing(),
         "",

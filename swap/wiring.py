@@ -27,7 +27,9 @@ from swap.market.catalog import Catalog
 from swap.market.quotes import Quotes
 from swap.ops.doctor import Doctor
 from swap.ops.housekeeping import Housekeeping
+from swap.ops.review import Review
 from swap.ops.support import Support
+from swap.orders.conflicts import Conflicts
 from swap.orders.create import CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck
 from swap.orders.place import OrderPlacer
@@ -86,6 +88,7 @@ class Service:
     keys: Keys
     tracking: Tracking
     support: Support
+    review: Review
     housekeeping: Housekeeping
     timing: Timing
     # Set once the process is asked to end: it takes no new orders any more.
@@ -150,7 +153,8 @@ def build(
     creator = OrderCreator(database, upstream, reply_check, queue, destinations, options, timing)
     resolver = Resolver(database, upstreams, creator, timing, terms_stand=quotes.still_stand)
     throttle = PollThrottle(database, access, timing)
-    poller = Poller(database, upstream, reply_check, throttle, queue, timing)
+    conflicts = Conflicts(database, reply_check, timing)
+    poller = Poller(database, upstream, conflicts, throttle, queue, timing)
     feed = Feed(database, queue, clock)
     return Service(
         settings=settings,
@@ -177,6 +181,7 @@ def build(
         keys=Keys(database, vault, clock),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
+        review=Review(database, upstream, conflicts, queue, timing),
         housekeeping=Housekeeping(database, feed, clock),
         timing=timing,
     )

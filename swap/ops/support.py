@@ -44,6 +44,10 @@ class Support:
                 "deposit_address": order.deposit_address,
                 "deposit_memo": order.deposit_memo,
                 "payable": order.payable,
+                "status_before_review": order.status_before_review,
+                "conflict": order.conflict,
+                "conflict_since": None if order.conflict_since is None else iso(order.conflict_since),
+                "accepted_answer": order.accepted_answer,
                 "failures": order.failures,
                 "facts": order.facts,
             }

@@ -125,14 +125,22 @@ def deposit_change(order: Order, reply: OrderReply) -> str | None:
 def deposit_place(order: Order, reply: OrderReply) -> str | None:
     """Where the customer would pay, as one text: source currency, network, normalised address or payment link, and memo. Two
     spellings of one address are one place. None when the answer names neither address nor link."""
-    address = reply.deposit_address
+    return _place(order, reply.deposit_address, reply.payment_link, reply.deposit_memo)
+
+
+def shown_place(order: Order) -> str | None:
+    """Where the order's customer was told to pay, as `deposit_place`."""
+    return _place(order, order.deposit_address, order.deposit_link, order.deposit_memo)
+
+
+def _place(order: Order, address: str | None, link: str | None, memo: str | None) -> str | None:
     if address is not None:
         address = _verdict(order.from_currency, order.from_network, address).normalised or address
-    where = address or reply.payment_link
+    where = address or link
     if where is None:
         return None
     # JSON, since an address on a network without rules may contain any separator.
-    return json.dumps([order.from_currency, order.from_network, where, reply.deposit_memo or ""])
+    return json.dumps([order.from_currency, order.from_network, where, memo or ""])
 
 
 def same_account(currency: str, network: str, one: str, other: str) -> bool:

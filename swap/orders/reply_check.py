@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 
 from swap import addresses
 from swap.domain import money
+from swap.domain.lifecycle import Status
 from swap.market.catalog import Catalog
 from swap.orders.matching import deposit_change, same_address, unpacked
 from swap.tables import InstrumentRow, Order
 from swap.upstream.replies import OrderReply
+
+# The differences in which money that comes in may be credited to somebody else, or go to somebody else.
+WHERE_IT_GOES = frozenset(
+    {"deposit_address_changed", "deposit_memo_changed", "pair_mismatch", "destination_mismatch", "memo_mismatch"}
+)
 
 
 class ReplyCheck:
@@ -27,15 +35,39 @@ class ReplyCheck:
         """`reply_problem` within the tolerance."""
         return reply_problem(order, reply, source, self._tolerance)
 
-    def problem_once_shown(self, order: Order, reply: OrderReply) -> str | None:
-        """Why payments to a place that a customer was shown must end, by a later answer; None when it contradicts nothing
-        that was sent, or says too little to tell.
+    def problem_once_shown(self, order: Order, reply: OrderReply, status: Status) -> str | None:
+        """In what a later answer about an order whose customer was shown where to pay differs from what was sent or shown;
+        None when it contradicts nothing, or says too little to tell. `status`: the order's, or the one before its review.
 
-        A floating rate moves by itself after the order is made, so only a FIXED promise is compared.
+        A floating rate moves by itself after the order is made, so only a FIXED promise is compared. Once the deposit is
+        no longer awaited, only where the money comes in and where it goes is: an upstream may reckon anew with what was
+        paid, and take another refund address from the customer.
         """
         reply = unpacked(order, reply)
-        tolerance = self._tolerance if order.rate_mode == "FIXED" else None
-        return deposit_change(order, reply) or _mismatch(order, reply, tolerance)
+        found = _mismatches(order, reply, self._tolerance if order.rate_mode == "FIXED" else None)
+        if status is not Status.AWAITING_DEPOSIT:
+            found = (reason for reason in found if reason in WHERE_IT_GOES)
+        return deposit_change(order, reply) or next(found, None)
+
+    def problem_as_shown(self, order: Order, reply: OrderReply) -> str | None:
+        """`problem`, of a later answer, which need not repeat the deposit details that the customer was shown: those have to
+        pass the check anyway."""
+        shown = replace(reply, deposit_address=order.deposit_address, deposit_memo=order.deposit_memo)
+        return self.problem(order, shown, self.source_of(order))
+
+
+def told_terms(order: Order, reply: OrderReply) -> dict[str, str]:
+    """What an answer tells of the terms that are compared with the order's, by name; what it leaves out is left out."""
+    reply = unpacked(order, reply)
+    names = [
+        *("from_currency", "from_network", "to_currency", "to_network", "destination_address", "destination_memo"),
+        *("refund_address", "refund_memo", "amount", "rate_mode", "deposit_address", "deposit_memo"),
+    ]
+    if order.rate_mode == "FIXED":
+        names.append("amount_to_get")
+    told = {name: getattr(reply, name) for name in names}
+    terms = {name: money.plain(value) if isinstance(value, Decimal) else value for name, value in told.items() if value}
+    return terms | ({"failed_to_create": "true"} if reply.facts.failed_to_create else {})
 
 
 def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None, tolerance: Decimal) -> str | None:
@@ -49,42 +81,43 @@ def reply_problem(order: Order, reply: OrderReply, source: InstrumentRow | None,
     `source` None: the instrument has left the catalog; then the network decides whether a memo is needed.
     """
     reply = unpacked(order, reply)
-    return _mismatch(order, reply, tolerance) or _deposit_problem(order, reply, source) or _gap(order, reply)
+    return (
+        next(_mismatches(order, reply, tolerance), None) or _deposit_problem(order, reply, source) or _gap(order, reply)
+    )
 
 
-def _mismatch(order: Order, reply: OrderReply, tolerance: Decimal | None) -> str | None:
+def _mismatches(order: Order, reply: OrderReply, tolerance: Decimal | None) -> Iterator[str]:
     """`tolerance` None: the rate is not compared."""
     if reply.facts.failed_to_create:
-        return "failed_to_create"
+        yield "failed_to_create"
     echoed = (reply.from_currency, reply.from_network, reply.to_currency, reply.to_network)
     ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
     if any(a is not None and a.casefold() != b.casefold() for a, b in zip(echoed, ours, strict=True)):
-        return "pair_mismatch"
+        yield "pair_mismatch"
     if reply.destination_address is not None and not same_address(
         order.to_currency, order.to_network, reply.destination_address, order.destination_address
     ):
-        return "destination_mismatch"
+        yield "destination_mismatch"
     if reply.destination_memo and reply.destination_memo != order.destination_memo:
-        return "memo_mismatch"
+        yield "memo_mismatch"
     if reply.refund_address and not (
         order.refund_address
         and same_address(order.from_currency, order.from_network, reply.refund_address, order.refund_address)
     ):
-        return "refund_mismatch"
+        yield "refund_mismatch"
     if reply.refund_memo and reply.refund_memo != order.refund_memo:
-        return "refund_mismatch"
+        yield "refund_mismatch"
     if reply.amount is not None and reply.amount != order.amount:
-        return "amount_mismatch"
+        yield "amount_mismatch"
     if reply.rate_mode is not None and reply.rate_mode != order.rate_mode:
-        return "rate_mode_mismatch"
+        yield "rate_mode_mismatch"
     if (
         tolerance is not None
         and reply.amount_to_get is not None
         and order.amount_to_get is not None
         and not money.within(reply.amount_to_get, order.amount_to_get, tolerance)
     ):
-        return "rate_mismatch"
-    return None
+        yield "rate_mismatch"
 
 
 def _deposit_problem(order: Order, reply: OrderReply, source: InstrumentRow | None) -> str | None:

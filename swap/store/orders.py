@@ -74,6 +74,12 @@ def page(
     return session.scalars(query.order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)).all()
 
 
+def under_review(session: Session) -> Sequence[Order]:
+    """Orders that a person has to look at, those that wait longest first."""
+    query = select(Order).where(Order.status == Status.NEEDS_REVIEW)
+    return session.scalars(query.order_by(Order.status_changed_at, Order.id)).all()
+
+
 def owned_by(session: Session, client_id: str, order_ids: Collection[str]) -> set[str]:
     """Which of these orders are the client's."""
     return set(session.scalars(select(Order.id).where(Order.id.in_(order_ids), Order.client_id == client_id)))

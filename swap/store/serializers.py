@@ -29,11 +29,12 @@ _PAID_OR_PAST = {
 def order_view(order: Order) -> dict[str, Any]:
     """The order as callers see it. Amounts are decimal strings, times ISO-8601 UTC with milliseconds."""
     status = Status(order.status)
+    public = lifecycle.public_name(status, _before_review(order))
     facts = Facts.from_json(order.facts)
     return {
         "id": order.id,
         "client_order_id": order.client_order_id,
-        "status": lifecycle.public_name(status, _before_review(order)),
+        "status": public,
         "status_reason": order.status_reason,
         "funds": lifecycle.funds(status, facts.deposit_seen, _before_review(order)),
         "final": lifecycle.is_final(status, facts.deposit_seen, order.next_check_at is not None),
@@ -54,7 +55,7 @@ def order_view(order: Order) -> dict[str, Any]:
         ],
         "withdrawals": [_transfer(t) for t in facts.transfers if t.direction == "withdrawal"],
         "action_required": {"kind": "kyc", "url": order.action_url, "since": _time(order.action_since)}
-        if order.action_url and status is Status.ON_HOLD
+        if order.action_url and public is Status.ON_HOLD
         else None,
         "upstream_order_id": order.upstream_order_id,
         "user_id": order.user_id,

@@ -18,7 +18,9 @@ class Order(Row):
     `request` is the caller's request as validated (a repeated `client_order_id` is compared with it); `rate` is what was
     quoted (the claimed public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: all that the upstream has said
     about this order so far. `as_of`: when it was last polled with success; `signalled_at`: when the upstream's list last
-    made it due. `token_version`: raised to revoke the order's tracking tokens.
+    made it due. `token_version`: raised to revoke the order's tracking tokens. `conflict`: in what a later answer last
+    differed from what the customer was shown, `conflict_since`: when that was first seen, and `accepted_answer`: the
+    answer that a person accepted although it differs (`swap.orders.conflicts`).
     """
 
     __tablename__ = "orders"
@@ -66,6 +68,9 @@ class Order(Row):
     payable: Mapped[bool]
     payable_reason: Mapped[str | None]
     payable_until: Mapped[datetime | None]
+    conflict: Mapped[str | None]
+    conflict_since: Mapped[datetime | None]
+    accepted_answer: Mapped[dict[str, Any] | None]
     confirmations_required: Mapped[int | None]
 
     facts: Mapped[dict[str, Any]]

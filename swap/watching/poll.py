@@ -7,7 +7,6 @@ changes nothing and is journalled, so that support can answer "why did it not ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +18,7 @@ from swap.domain.schedules import PollState, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
-from swap.orders.reply_check import ReplyCheck
+from swap.orders.conflicts import Conflicts
 from swap.store import calls, events
 from swap.store import orders as order_rows
 from swap.store.database import Database
@@ -36,13 +35,6 @@ _ALERT_AFTER = 5
 # By then polls are an hour apart: once a day.
 _REMIND_EVERY = 24
 
-# Reasons to stop payments that a later answer may take back, if it agrees with everything. One of a changed address or memo,
-# or of a worse rate, needs an operator.
-_MAY_CLEAR = frozenset(
-    {"unverified", "failed_to_create", "pair_mismatch", "destination_mismatch", "memo_mismatch", "refund_mismatch"}
-    | {"amount_mismatch", "rate_mode_mismatch"}
-)
-
 Changes = dict[str, Any]
 
 
@@ -56,12 +48,12 @@ class Poller:
         self,
         database: Database,
         upstream: UpstreamClient,
-        reply_check: ReplyCheck,
+        conflicts: Conflicts,
         throttle: PollThrottle,
         queue: JobQueue,
         timing: Timing,
     ) -> None:
-        self._database, self._upstream, self._reply_check = database, upstream, reply_check
+        self._database, self._upstream, self._conflicts = database, upstream, conflicts
         self._throttle, self._queue, self._timing = throttle, queue, timing
 
     def poll(self, order: Order, refs: Sequence[str]) -> None:
@@ -115,8 +107,12 @@ class Poller:
             "next_check_at": self._next_poll_at(order, decision.status, facts.deposit_seen, now),
         }
         from_reply = self._changes_from(order, reply) if reply is not None else {}
+        came = facts.deposit_seen and not known.deposit_seen
+        conflict: Changes = {}
+        if reply is not None:
+            conflict = self._conflicts.changes(order, reply, decision.status, deposit_came=came)
         late = decision.late_deposit or (decision.second_deposit and len(known.deposits) < 2)
-        steps = _steps(order, decision, facts, always | from_reply, late=late, now=now)
+        steps = _steps(order, decision, facts, always | from_reply, conflict, late=late, now=now)
 
         with self._database.write() as session:
             if reply is not None and self._belongs_to_another(session, order, reply):
@@ -128,9 +124,14 @@ class Poller:
                 return
             if reply is not None:
                 order_rows.claim_refs(session, order.id, reply.refs)
+            if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
+                log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
+                events.add_event(session, moved, "journal.unexpected_deposit", at=now, detail={"status": status})
             without_news = next_status(status, known, now, created_at=order.created_at)
             self._journal(session, moved, decision, without_news)
-            if reply is not None and (facts != known or decision.status is not status or _differs(order, from_reply)):
+            if reply is not None and (
+                facts != known or decision.status is not status or _differs(order, from_reply | conflict)
+            ):
                 self._record_call(session, order, reply, asked_at, now)
             if facts.events != known.events:
                 new = [event for event in facts.events if event not in known.events]
@@ -150,29 +151,15 @@ class Poller:
         self.back_off(session, order)
         return True
 
-    def _changes_from(self, order: Order, reply: OrderReply) -> Changes:
-        """What the answer changes besides the facts: the upstream's state and id, and whether the order may be paid."""
+    @staticmethod
+    def _changes_from(order: Order, reply: OrderReply) -> Changes:
+        """What the answer changes besides the facts: the upstream's state and id."""
         changes: Changes = {}
         if reply.state or reply.status:
             changes["upstream_state"] = reply.state or reply.status
         if reply.order_id is not None and reply.order_id != order.upstream_order_id:
             # The list knows the numeric id; a create may have answered with a UUID alone (docs/upstream.md T4).
             changes["upstream_order_id"] = reply.order_id
-        unsettled = not order.payable and order.payable_reason in _MAY_CLEAR
-        if order.status != Status.AWAITING_DEPOSIT or not (order.payable or unsettled):
-            return changes
-        problem = self._reply_check.problem_once_shown(order, reply)
-        if problem is not None:
-            if problem != order.payable_reason:
-                log.error("watch.deposit_details_changed", order_id=order.id, reason=problem)
-            changes |= {"payable": False, "payable_reason": problem, "status_reason": "under_review"}
-        elif unsettled:
-            # The customer sees the deposit details of the create. A poll need not repeat them, but they have to pass the
-            # check anyway.
-            shown = replace(reply, deposit_address=order.deposit_address, deposit_memo=order.deposit_memo)
-            problem = self._reply_check.problem(order, shown, self._reply_check.source_of(order))
-            reason = None if problem is None else "under_review"
-            changes |= {"payable": problem is None, "payable_reason": problem, "status_reason": reason}
         return changes
 
     def _journal(self, session: Session, order: Order, decision: Decision, without_news: Decision) -> None:
@@ -238,16 +225,18 @@ class Poller:
 
 
 def _steps(
-    order: Order, decision: Decision, facts: Facts, changes: Changes, *, late: bool, now: datetime
+    order: Order, decision: Decision, facts: Facts, changes: Changes, conflict: Changes, *, late: bool, now: datetime
 ) -> list[tuple[Changes, str | None]]:
     """The moves of one poll, in order: changes and, where it is not the status that changes, the type of event.
 
     A late deposit and a demand on the customer are news of their own, and an endpoint may have asked for these types
-    alone. So where the status changes in the same poll, they get an event before and after that of the status.
+    alone. So where the status changes in the same poll, they get an event before and after that of the status. What a
+    conflict makes of the order (`swap.orders.conflicts`) goes above what the facts make of it.
     """
     to_status: Changes = {}
     if decision.status != order.status:
         to_status = {"status": decision.status, "status_reason": decision.reason}
+    to_status |= conflict
     action: Changes = {}
     if facts.kyc_link != order.action_url:
         action = {"action_url": facts.kyc_link, "action_since": now}

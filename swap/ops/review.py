@@ -1,0 +1,128 @@
+"""An order under review, and the two ways out of it (docs/operations.md, "An order under review")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swap.domain.facts import Facts
+from swap.domain.lifecycle import Status, can_move, next_status, public_name
+from swap.domain.times import Timing, iso
+from swap.errors import Conflict
+from swap.infra.queue import JobQueue
+from swap.ops.by_hand import Act, ByHand, Changes
+from swap.orders.conflicts import Conflicts, accepted, payable_again, under_review
+from swap.orders.reply_check import told_terms
+from swap.store import orders as order_rows
+from swap.store.database import Database
+from swap.tables import Order
+from swap.upstream.client import UpstreamClient
+from swap.upstream.replies import OrderReply
+
+
+class Review:
+    def __init__(
+        self, database: Database, upstream: UpstreamClient, conflicts: Conflicts, queue: JobQueue, timing: Timing
+    ) -> None:
+        self._database, self._upstream, self._conflicts, self._timing = database, upstream, conflicts, timing
+        self._by_hand = ByHand(database, queue, timing)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The orders under review, those that wait longest first."""
+        with self._database.read() as session:
+            return [
+                {
+                    "order_id": order.id,
+                    "status": public_name(Status(order.status), Status(order.status_before_review or Status.ON_HOLD)),
+                    "conflict": order.conflict,
+                    "since": iso(order.status_changed_at),
+                    "deposit_seen": Facts.from_json(order.facts).deposit_seen,
+                }
+                for order in order_rows.under_review(session)
+            ]
+
+    def begin(self, order_id: str, act: Act) -> dict[str, Any]:
+        """Put an order under review: it cannot be paid, and only a person moves it on.
+
+        Raises NotFound, and Conflict (ORDER_STATE_FORBIDS) when no customer was shown where to pay, or it is over.
+        """
+
+        def plan(order: Order) -> Changes:
+            _require_move(order, Status.NEEDS_REVIEW)
+            return under_review(order, None, Status(order.status))
+
+        return self._by_hand.carry_out(order_id, "review", act, plan)
+
+    def release(self, order_id: str, act: Act, *, accept: bool = False) -> dict[str, Any]:
+        """End a review after reading the upstream again: the order goes on where the facts say it is, and may be paid if it
+        still awaits its deposit. `accept`: even if the answer differs from the order; it counts as agreed from now on, until
+        it says something else again. An order whose deposit details are in question is not payable even so.
+
+        Raises NotFound, Conflict (ORDER_STATE_FORBIDS, UPSTREAM_DISAGREES), and UpstreamError where there is no answer.
+        """
+        order = self._by_hand.load(order_id)
+        _require_review(order)
+        reply = self._ask(order)
+
+        def plan(order: Order) -> Changes:
+            _require_review(order)
+            return self._released(order, reply, accept=accept)
+
+        return self._by_hand.carry_out(order_id, "release", act, plan, told_terms(order, reply))
+
+    def _ask(self, order: Order) -> OrderReply:
+        with self._database.read() as session:
+            refs = order_rows.refs_of(session, order.id)
+        ref = order.upstream_order_id or next(iter(refs), None)
+        if ref is None:
+            raise Conflict("The order has no upstream id to ask with.", code="ORDER_STATE_FORBIDS")
+        reply = self._upstream.order(
+            ref, order.destination_address, order_ref=order.id, priority="read", deadline=self._timing.read_timeout
+        )
+        with self._database.read() as session:
+            foreign = order_rows.owned_refs(session, reply.refs, excluding=order.id)
+        if foreign:
+            raise Conflict("The upstream's answer is about another order of ours.", code="UPSTREAM_DISAGREES")
+        return reply
+
+    def _released(self, order: Order, reply: OrderReply, *, accept: bool) -> Changes:
+        now = self._timing.now()
+        before = Status(order.status_before_review or Status.AWAITING_DEPOSIT)
+        facts = Facts.from_json(order.facts).merge(reply.facts)
+        decision = next_status(before, facts, now, created_at=order.created_at)
+        problem = self._conflicts.against(order, reply, before)
+        if problem is not None and not accept:
+            raise Conflict(
+                f"The upstream still disagrees with the order: {problem}. Its answer can be accepted explicitly.",
+                code="UPSTREAM_DISAGREES",
+                conflict=problem,
+                upstream=told_terms(order, reply),
+            )
+        return {
+            "status": decision.status,
+            "status_before_review": None,
+            "status_reason": decision.reason,
+            **(payable_again(order) if problem is None else accepted(order, problem, reply)),
+            "conflict": None,
+            "conflict_since": None,
+            "facts": facts.to_json(),
+            "as_of": now,
+            "failures": 0,
+            # The next poll finds its own distance.
+            "next_check_at": now,
+        }
+
+
+def _require_move(order: Order, to: Status) -> None:
+    if (order.deposit_kind is None and to is Status.NEEDS_REVIEW) or not can_move(Status(order.status), to):
+        raise Conflict(
+            f"There is no way from {order.status} to {to} for this order.",
+            code="ORDER_STATE_FORBIDS",
+            status=order.status,
+        )
+
+
+def _require_review(order: Order) -> None:
+    if order.status != Status.NEEDS_REVIEW:
+        raise Conflict(
+            f"The order is not under review, but {order.status}.", code="ORDER_STATE_FORBIDS", status=order.status
+        )

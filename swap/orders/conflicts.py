@@ -1,0 +1,163 @@
+"""Conflicts: a later answer differs from what an order's customer was shown or the upstream was sent.
+
+The first one ends payments at once; an answer that agrees takes that back. The same one again, a minute later or more, puts
+the order under review, and so does money that comes in while it is in doubt where money goes. Only a person ends a review
+(`swap.ops.review`). Until then the order is polled and keeps its facts, its public status is the one before the review, and
+it cannot be paid.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from swap.domain.lifecycle import WATCHED, Status
+from swap.domain.times import Timing
+from swap.orders.matching import shown_place
+from swap.orders.reply_check import WHERE_IT_GOES, ReplyCheck, told_terms
+from swap.store import orders as order_rows
+from swap.store.database import Database
+from swap.tables import Order
+from swap.upstream.replies import OrderReply
+
+log = structlog.get_logger()
+
+Changes = dict[str, Any]
+
+UNDER_REVIEW = "under_review"
+IN_USE = "address_in_use"
+_APART = timedelta(seconds=60)
+
+# An order that has ended is compared no more: nothing that an answer says now could stop anything.
+_COMPARED = WATCHED - {Status.NEEDS_REVIEW, Status.FAILED, Status.COMPLETED, Status.REFUNDED}
+# Reasons of ours to stop payments; what else has stopped them (a rate that ran out, say) is not ours to end.
+_REASONS = frozenset(
+    {
+        "pair_mismatch",
+        "destination_mismatch",
+        "memo_mismatch",
+        "refund_mismatch",
+        "amount_mismatch",
+        "rate_mode_mismatch",
+    }
+    | {
+        "rate_mismatch",
+        "failed_to_create",
+        "deposit_address_changed",
+        "deposit_memo_changed",
+        "deposit_address_invalid",
+    }
+    | {"deposit_address_missing", "deposit_memo_missing", "unverified", IN_USE, UNDER_REVIEW}
+)
+# These say that the deposit details themselves are wrong. A person may accept them, but nobody is asked to pay there again.
+_NEVER_PAYABLE = frozenset(
+    {"deposit_address_changed", "deposit_memo_changed", "deposit_address_invalid", "deposit_address_missing"}
+    | {"deposit_memo_missing", "failed_to_create", IN_USE}
+)
+
+
+class Conflicts:
+    def __init__(self, database: Database, reply_check: ReplyCheck, timing: Timing) -> None:
+        self._database, self._reply_check, self._timing = database, reply_check, timing
+        self._apart = timing.shorten(_APART)
+
+    def found(self, order: Order, reply: OrderReply, status: Status) -> str | None:
+        """The conflict between an answer and the order, unless a person has accepted it. `status`: the order's, or the one
+        before its review."""
+        problem = self._reply_check.problem_once_shown(order, reply, status) or self._in_use(order, status)
+        return None if problem is None or _is_accepted(order, problem, reply) else problem
+
+    def against(self, order: Order, reply: OrderReply, status: Status) -> str | None:
+        """Why this answer is no reason to send an order back to `status`; None when it agrees, and tells enough."""
+        problem = self.found(order, reply, status)
+        if problem is None and status is Status.AWAITING_DEPOSIT:
+            problem = self._reply_check.problem_as_shown(order, reply)
+        return None if problem is None or _is_accepted(order, problem, reply) else problem
+
+    def changes(self, order: Order, reply: OrderReply, to: Status, *, deposit_came: bool) -> Changes:
+        """What an answer that takes the order to the status `to` changes because it conflicts with the order, or agrees
+        with it again. `deposit_came`: it is the first that tells of a deposit."""
+        status = Status(order.status)
+        if status not in _COMPARED:
+            return {}
+        now, problem = self._timing.now(), self.found(order, reply, status)
+        stands = order.status_reason == UNDER_REVIEW
+        if problem is None:
+            if not stands and order.payable_reason != "unverified":
+                return {}
+            if deposit_came and order.conflict in WHERE_IT_GOES:
+                return self._review(order, order.conflict, to)
+            return self._released(order, reply)
+        first = order.conflict_since if problem == order.conflict else None
+        if (first is not None and now - first >= self._apart) or (stands and deposit_came):
+            return {**_conflict(order, problem, now), **self._review(order, problem, to)}
+        if not stands or problem != order.conflict:
+            log.error("watch.conflict", order_id=order.id, conflict=problem, status=status)
+        return {**_conflict(order, problem, now), **_unpayable(order, problem), "status_reason": UNDER_REVIEW}
+
+    def _review(self, order: Order, conflict: str, to: Status) -> Changes:
+        log.error("orders.under_review", order_id=order.id, conflict=conflict, status=to)
+        return under_review(order, conflict, to)
+
+    def _released(self, order: Order, reply: OrderReply) -> Changes:
+        if order.conflict is None and order.payable_reason == "rate_mismatch":
+            # Held by its create for a rate that was worse than promised. A better one, told later, is no promise.
+            return {}
+        status = Status(order.status)
+        problem = self.against(order, reply, status)
+        if problem is not None:
+            return _unpayable(order, problem) | {"status_reason": UNDER_REVIEW}
+        return payable_again(order) | {"status_reason": None}
+
+    def _in_use(self, order: Order, status: Status) -> str | None:
+        """Another order of ours was shown the same place to pay. Places are unique since they are kept in a table of their
+        own; orders from before that may share one."""
+        if status is not Status.AWAITING_DEPOSIT:
+            return None
+        with self._database.read() as session:
+            taken = order_rows.place_taken(session, shown_place(order), excluding=order.id)
+        return IN_USE if taken else None
+
+
+def under_review(order: Order, conflict: str | None, before: Status) -> Changes:
+    """The changes of an order that a person has to look at. `before`: the status that its customer goes on seeing."""
+    return {
+        "status": Status.NEEDS_REVIEW,
+        "status_before_review": before,
+        "status_reason": UNDER_REVIEW,
+        **_unpayable(order, conflict or UNDER_REVIEW),
+    }
+
+
+def payable_again(order: Order) -> Changes:
+    """The changes of an order once nothing is in conflict any more. Payments that something else has ended stay so."""
+    return {"payable": True, "payable_reason": None} if order.payable_reason in _REASONS else {}
+
+
+def accepted(order: Order, problem: str, reply: OrderReply) -> Changes:
+    """The changes of an order of which a person has accepted what the answer says, until an answer says something else."""
+    answer = {"problem": problem, "told": told_terms(order, reply)}
+    pay: Changes = {"payable": False, "payable_reason": problem} if problem in _NEVER_PAYABLE else payable_again(order)
+    return {"accepted_answer": answer, **pay}
+
+
+def _is_accepted(order: Order, problem: str, reply: OrderReply) -> bool:
+    answer = order.accepted_answer
+    return (
+        answer is not None
+        and answer["problem"] == problem
+        and told_terms(order, reply).items() <= answer["told"].items()
+    )
+
+
+def _conflict(order: Order, problem: str, now: datetime) -> Changes:
+    return {} if problem == order.conflict else {"conflict": problem, "conflict_since": now}
+
+
+def _unpayable(order: Order, reason: str) -> Changes:
+    """Only an order that awaits its deposit can be paid, and what else has ended its payments stays the reason."""
+    if order.status != Status.AWAITING_DEPOSIT or not (order.payable or order.payable_reason in _REASONS):
+        return {}
+    return {"payable": False, "payable_reason": reason}

@@ -1,0 +1,389 @@
+"""Conflicts after a customer was shown where to pay, orders under review, and the persons who end them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import update
+
+from swap.cli import main
+from swap.errors import Conflict, InvalidRequest
+from swap.ops.by_hand import Act
+from swap.sandbox.world import World
+from swap.store import orders as order_rows
+from swap.tables import Order, OrderEvent
+from swap.wiring import Service
+from tests.conftest import Clock, Shop, look
+from tests.factories import read_order
+from tests.faults import Looks
+from tests.polling import START, all_of, journal, place, types, view, walk
+
+OTHER_ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+OTHER_DESTINATION = "rPT1Sjq2YGrBMTttX4GZHjKu9dyfzbpAYe"
+DO = Act("anna", "the upstream wrote that it was a mistake", do=True)
+SHOW = Act("anna", "the upstream wrote that it was a mistake")
+
+
+def other_destination(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "destinationAddress": OTHER_DESTINATION}
+
+
+def other_deposit_address(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "depositAddress": {**body["depositAddress"], "depositAddress": OTHER_ADDRESS}}
+
+
+def reviewed(service: Service, shop: Shop, clock: Clock, looks: Looks, scenario: str = "expires") -> str:
+    """An order that two looks put under review."""
+    order_id = place(shop, scenario)
+    looks.edit = other_destination
+    walk(service, clock, order_id, (20, 85))
+    assert read_order(service.database, order_id).status == "needs_review"
+    return order_id
+
+
+# --- how an order comes under review ---------------------------------------------------------------------------------
+
+
+def test_the_same_disagreement_a_minute_later_is_a_review_and_changes_nothing_that_callers_see(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = other_destination
+    first, again, later = walk(service, clock, order_id, (20, 50, 85))
+    assert (first["deposit"]["payable"], first["deposit"]["payable_reason"]) == (False, "destination_mismatch")
+    assert read_order(service.database, order_id).status_before_review == "awaiting_deposit"
+    assert (later["status"], later["status_reason"]) == ("awaiting_deposit", "under_review")
+    assert first["sequence"] == again["sequence"] == later["sequence"]
+    assert types(service, order_id) == [*START, "updated"]
+    assert journal(service, order_id) == ["journal.needs_review"]
+
+
+def test_a_disagreement_within_a_minute_of_the_first_is_no_review(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = other_destination
+    walk(service, clock, order_id, (20, 75))
+    assert read_order(service.database, order_id).status == "awaiting_deposit"
+
+
+def test_a_disagreement_that_comes_back_after_an_agreement_is_a_review(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = other_deposit_address
+    walk(service, clock, order_id, (20,))
+    looks.edit = None
+    (between,) = walk(service, clock, order_id, (50,))
+    assert between["deposit"]["payable"] is True
+    looks.edit = other_deposit_address
+    walk(service, clock, order_id, (85,))
+    assert read_order(service.database, order_id).status == "needs_review"
+
+
+def test_money_that_comes_while_its_way_is_in_doubt_is_for_a_person_even_if_the_upstream_agrees_again(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    looks.edit = other_deposit_address
+    walk(service, clock, order_id, (20,))
+    looks.edit = None
+    (paid,) = walk(service, clock, order_id, (90,))
+    assert (paid["status"], paid["status_reason"]) == ("confirming", "under_review")
+    assert read_order(service.database, order_id).status == "needs_review"
+
+
+def test_an_order_whose_money_is_on_its_way_to_somebody_else_comes_under_review(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (190,))
+    looks.edit = other_destination
+    moving = walk(service, clock, order_id, (215, 285))[-1]
+    assert (moving["status"], moving["status_reason"]) == ("exchanging", "under_review")
+    assert moving["deposit"]["address"], "where the money went stays visible"
+
+
+def test_once_the_money_is_there_another_amount_or_refund_address_is_the_upstreams_affair(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (190,))
+    looks.edit = lambda body: {**body, "claimedDepositAmount": "0.012", "refundAddress": OTHER_ADDRESS}
+    moving = walk(service, clock, order_id, (215, 285))[-1]
+    assert (moving["status"], moving["status_reason"]) == ("exchanging", None)
+
+
+def test_an_order_that_shares_its_place_with_another_comes_under_review_and_the_owner_does_not(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    owner, guest = place(shop, "expires"), place(shop, "expires", client_order_id="order-2")
+    owned = read_order(service.database, owner)
+    with service.database.write() as session:
+        order_rows.free_place(session, guest)
+        session.execute(update(Order).where(Order.id == guest).values(deposit_address=owned.deposit_address))
+    for seconds in (20, 65):
+        clock.advance(seconds)
+        look(service, owner)
+        look(service, guest)
+    assert read_order(service.database, owner).status == "awaiting_deposit"
+    assert view(service, owner)["deposit"]["payable"] is True
+    # The upstream still names the place that it gave; the one that was shown is another's.
+    assert read_order(service.database, guest).status == "needs_review"
+
+
+# --- while it lasts --------------------------------------------------------------------------------------------------
+
+
+def test_looks_go_on_under_review_and_a_deposit_is_an_alarm(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    service.review.begin(order_id, DO)
+    alarms: list[str] = []
+    monkeypatch.setattr("swap.watching.poll.log.critical", lambda event, **_: alarms.append(event))
+    walk(service, clock, order_id, (370, 800))
+    seen = view(service, order_id)
+    assert (seen["status"], seen["status_reason"], len(seen["deposits"])) == ("awaiting_deposit", "under_review", 1)
+    assert seen["deposit"]["payable"] is False
+    assert alarms == ["watch.unexpected_deposit"], "once"
+    assert "journal.unexpected_deposit" in journal(service, order_id)
+    assert read_order(service.database, order_id).next_check_at is not None
+
+
+def test_an_agreeing_look_ends_no_review(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:
+    order_id = reviewed(service, shop, clock, looks)
+    looks.edit = None
+    (seen,) = walk(service, clock, order_id, (500,))
+    assert (seen["status_reason"], seen["deposit"]["payable"]) == ("under_review", False)
+
+
+# --- a person puts it there ------------------------------------------------------------------------------------------
+
+
+def test_a_review_by_hand_is_public_and_says_who_and_why(service: Service, shop: Shop) -> None:
+    order_id = place(shop)
+    shown = service.review.begin(order_id, SHOW)
+    assert (shown["done"], shown["changes"]["status"]) == (
+        *(False, {"from": "awaiting_deposit", "to": "needs_review"}),
+    )
+    assert types(service, order_id) == START, "asking does nothing"
+
+    done = service.review.begin(order_id, DO)
+    assert done["done"] is True
+    seen = view(service, order_id)
+    assert (seen["status"], seen["status_reason"]) == ("awaiting_deposit", "under_review")
+    assert (seen["deposit"]["payable"], seen["deposit"]["address"]) == (False, None)
+    assert types(service, order_id) == [*START, "updated"]
+    event = all_of(service, OrderEvent, OrderEvent.order_id == order_id)[-1]
+    assert {name: event.detail[name] for name in ("source", "action", "by", "reason")} == {
+        "source": "person",
+        "action": "review",
+        "by": "anna",
+        "reason": DO.reason,
+    }
+    assert [listed["order_id"] for listed in service.review.listed()] == [order_id]
+
+
+def test_an_order_is_reviewed_once_and_only_if_its_customer_was_shown_where_to_pay(
+    service: Service, shop: Shop
+) -> None:
+    order_id = place(shop)
+    service.review.begin(order_id, DO)
+    with pytest.raises(Conflict) as caught:
+        service.review.begin(order_id, DO)
+    assert caught.value.code == "ORDER_STATE_FORBIDS"
+
+
+def test_name_and_reason_must_not_be_blank() -> None:
+    with pytest.raises(InvalidRequest):
+        Act(" ", "because")
+
+
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+
+def test_a_release_reads_again_and_makes_the_order_payable_where_the_upstream_agrees(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = reviewed(service, shop, clock, looks)
+    looks.edit = None
+    before = read_order(service.database, order_id)
+    assert service.review.release(order_id, SHOW)["changes"]["payable"] == {"from": False, "to": True}
+    assert read_order(service.database, order_id).version == before.version, "asking does nothing"
+    service.review.release(order_id, DO)
+    seen = view(service, order_id)
+    assert (seen["status"], seen["status_reason"], seen["deposit"]["payable"]) == ("awaiting_deposit", None, True)
+    assert seen["deposit"]["address"]
+    walk(service, clock, order_id, (300, 400))
+    assert view(service, order_id)["deposit"]["payable"] is True
+
+
+def test_a_release_goes_to_where_the_facts_say_the_order_is(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = reviewed(service, shop, clock, looks, "completes")
+    looks.edit = None
+    clock.advance(400)
+    service.review.release(order_id, DO)
+    seen = view(service, order_id)
+    assert (seen["status"], seen["final"]) == ("completed", True)
+    assert types(service, order_id)[-1] == "completed"
+
+
+def test_a_release_is_refused_while_the_upstream_disagrees(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = reviewed(service, shop, clock, looks)
+    with pytest.raises(Conflict) as caught:
+        service.review.release(order_id, DO)
+    assert caught.value.code == "UPSTREAM_DISAGREES"
+    assert caught.value.details["conflict"] == "destination_mismatch"
+    assert caught.value.details["upstream"]["destination_address"] == OTHER_DESTINATION
+    assert read_order(service.database, order_id).status == "needs_review"
+
+
+def test_an_accepted_answer_is_agreed_with_until_it_says_something_else(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = reviewed(service, shop, clock, looks)
+    service.review.release(order_id, DO, accept=True)
+    walk(service, clock, order_id, (200, 300))
+    assert view(service, order_id)["deposit"]["payable"] is True
+    looks.edit = lambda body: {**body, "destinationAddress": "rKT3Xcg8Ei2dssmSEcx91YKtdsxy56dkSw"[:-1] + "x"}
+    walk(service, clock, order_id, (400, 500))
+    assert read_order(service.database, order_id).status == "needs_review", "another wrong destination was not accepted"
+
+
+def test_nobody_can_accept_that_customers_pay_to_another_address_than_they_were_shown(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = other_deposit_address
+    walk(service, clock, order_id, (20, 85))
+    service.review.release(order_id, DO, accept=True)
+    walk(service, clock, order_id, (200, 300))
+    seen = view(service, order_id)
+    assert (seen["status"], seen["status_reason"]) == ("awaiting_deposit", None)
+    assert (seen["deposit"]["payable"], seen["deposit"]["payable_reason"]) == (False, "deposit_address_changed")
+
+
+def test_a_release_does_not_make_payable_what_something_else_has_ended(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    with service.database.write() as session:
+        values = {"payable": False, "payable_reason": "rate_expired", "version": Order.version + 1}
+        session.execute(update(Order).where(Order.id == order_id).values(**values))
+    looks.edit = other_destination
+    walk(service, clock, order_id, (20, 85))
+    looks.edit = None
+    service.review.release(order_id, DO)
+    seen = view(service, order_id)["deposit"]
+    assert (seen["payable"], seen["payable_reason"]) == (False, "rate_expired")
+
+
+def test_only_an_order_under_review_is_released(service: Service, shop: Shop) -> None:
+    with pytest.raises(Conflict) as caught:
+        service.review.release(place(shop), DO)
+    assert caught.value.code == "ORDER_STATE_FORBIDS"
+
+
+# --- at the same time as a look --------------------------------------------------------------------------------------
+
+
+def test_a_look_that_was_asked_before_the_review_overwrites_nothing(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    """The look has read the order and waits for the upstream; a person decides meanwhile."""
+    order_id = place(shop)
+    clock.advance(370)
+    looks.hold = threading.Event()
+    asked = len(looks.asked)
+    looking = threading.Thread(target=look, args=(service, order_id))
+    looking.start()
+    while len(looks.asked) == asked:
+        threading.Event().wait(0.01)
+    service.review.begin(order_id, DO)
+    looks.hold.set()
+    looking.join(10)
+    stored = read_order(service.database, order_id)
+    assert (stored.status, stored.status_before_review) == ("needs_review", "awaiting_deposit")
+    assert types(service, order_id) == [*START, "updated"]
+    looks.hold = None
+    look(service, order_id)
+    assert len(view(service, order_id)["deposits"]) == 1, "the next look finds all of it again"
+
+
+def test_a_person_and_a_look_at_the_same_moment_both_happen(
+    service: Service, shop: Shop, clock: Clock, world: World
+) -> None:
+    """Whoever is first, the other starts again from what is then there: nothing is lost, and no sequence has a hole."""
+    for number in range(6):
+        order_id = place(shop, client_order_id=f"race-{number}")
+        clock.advance(370)
+        start = threading.Barrier(2)
+
+        def person(order_id: str = order_id, start: threading.Barrier = start) -> None:
+            start.wait(5)
+            try:
+                service.review.begin(order_id, DO)
+            except Conflict as error:
+                assert error.code == "ORDER_STATE_FORBIDS"
+
+        deciding = threading.Thread(target=person)
+        deciding.start()
+        start.wait(5)
+        look(service, order_id)
+        deciding.join(10)
+        look(service, order_id)
+        stored = read_order(service.database, order_id)
+        assert stored.status in ("needs_review", "completed")
+        assert len(view(service, order_id)["deposits"]) == 1
+        types(service, order_id)
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def swap(service: Service, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("swap.tools.orders.open_service", lambda: service)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["orders", *arguments])
+
+    return run
+
+
+WHO = ("--by", "anna", "--reason", "asked the upstream")
+
+
+def test_the_command_does_nothing_without_yes_and_prints_one_object(
+    swap: Any, service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    shown = swap("review", order_id, *WHO, "--json")
+    assert shown.exit_code == 0
+    assert json.loads(shown.stdout)["done"] is False
+    assert read_order(service.database, order_id).status == "awaiting_deposit"
+    done = swap("review", order_id, *WHO, "--json", "--yes")
+    assert json.loads(done.stdout)["done"] is True
+    assert read_order(service.database, order_id).status == "needs_review"
+    listed = json.loads(swap("under-review", "--json").stdout)["orders"]
+    assert [(order["order_id"], order["status"]) for order in listed] == [(order_id, "awaiting_deposit")]
+
+
+def test_what_is_refused_is_an_object_too_and_ends_with_1(swap: Any, shop: Shop) -> None:
+    refused = swap("release", place(shop), *WHO, "--yes", "--json")
+    assert refused.exit_code == 1
+    assert json.loads(refused.stdout)["error"]["code"] == "ORDER_STATE_FORBIDS"
+
+
+@pytest.mark.parametrize("arguments", [("--by", "anna"), ("--reason", "x"), ("--by", " ", "--reason", "x")])
+def test_a_decision_without_name_or_reason_is_called_wrongly(swap: Any, arguments: tuple[str, ...]) -> None:
+    assert swap("review", "ord_1", *arguments).exit_code == 2
