@@ -137,7 +137,8 @@ def _inside(e: Evidence, order_id: str, upstream: Upstream) -> bool:
     have been taken or dropped by an upstream that may sit on it, or hang, for a while."""
     for attempt in e.shown.get(order_id, {}).get("attempts", ()):
         sent = seconds(attempt["sent_at"])
-        patience = max(e.plan.create_timeout, e.plan.late_answer) + 5
+        late = e.plan.accepted_late if upstream.fault == "create.accept_late" else e.plan.late_answer
+        patience = max(e.plan.create_timeout, late) + 5
         pauses = sum(
             to - at for at, to, name in e.blows if name.startswith("pause") and to > sent and at < sent + patience
         )

@@ -69,7 +69,7 @@ class Evidence:
             "blows": self.blows,
         }
         text = json.dumps(
-            content, indent=1, default=lambda value: sorted(value) if isinstance(value, set) else str(value)
+            content, indent=1, default=lambda value: sorted(value, key=str) if isinstance(value, set) else str(value)
         )
         (folder / "evidence.json").write_text(text, encoding="utf-8")
 

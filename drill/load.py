@@ -11,7 +11,7 @@ import requests
 
 from drill.api import Answer, Api, Key, to_bytes
 from drill.plan import Plan
-from drill.workload import PlannedRequest, Record
+from drill.workload import RESPELT, PlannedRequest, Record
 
 _MOST_TRIES = 60
 # What a wrong request may be told, by its kind.
@@ -22,7 +22,9 @@ _REFUSALS = {
     "unknown_field": (422, "destination_tag"),
     "bad_signature": (401, None),
     "conflict": (409, None),
+    RESPELT: (422, "quote_id"),
 }
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 class Crowd:
@@ -56,16 +58,15 @@ class Crowd:
         with self._lock:
             return list(self.records)
 
-    def wait_for(self, conflict: PlannedRequest) -> bool:
-        """Until the order whose id a wrong request is going to use was accepted; not for ever."""
+    def wait_for(self, want: PlannedRequest) -> Record | None:
+        """Until the order that a wrong request comes after was accepted; not for ever."""
         until = min(self.give_up_at, time.monotonic() + 30)
         while time.monotonic() < until:
-            if any(
-                r.accepted and r.want.id == conflict.id and r.want.client == conflict.client for r in self.snapshot()
-            ):
-                return True
+            for record in self.snapshot():
+                if record.accepted and (record.want.client, record.want.id) == (want.client, want.after):
+                    return record
             time.sleep(0.5)
-        return False
+        return None
 
     def _work(self, number: int) -> None:
         rng = self._plan.dice(f"client {number}")
@@ -99,9 +100,13 @@ class _Errand:
         want = self._record.want
         if want.kind == "quoted" and not self._quoted():
             return
-        if want.kind == "conflict" and not self._crowd.wait_for(want):
-            self._record.gave_up = True
-            return
+        if want.after is not None:
+            before = self._crowd.wait_for(want)
+            if before is None:
+                self._record.gave_up = True
+                return
+            if want.kind == RESPELT:
+                self._record.body["quote_id"] = _respelt(before.body["quote_id"])
         answer = self._placed()
         if answer is None:
             self._record.gave_up = True
@@ -120,6 +125,7 @@ class _Errand:
             answer = self._call("/v1/quotes", to_bytes(body))
             if answer is not None and answer.status == 200:
                 self._record.body["quote_id"] = answer.data["quote_id"]
+                self._record.promised.append(answer.data["amount_to_get"])
                 return True
             if answer is not None and answer.retry != "same_request":
                 self._record.refused = answer.code
@@ -159,6 +165,9 @@ class _Errand:
         named = answer.data.get("id") or (answer.details or {}).get("order_id")
         if named:
             record.order_ids.add(str(named))
+        deposit = answer.data.get("deposit")
+        if deposit is not None:
+            record.places.add((str(named), (deposit["address"], deposit["memo"])))
         wrong = record.want.kind
         documented = {200, 201, 202, 422, 429, 503} | ({401} if wrong == "bad_signature" else set())
         if answer.status not in documented | ({409} if wrong == "conflict" else set()):
@@ -187,3 +196,8 @@ class _Errand:
         left = self._crowd.give_up_at - time.monotonic()
         time.sleep(max(0.0, min(seconds, left)))
         return left > seconds
+
+
+def _respelt(quote: str) -> str:
+    """The last character of base64 over 32 bytes has two bits that mean nothing."""
+    return quote[:-1] + _ALPHABET[_ALPHABET.index(quote[-1]) ^ 1]

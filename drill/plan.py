@@ -19,7 +19,7 @@ class Plan:
     The upstream's timeouts are never scaled by the service, so they are made short here; and a resolver delay is never
     shorter than the longest call it guards + 2 s. The sandbox's delays and list lag are set from both, so that the proof
     of absence is exactly as strict as in real life: reads lie as far apart as the list may lag, and a create may be
-    accepted after its call has timed out.
+    accepted after its call has timed out. `weights`: of faults, (name, weight), on top of the profile's.
     """
 
     orders: int
@@ -34,6 +34,7 @@ class Plan:
     database_url: str | None = None
     id_form: str | None = None
     mutant: str | None = None
+    weights: tuple[tuple[str, float], ...] = ()
     create_timeout: float = 2.0
     read_timeout: float = 2.0
 
@@ -116,7 +117,7 @@ class Plan:
         faults |= {"list_lag_seconds": self.list_lag, "behind_seconds": 60 / self.scale}
         if self.id_form == "uuid":
             faults |= {"id.string": 0.0, "id.uuid": 1.0}
-        return faults
+        return faults | dict(self.weights)
 
     def dice(self, purpose: str) -> Random:
         """Chance for one purpose; asking for more of one moves no other."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import requests
 
+from drill.address_checks import address_checks
 from drill.api import Api
 from drill.audit import order_checks
 from drill.delivery_checks import hearing_checks
@@ -21,6 +22,7 @@ from drill.fault_injection import FaultInjector
 from drill.invariants import budget, complaints, lived, resolver, secrets_kept
 from drill.load import Crowd
 from drill.plan import ENDPOINT_CLIENTS, Plan
+from drill.sandbox_truth import Upstream
 from drill.service_cli import ToolFailed
 from drill.workload import wants
 
@@ -63,7 +65,7 @@ def run(plan: Plan, folder: Path, say: Say) -> Outcome:
         evidence.keep(folder)
         stopped = stage.stop()
         database = stage.store.kind
-    checks = [*order_checks(evidence), *hearing_checks(evidence), budget(evidence)]
+    checks = [*order_checks(evidence), *address_checks(evidence), *hearing_checks(evidence), budget(evidence)]
     checks += [secrets_kept(stage.parts.logs, stage.secrets), lived(stage.parts, stopped)]
     return Outcome(plan, database, checks, _figures(evidence, stage.parts.logs), time.monotonic() - began)
 
@@ -117,7 +119,7 @@ class _Drill:
                 upstream = by_id.get(order["upstream_order_id"])
                 if upstream is not None:
                     owned.add(upstream.ids[0])
-                reason = _open(order, upstream.status if upstream else None, upstream is None or upstream.at_rest)
+                reason = _open(order, upstream)
                 for endpoint in endpoints:
                     heard = self._stage.receiver.taken(endpoint.name, order["id"])
                     if reason is None and heard < order["sequence"]:
@@ -196,16 +198,19 @@ class _Drill:
         )
 
 
-def _open(order: dict[str, Any], true_status: str | None, at_rest: bool) -> str | None:
+def _open(order: dict[str, Any], upstream: Upstream | None) -> str | None:
     """Why the order is not where it must end, or None."""
+    true_status = None if upstream is None else upstream.status
     if order["status"] == "failed" and true_status is None:
         return None
     if order["status"] == "creating":
         return f"still creating ({order['status_reason']})"
-    if true_status is None or not at_rest:
+    if upstream is None or true_status is None or not upstream.at_rest:
         return f"is {order['status']}, and the truth still moves"
     if order["status"] != true_status:
         return f"is {order['status']}, the truth is {true_status}"
+    if len(order["deposits"]) != len(upstream.deposits):
+        return f"has {len(order['deposits'])} deposits, the truth {len(upstream.deposits)}"
     return None
 
 

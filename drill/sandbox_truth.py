@@ -27,7 +27,7 @@ Fingerprint = tuple[str, str, str, str, Decimal, str, str | None, str | None, st
 @dataclass(frozen=True)
 class Upstream:
     """One order as it truly is. `ids`: every form. `status`: ours in the same situation, None while it moves. `at_rest`:
-    nothing more will happen to it."""
+    nothing more will happen to it. `deposits`: (transaction, amount) of each."""
 
     ids: tuple[str, ...]
     print: Fingerprint
@@ -39,6 +39,8 @@ class Upstream:
     answered: bool
     fault: str | None
     scenario: str
+    amount_to_get: Decimal
+    deposits: tuple[tuple[str, Decimal], ...]
 
     @property
     def name(self) -> str:
@@ -117,8 +119,17 @@ def _upstream(row: dict[str, Any]) -> Upstream:
         echoed_destination=row["echoedDestination"],
         created_at=seconds(row["createdAt"]),
         status=status,
-        at_rest=status == ENDS[row["scenario"]],
+        at_rest=status == ENDS[row["scenario"]] and _settled(row),
         answered=row["wasAnswered"],
         fault=row["createFault"],
         scenario=row["scenario"],
+        amount_to_get=Decimal(row["amountToGet"]),
+        deposits=tuple((one["txId"], Decimal(one["amount"])) for one in row["deposits"]),
     )
+
+
+def _settled(row: dict[str, Any]) -> bool:
+    """Whether every deposit is confirmed, and what was to be sent back is."""
+    if "deposits.partly_refunded" in row["traits"] and row["orderEvents"][0]["kind"] != "REFUND_COMPLETED":
+        return False
+    return not any(one["isPending"] for one in row["deposits"])

@@ -32,13 +32,21 @@ _FATES = {
 # It takes 2100 s of the sandbox's time, so it must begin early.
 _LATE_SHARE = 0.2
 _WRONG = ("bad_address", "no_memo", "too_small", "unknown_field", "bad_signature", "conflict")
+# A quote that an order has spent already, in another spelling: the same signature has several in base64.
+RESPELT = "respelt_quote"
+_RESPELT_SHARE = 0.02
 _WRONG_SHARE, _TWIN_SHARE, _QUOTED_SHARE, _FIXED_SHARE = 0.08, 0.06, 0.1, 0.1
+
+
+Place = tuple[str | None, str | None]
+"""Where an order is paid: address, memo."""
 
 
 @dataclass
 class PlannedRequest:
     """One request to be made. `kind`: good, quoted, or why it is wrong. A twin is the same request sent by another
-    thread at the same moment, as after a double click; both want one order."""
+    thread at the same moment, as after a double click; both want one order. `after`: the client_order_id of the one that
+    must have been accepted before."""
 
     client: int
     key: int
@@ -47,6 +55,7 @@ class PlannedRequest:
     body: dict[str, Any]
     twin: bool = False
     scenario: str = ""
+    after: str | None = None
 
     @property
     def id(self) -> str:
@@ -59,7 +68,8 @@ class PlannedRequest:
 
 @dataclass
 class Record:
-    """What a client saw. `order_ids`: all that any answer named; one, if all is well."""
+    """What a client saw. `order_ids`: all that any answer named; one, if all is well. `places`: (order id, where to pay),
+    of every answer that said so. `promised`: what quotes said that the amount would get."""
 
     want: PlannedRequest
     body: dict[str, Any]
@@ -69,6 +79,8 @@ class Record:
     refused: str | None = None
     gave_up: bool = False
     order_ids: set[str] = field(default_factory=set)
+    places: set[tuple[str, Place]] = field(default_factory=set)
+    promised: list[str] = field(default_factory=list)
     oddities: list[str] = field(default_factory=list)
     first_at: float = 0.0
     accepted_at: float | None = None
@@ -93,7 +105,22 @@ def wants(plan: Plan, addresses: dict[str, dict[str, str]]) -> list[PlannedReque
         )
     for number in range(round(plan.orders * _WRONG_SHARE)):
         made.append(_wrong(rng, rng.choice(good), _WRONG[number % len(_WRONG)], number))
-    return sorted(made, key=lambda want: want.at)
+    return sorted([*made, *_respelt(plan, made)], key=lambda want: want.at)
+
+
+def _respelt(plan: Plan, made: list[PlannedRequest]) -> list[PlannedRequest]:
+    """At the time of others, and thrown on their own, so that they move nothing."""
+    rng = plan.dice("respelt quotes")
+    quoted = [want for want in made if want.kind == "quoted"]
+    chosen = rng.sample(quoted, min(len(quoted), max(1, round(plan.orders * _RESPELT_SHARE))))
+    return [
+        PlannedRequest(
+            *(want.client, want.key, want.at + rng.uniform(0.2, 1.0), RESPELT),
+            {**want.body, "client_order_id": f"drill-respelt-{number:03}"},
+            after=want.id,
+        )
+        for number, want in enumerate(chosen)
+    ]
 
 
 def _good(
@@ -149,4 +176,4 @@ def _wrong(rng: Random, good: PlannedRequest, kind: str, number: int) -> Planned
         case "conflict":
             body |= {"client_order_id": good.id, "user_id": "somebody else"}
     at = good.at + (rng.uniform(1, 3) if kind == "conflict" else rng.uniform(0, 0.5))
-    return PlannedRequest(good.client, good.key, at, kind, body)
+    return PlannedRequest(good.client, good.key, at, kind, body, after=good.id if kind == "conflict" else None)

@@ -19,9 +19,10 @@ from typing import Any, cast
 import pytest
 
 from drill import plan as plans
+from drill.address_checks import address_checks
 from drill.audit import order_checks
 from drill.delivery_checks import hearing_checks
-from drill.evidence import Evidence
+from drill.evidence import Check, Evidence
 from drill.fault_injection import Blow, FaultInjector, schedule
 from drill.invariants import budget, resolver, secrets_kept
 from drill.mutants import APPLIED, MUTANTS, caught
@@ -29,7 +30,7 @@ from drill.plan import Plan
 from drill.processes import Parts, free_port
 from drill.receiver import Arrival, Endpoint
 from drill.sandbox_truth import Upstream
-from drill.workload import PlannedRequest, Record, wants
+from drill.workload import RESPELT, PlannedRequest, Record, wants
 
 ROOT = Path(__file__).resolve().parents[1]
 POSTGRES = os.environ.get("TEST_DATABASE_URL")
@@ -110,7 +111,8 @@ def an_order(number: int = 0, **changed: Any) -> dict[str, Any]:
         "destination": {"address": ADDRESS, "memo": MEMO},
         "refund": {"address": REFUND, "memo": None},
         "deposit": {"address": f"bc1deposit{number}", "memo": None, "payable": False},
-        "deposits": [],
+        "amount_to_get": "321.4",
+        "deposits": [{"amount": "0.01250", "tx_id": f"tx-{number}"}],
         "upstream_order_id": str(100 + number),
         **changed,
     }
@@ -144,6 +146,8 @@ def an_upstream(number: int = 0, **changed: Any) -> Upstream:
         "answered": True,
         "fault": None,
         "scenario": "completes",
+        "amount_to_get": Decimal("321.5"),
+        "deposits": ((f"tx-{number}", Decimal("0.0125")),),
         **changed,
     }
     return Upstream(**values)
@@ -202,7 +206,11 @@ def evidence(count: int = 2, **changed: Any) -> Evidence:
 
 
 def violated(e: Evidence) -> set[str]:
-    return {check.name for check in [*order_checks(e), *hearing_checks(e), budget(e)] if not check.passed}
+    return {check.name for check in checks(e) if not check.passed}
+
+
+def checks(e: Evidence) -> list[Check]:
+    return [*order_checks(e), *address_checks(e), *hearing_checks(e), budget(e)]
 
 
 def test_a_world_in_which_all_is_well_passes() -> None:
@@ -242,7 +250,7 @@ def test_a_wrong_request_with_an_order_is_seen() -> None:
 
 def test_an_upstream_order_of_nobody_is_seen_unless_it_is_a_reported_orphan() -> None:
     e = evidence(truth=[an_upstream(0), an_upstream(1), an_upstream(2)])
-    assert violated(e) == {"owned", "doubled"}
+    assert violated(e) == {"owned", "doubled", "accounted"}
     told = [{"upstream_order_id": "102", "refs": ["guid-2"]}]
     assert violated(evidence(truth=e.truth, orphans=told)) == set()
 
@@ -288,13 +296,14 @@ def test_an_upstream_that_hung_may_take_a_create_when_it_wakes() -> None:
 
 def test_a_failed_order_with_an_upstream_order_is_seen() -> None:
     e = evidence(plan=plans.full())
-    e.orders[0][0] |= {"status": "failed", "status_reason": "upstream_error"}
+    e.orders[0][0] |= {"status": "failed", "status_reason": "upstream_error", "deposits": []}
     assert {"failed", "failed_share", "status"} <= violated(e)
 
 
 def test_a_failed_order_whose_upstream_order_nobody_reports_is_seen() -> None:
     e = evidence()
     e.orders[0][0] |= {"status": "failed", "status_reason": "create_unconfirmed", "upstream_order_id": None}
+    e.orders[0][0] |= {"deposits": []}
     e.shown["ord_0"]["order"]["internal"]["upstream_refs"] = []
     assert {"failed", "owned"} <= violated(e)
 
@@ -321,6 +330,128 @@ def test_an_order_left_in_doubt_or_in_doubt_for_too_long_is_seen() -> None:
 
 def test_a_status_that_is_not_the_truths_is_seen() -> None:
     assert violated(evidence(truth=[an_upstream(0, status="refunded"), an_upstream(1)])) == {"status"}
+
+
+# --- what was shown --------------------------------------------------------------------------------------------------
+
+
+def a_shown(number: int = 0, **changed: Any) -> dict[str, Any]:
+    return {"address": f"bc1deposit{number}", "memo": None, "payable": True, **changed}
+
+
+def test_a_second_address_of_an_order_is_seen() -> None:
+    e = evidence(truth=[an_upstream(0), an_upstream(1), an_upstream(2)])
+    e.orphans.append({"upstream_order_id": "102", "refs": ["guid-2"], "role": "spare", "order_id": "ord_0"})
+    assert violated(e) == set()
+    event = e.shown["ord_0"]["events"][1]
+    event["order"] = {**event["order"], "deposit": a_shown(2)}
+    assert "shown_once" in violated(e)
+
+
+def test_an_address_that_only_an_answer_named_is_seen() -> None:
+    e = evidence()
+    e.records[0].places.add(("ord_0", ("bc1deposit0", None)))
+    assert violated(e) == set()
+    e.records[0].places.add(("ord_0", ("bc1deposit0", "7")))
+    assert violated(e) == {"shown_once"}
+
+
+def test_an_address_that_is_hidden_again_is_seen() -> None:
+    e = evidence()
+    e.orders[0][0] |= {"deposit": None}
+    assert "shown_once" in violated(e)
+
+
+@pytest.mark.parametrize(("address", "is_same"), [("BC1DEPOSIT0", True), ("bc1deposit00", False)])
+def test_an_address_that_two_orders_showed_is_seen_in_any_spelling(address: str, is_same: bool) -> None:
+    e = evidence(truth=[an_upstream(0), an_upstream(1, deposit=(address, None))])
+    for view in (e.orders[0][1], *(event["order"] for event in e.shown["ord_1"]["events"][1:])):
+        view["deposit"] = a_shown(address=address)
+    assert ("shown_to_one" in violated(e)) is is_same
+
+
+def test_one_address_with_two_memos_is_two_places() -> None:
+    e = evidence(truth=[an_upstream(n, deposit=("rShared", str(n))) for n in range(2)])
+    for n in range(2):
+        for view in (e.orders[0][n], *(event["order"] for event in e.shown[f"ord_{n}"]["events"][1:])):
+            view["deposit"] = a_shown(address="rShared", memo=str(n))
+    assert not {"shown_to_one", "shown_once"} & violated(e)
+
+
+A_SPARE = {"upstream_order_id": "102", "refs": ["guid-2"], "role": "spare", "order_id": "ord_0"}
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        [],
+        [A_SPARE, {**A_SPARE, "role": "unowned", "upstream_order_id": "guid-2"}],
+        [{**A_SPARE, "order_id": None}],
+        [{**A_SPARE, "order_id": "ord_9"}],
+        [{**A_SPARE, "role": "lost"}],
+        [A_SPARE, {**A_SPARE, "upstream_order_id": "100", "refs": []}],
+    ],
+)
+def test_an_upstream_order_in_no_role_or_two_or_of_nobody_is_seen(reports: list[dict[str, Any]]) -> None:
+    e = evidence(truth=[an_upstream(0), an_upstream(1), an_upstream(2)], orphans=reports)
+    assert "accounted" in violated(e)
+
+
+@pytest.mark.parametrize("report", [A_SPARE, {**A_SPARE, "role": "unowned", "order_id": None}])
+def test_a_spare_and_an_unowned_upstream_order_are_accounted_for(report: dict[str, Any]) -> None:
+    e = evidence(truth=[an_upstream(0), an_upstream(1), an_upstream(2)], orphans=[report])
+    assert violated(e) == set()
+
+
+def test_a_spare_of_an_order_that_asked_for_something_else_is_seen() -> None:
+    print_ = (*an_upstream().print[:4], Decimal("0.02"), *an_upstream().print[5:])
+    e = evidence(truth=[an_upstream(0), an_upstream(1), an_upstream(2, print=print_)], orphans=[A_SPARE])
+    assert "accounted" in violated(e)
+
+
+def test_an_order_that_nobody_can_pay_does_not_account_for_its_upstream_order() -> None:
+    e = evidence()
+    for view in (e.orders[0][0], *(event["order"] for event in e.shown["ord_0"]["events"])):
+        view["deposit"] = None
+    assert violated(e) == {"accounted"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"amount": "0.0125", "tx_id": "tx-replaced"}],
+        [{"amount": "0.0125", "tx_id": "tx-0"}, {"amount": "0.0125", "tx_id": "tx-0"}],
+        [{"amount": "0.0100", "tx_id": "tx-0"}],
+    ],
+)
+def test_deposits_other_than_those_that_came_in_are_seen(rows: list[dict[str, Any]]) -> None:
+    e = evidence()
+    e.orders[0][0]["deposits"] = rows
+    assert violated(e) == {"transfers"}
+
+
+def test_a_promise_for_another_amount_is_seen_on_an_order_and_on_a_quote() -> None:
+    e = evidence()
+    e.orders[0][0]["amount_to_get"] = "514.6"  # of a completed one: what came, which may be anything
+    assert violated(e) == set()
+    event = e.shown["ord_0"]["events"][0]
+    event["order"] = {**event["order"], "amount_to_get": "514.6"}
+    assert "promised" in violated(e)
+    e = evidence()
+    e.records[0].promised.append("320.0")
+    assert violated(e) == {"promised"}
+    e.records[0].promised[:] = ["321.6"]
+    assert violated(e) == set()
+
+
+def test_a_quote_that_made_two_orders_is_seen_however_it_is_spelt() -> None:
+    e = evidence()
+    for record, quote in zip(e.records, ("terms.1760.MAC8", "terms.1760.MAC9"), strict=False):
+        record.body["quote_id"] = quote
+    assert "quotes" in violated(e)
+    e.records[1].body["quote_id"] = "terms.1761.MAC9"
+    assert "quotes" not in violated(e)
 
 
 def test_a_hole_in_the_sequence_is_seen() -> None:
@@ -418,6 +549,16 @@ def test_many_orders_are_alike_but_for_memo_or_user() -> None:
         for w in made
     )
     assert sum(count for count in same_memo.values() if count > 1) > 100
+
+
+def test_quotes_are_spelt_anew_without_moving_any_other_want() -> None:
+    made = wants(plans.full(), ADDRESSES)
+    respelt = [want for want in made if want.kind == RESPELT]
+    assert len(respelt) == 10
+    quoted = {want.id: want for want in made if want.kind == "quoted"}
+    assert all(want.after in quoted and want.body["amount"] == quoted[want.after].body["amount"] for want in respelt)
+    others = [(round(w.at, 6), w.client, w.key, w.kind, w.body) for w in made if w.kind != RESPELT]
+    assert hashlib.sha256(json.dumps(others).encode()).hexdigest()[:16] == "6eb605089b00a7ce"
 
 
 def test_the_full_drill_strikes_with_everything_while_orders_are_placed() -> None:
@@ -525,13 +666,12 @@ def listens(port: int) -> bool:
     return False
 
 
-# --- the six mutants -------------------------------------------------------------------------------------------------
+# --- the mutants -------------------------------------------------------------------------------------------------
 
 
 def test_each_mutant_names_checks_that_exist() -> None:
     e = evidence()
-    names = {check.name for check in [*order_checks(e), *hearing_checks(e), budget(e)]}
-    assert len(MUTANTS) == 6
+    names = {check.name for check in checks(e)}
     assert all(mutant.betrayed_by <= names for mutant in MUTANTS.values())
 
 

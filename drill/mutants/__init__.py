@@ -1,4 +1,4 @@
-"""Six ways to break the service on purpose, so that the drill can be seen to notice.
+"""Ways to break the service on purpose, so that the drill can be seen to notice.
 
 Nothing of this is in the product: `sitecustomize.py` in this folder is found by the child processes alone, through
 PYTHONPATH, and replaces a function here and there as its module is loaded (see `patches.py`).
@@ -48,6 +48,20 @@ MUTANTS: dict[str, Mutant] = {
     "retry-blindly": Mutant(
         "a create without an answer is sent again at once",
         frozenset({"doubled"}),
+    ),
+    "show-without-ownership": Mutant(
+        "nobody asks whether an address was shown to another order",
+        frozenset({"shown_to_one"}),
+        {"weights": (("place.per_refund", 0.5),)},
+    ),
+    "trust-shifted-answer": Mutant(
+        "no answer is compared with its question",
+        frozenset({"promised"}),
+        {"weights": (("wire.shifted", 0.5),)},
+    ),
+    "spend-by-spelling": Mutant(
+        "a quote is spent by its spelling, of which it has several",
+        frozenset({"quotes"}),
     ),
 }
 

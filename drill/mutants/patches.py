@@ -85,6 +85,27 @@ def _rivals_are_ignored(module: ModuleType) -> None:
     _replace(module.Resolver, "_no_rival", lambda *_: True)
 
 
+def _address_belongs_to_all(module: ModuleType) -> None:
+    _replace(module, "claim_place", lambda session, order_id, place: True)
+    _replace(module, "place_taken", lambda session, place, *, excluding: False)
+
+
+def _answer_is_not_compared(module: ModuleType) -> None:
+    _replace(module.Asked, "contradicted_by", lambda self, answer: None)
+    _replace(module.Asked, "contradicted_by_refusal", lambda self, answer: None)
+
+
+def _any_spelling_opens(module: ModuleType) -> None:
+    tickets = module.SignedTickets
+    open_canonical = tickets.open
+
+    def open_any(self: Any, ticket: str) -> Any:
+        signed, dot, mac = ticket.rpartition(".")
+        return open_canonical(self, signed + dot + module.base64_encode(module.base64_decode(mac)).decode("ascii"))
+
+    _replace(tickets, "open", open_any)
+
+
 PATCHES: dict[str, dict[str, Patch]] = {
     "call-unknown-failed": {"swap.orders.settle": _unknown_is_failed},
     "adopt-by-address": {
@@ -95,4 +116,7 @@ PATCHES: dict[str, dict[str, Patch]] = {
     "skip-event": {"swap.store.orders": _event_is_skipped},
     "ignore-budget": {"swap.upstream.rate_budget": _budget_is_ignored},
     "retry-blindly": {"swap.upstream.client": _create_is_repeated},
+    "show-without-ownership": {"swap.store.orders": _address_belongs_to_all},
+    "trust-shifted-answer": {"swap.upstream.echoes": _answer_is_not_compared},
+    "spend-by-spelling": {"swap.infra.tickets": _any_spelling_opens},
 }

@@ -105,7 +105,7 @@ _OTHER: tuple[tuple[str, float, str, str | None], ...] = (
     (ACCEPT_LATE, 0, "order made only after `late_seconds`, when nobody waits any more, then answered", None),
     (BEHIND, 0, "the list as it was `behind_seconds` ago, without what was made since", None),
     (ALTERNATING, 0.03, "every second look at public-info is stale, as by `info.stale`", None),
-    (REPLACED, 0.03, "the pending deposit is replaced (RBF): another transaction id and time", "deposits"),
+    (REPLACED, 0, "the pending deposit is replaced (RBF): another transaction id and time", "deposits"),
     (REDATED, 0.03, "a deposit's `createdAt` moves when it is confirmed", "deposits"),
     (DOUBLED, 0.03, "public-info lists every deposit twice", "deposits"),
     (PARTLY_REFUNDED, 0, "of two deposits, the one that is not exchanged is sent back", None),
