@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swap.domain.lifecycle import Status
 from swap.errors import OutcomeUnknown
@@ -21,6 +23,8 @@ from swap.sandbox.world import World
 from swap.settings import Settings
 from swap.store import orders as order_rows
 from swap.tables import Order
+from swap.upstream.decode import read_order
+from swap.upstream.fields import parse_json
 from swap.upstream.refusals import judge_create
 from swap.wiring import Service
 from tests.conftest import XRP_ADDRESS, Clock, Shop, look
@@ -248,3 +252,32 @@ def test_a_stored_answer_of_an_order_that_has_ended_meanwhile_becomes_an_orphan(
     service.due._sweeper.sweep(stale)
     (orphan,) = service.support.unowned_orders()
     assert (orphan["upstream_order_id"], orphan["order_id"]) == (str(world.orders()[0].number), order_id)
+
+
+# --- what was written is what is read --------------------------------------------------------------------------------
+
+NUMBERS = st.sampled_from(["90210", "90210.0", "9.021e4", "9021E1", "1.0", "0.0", "1234567.00", "12.5", "1e30"])
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [("90210.0", "90210"), ("9.021e4", "90210"), ('"90210.0"', "90210.0"), ("12.5", None), ("true", None)],
+)
+def test_a_whole_number_is_one_id_and_one_memo_however_json_writes_it(told: str, read: str | None) -> None:
+    order = read_order(parse_json(f'{{"uuid":"u-1","id":{told},"destinationAddressMemo":{told}}}'.encode()))
+    assert order.refs == ("u-1", *([read] if read else []))
+    assert order.destination_memo == read
+    assert order.unreadable == (() if read else ("destinationAddressMemo",)), "a memo that is there never becomes none"
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+def test_an_answer_is_read_back_from_its_attempt_as_when_it_came(
+    number: str, memo: str, to_memo: str, paid: str
+) -> None:
+    body = f"""{{"orderId":{number},"uuid":"u-1","amountToGet":{paid},"claimedDepositAmount":"0.0125",
+        "depositAddress":{{"depositAddress":"addr","depositAddressMemo":{memo}}},"destinationAddressMemo":{to_memo}}}"""
+    came = read_order(parse_json(body.encode()))
+    text = attempts._as_text(came)
+    assert text is not None
+    back = read_order(parse_json(text.encode()))
+    assert {**vars_of(back), "raw": None} == {**vars_of(came), "raw": None}

@@ -46,6 +46,7 @@ def test_an_answer_that_forgets_moves_nothing_backwards(
         ({"claimedDepositAmount": "9.9"}, "amount_mismatch"),
         ({"rateMode": "FIXED"}, "rate_mode_mismatch"),
         ({"failedToCreate": True}, "failed_to_create"),
+        ({"depositAddressMemo": {"type": "tag", "value": "1234567"}}, "answer_unreadable"),
     ],
 )
 def test_an_order_that_public_info_tells_otherwise_is_not_payable_until_it_agrees_again(

@@ -510,6 +510,20 @@ def test_a_source_with_memos_needs_a_deposit_memo() -> None:
     assert problem(reply, None, **swapped, **places) == "deposit_memo_missing"
 
 
+def test_a_deposit_memo_is_needed_where_catalog_or_rules_say_so() -> None:
+    """The catalog may have lost its flag, and then our own rule of the network still stands."""
+    swapped: dict[str, Any] = {"from_currency": "XRP", "from_network": "XRP", "to_currency": "BTC", "to_network": "BTC"}
+    places: dict[str, Any] = {"destination_address": BTC_ADDRESS, "destination_memo": None, "refund_address": None}
+    reply = replace(ECHO, **swapped, **places, deposit_address=OTHER_XRP_ADDRESS)
+    assert problem(reply, instrument("XRP", "XRP", memo=False), **swapped, **places) == "deposit_memo_missing"
+    # Where no rule is known, the catalog alone decides.
+    odd = {**swapped, "from_currency": "ODD", "from_network": "Oddnet"}
+    reply = replace(reply, **odd, deposit_address="odd1")
+    assert problem(reply, instrument("ODD", "Oddnet"), **odd, **places) is None
+    assert problem(reply, instrument("ODD", "Oddnet", memo=True), **odd, **places) == "deposit_memo_missing"
+    assert problem(reply, None, **odd, **places) == "deposit_memo_missing"
+
+
 def test_fiat_is_paid_by_link() -> None:
     told: dict[str, Any] = {"from_currency": "EUR", "from_network": "EUR", "refund_address": None}
     reply = replace(ECHO, **told, deposit_address=None, payment_link="https://pay.invalid/1")

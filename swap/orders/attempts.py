@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import OrderAttempt
 from swap.upstream.decode import read_order
-from swap.upstream.fields import parse_json
+from swap.upstream.fields import parse_json, whole
 from swap.upstream.journal import excerpt
 from swap.upstream.replies import OrderReply
 
@@ -92,6 +93,14 @@ def last_complete_answer(attempts: Sequence[OrderAttempt]) -> tuple[OrderAttempt
 
 def _as_text(reply: OrderReply) -> str | None:
     # In ASCII: what no database can store (NUL, halves of surrogate pairs) is escaped, and is read back as it came.
-    # Decimal is the only type of a parsed answer that JSON does not know; an amount can be read from text too.
-    text = json.dumps(reply.raw, separators=(",", ":"), default=str)
+    text = json.dumps(reply.raw, separators=(",", ":"), default=_number_as_read)
     return text if len(text) <= _LARGEST_ANSWER else excerpt(reply.raw)
+
+
+def _number_as_read(value: object) -> object:
+    """Decimal, the only type of a parsed answer that JSON does not know, as a number again: as text it would be another id,
+    or a memo where an unreadable one stood. Only more digits than a float has become text, as which an amount reads too."""
+    read = whole(value)
+    if not isinstance(read, Decimal):
+        return read
+    return float(read) if Decimal(repr(float(read))) == read else str(read)

@@ -45,6 +45,8 @@ _REASONS = frozenset(
     | {
         "rate_mismatch",
         "failed_to_create",
+        "answer_unreadable",
+        "deposit_instrument_mismatch",
         "deposit_address_changed",
         "deposit_memo_changed",
         "deposit_address_invalid",

@@ -16,7 +16,8 @@ from swap.upstream.replies import OrderReply
 
 # The differences in which money that comes in may be credited to somebody else, or go to somebody else.
 WHERE_IT_GOES = frozenset(
-    {"deposit_address_changed", "deposit_memo_changed", "pair_mismatch", "destination_mismatch", "memo_mismatch"}
+    {"deposit_address_changed", "deposit_memo_changed", "deposit_instrument_mismatch"}
+    | {"pair_mismatch", "destination_mismatch", "memo_mismatch"}
 )
 
 
@@ -62,11 +63,14 @@ def told_terms(order: Order, reply: OrderReply) -> dict[str, str]:
     names = [
         *("from_currency", "from_network", "to_currency", "to_network", "destination_address", "destination_memo"),
         *("refund_address", "refund_memo", "amount", "rate_mode", "deposit_address", "deposit_memo"),
+        *("deposit_currency", "deposit_network"),
     ]
     if order.rate_mode == "FIXED":
         names.append("amount_to_get")
     told = {name: getattr(reply, name) for name in names}
     terms = {name: money.plain(value) if isinstance(value, Decimal) else value for name, value in told.items() if value}
+    if reply.unreadable:
+        terms["unreadable"] = ", ".join(reply.unreadable)
     return terms | ({"failed_to_create": "true"} if reply.facts.failed_to_create else {})
 
 
@@ -90,6 +94,11 @@ def _mismatches(order: Order, reply: OrderReply, tolerance: Decimal | None) -> I
     """`tolerance` None: the rate is not compared."""
     if reply.facts.failed_to_create:
         yield "failed_to_create"
+    if reply.unreadable:
+        yield "answer_unreadable"
+    deposited = ((reply.deposit_currency, order.from_currency), (reply.deposit_network, order.from_network))
+    if any(told is not None and told.casefold() != asked.casefold() for told, asked in deposited):
+        yield "deposit_instrument_mismatch"
     echoed = (reply.from_currency, reply.from_network, reply.to_currency, reply.to_network)
     ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
     if any(a is not None and a.casefold() != b.casefold() for a, b in zip(echoed, ours, strict=True)):
@@ -135,8 +144,9 @@ def _deposit_problem(order: Order, reply: OrderReply, source: InstrumentRow | No
         return None if is_fiat else "deposit_address_missing"
     if addresses.validate(order.from_currency, order.from_network, address, memo).valid is False:
         return "deposit_address_invalid"
-    rule = addresses.memo_rule(order.from_currency, order.from_network)
-    needs_memo = rule.kind == "required-by-instrument" if source is None else source.requires_memo
+    # The catalog's flag or our own rule, whichever is stricter: money on a shared address without its memo is lost.
+    usual = addresses.memo_rule(order.from_currency, order.from_network).kind == "required-by-instrument"
+    needs_memo = (usual and (source is None or code is not None)) or (source is not None and source.requires_memo)
     return "deposit_memo_missing" if needs_memo and memo is None else None
 
 

@@ -94,7 +94,7 @@ _CRYPTO: tuple[tuple[str, str, int, str, str, bool, str], ...] = (
     ("KAS", "KASPA", 8, "0.06", "Kaspa", False, ""),
     ("XEM", "NEM", 6, "0.02", "NEM", True, ""),
     ("TAO", "Bittensor", 8, "350", "Bittensor", False, ""),
-    ("TIA", "CELESTIA", 6, "1.5", "Celestia", False, ""),
+    ("TIA", "CELESTIA", 6, "1.5", "Celestia", True, ""),
     ("ROSE", "OASIS", 8, "0.03", "Oasis", False, ""),
     ("LYX", "LUKSO", 8, "0.7", "LUKSO", False, ""),
     ("RUNE", "RUNE", 8, "1.2", "THORChain", True, ""),

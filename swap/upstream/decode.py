@@ -10,13 +10,13 @@ Every `read_*` function takes the parsed body and raises Malformed for anything 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from swap.domain.lifecycle import Facts, Transfer, UpstreamEvent
 from swap.errors import Malformed
-from swap.upstream.fields import amount, count, fee, flag, link, mode, moment, number, string, text
+from swap.upstream.fields import amount, count, fee, flag, link, mode, moment, number, string, text, told
 from swap.upstream.replies import AddressVerdict, Instrument, ListedOrder, OrderReply, Pair, Rate
 
 # For a row without one: Bitcoin's. It only rounds what we send (T8), so a wrong guess costs digits, not money.
@@ -189,6 +189,7 @@ def read_order(body: object) -> OrderReply:
         [*(row.get(name) for name in ("orderId", "uuid", "legacyOrderId", "id", "reference")), nested.get("orderId")]
     )
     (from_currency, from_network), (to_currency, to_network) = titles(row, "From"), titles(row, "To")
+    paid_in = _object(nested.get("instrument"))
     facts = read_facts(row)
     if not refs and facts == Facts():
         raise Malformed("order: neither an id nor a fact")
@@ -197,6 +198,8 @@ def read_order(body: object) -> OrderReply:
         refs=refs,
         deposit_address=string(nested.get("depositAddress")) if nested else string(deposit),
         deposit_memo=text(nested.get("depositAddressMemo")) or text(row.get("depositAddressMemo")),
+        deposit_currency=text(paid_in.get("currencyTitle")),
+        deposit_network=text(paid_in.get("networkTitle")),
         payment_link=next(filter(None, (link(place.get(name)) for place in (nested, row) for name in _LINKS)), None),
         from_currency=from_currency,
         from_network=from_network,
@@ -215,7 +218,32 @@ def read_order(body: object) -> OrderReply:
         status=string(row.get("status")),
         facts=facts,
         raw=row,
+        unreadable=_unreadable(row, nested),
     )
+
+
+def _unreadable(row: dict[str, Any], nested: dict[str, Any]) -> tuple[str, ...]:
+    """The fields that say something about who pays what where, but in a form that is not known, or twice and differently.
+    Such a field is not the same as a missing one: a memo in an unknown form is a memo."""
+    inner, outer = nested.get("depositAddressMemo"), row.get("depositAddressMemo")
+    places: list[tuple[str, object, Callable[[object], object]]] = [
+        ("depositAddress", nested.get("depositAddress") if nested else row.get("depositAddress"), string),
+        ("depositAddressMemo", inner, text),
+        ("depositAddressMemo", outer, text),
+        ("depositAddress.instrument", nested.get("instrument"), _any_title),
+        *((name, row.get(name), string) for name in ("destinationAddress", "refundAddress")),
+        *((name, row.get(name), text) for name in ("destinationAddressMemo", "refundAddressMemo")),
+        *((name, row.get(name), number) for name in ("claimedDepositAmount", "amountToGet")),
+        ("rateMode", row.get("rateMode"), mode),
+    ]
+    names = [name for name, value, read in places if told(value) and read(value) is None]
+    if told(inner) and told(outer) and text(inner) != text(outer):
+        names.append("depositAddressMemo")
+    return tuple(dict.fromkeys(names))
+
+
+def _any_title(value: object) -> str | None:
+    return text(_object(value).get("currencyTitle")) or text(_object(value).get("networkTitle"))
 
 
 def read_facts(row: dict[str, Any]) -> Facts:

@@ -35,13 +35,26 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def text(value: object) -> str | None:
     """Text that says something: None for null, "", other types, unreasonable length, and what no database can store:
-    NUL and halves of surrogate pairs, without which it would be another text. Integers become text, since
-    ids and memos come as either (C7, C8)."""
+    NUL and halves of surrogate pairs, without which it would be another text. Whole numbers become text, since ids and
+    memos come as either (C7, C8), and JSON has one type of number: 90210, 90210.0 and 9.021e4 are one id (RFC 8259,
+    section 6). A number with a fraction is no text."""
+    value = whole(value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT or _UNSTORABLE.search(value):
         return None
     return value
+
+
+def whole(value: object) -> object:
+    """A Decimal without a fraction as the int that it is; every other value as it came."""
+    size = number(value) if isinstance(value, Decimal) else None
+    return int(size) if size is not None and size == size.to_integral_value() else value
+
+
+def told(value: object) -> bool:
+    """Whether a field says anything at all: not absent, null, or empty in any way."""
+    return not (value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip()))
 
 
 def string(value: object) -> str | None:

@@ -126,13 +126,16 @@ class OrderReply:
     `order_id`: the numeric id as text, or None. `refs`: every id form seen, in the order orderId, uuid, legacyOrderId,
     id, reference, depositAddress.orderId, without repetition. `confirmations`: how many the upstream asks for on the
     deposit (minConfirmationsToTrade), where named. `state` and `status`: raw. `raw`: the answer as parsed, for the
-    journal; numbers with a point are Decimal.
+    journal; numbers with a point are Decimal. `deposit_currency`, `deposit_network`: what the deposit address is said to be
+    one of. `unreadable`: upstream's names of fields that are there, but in a form that is not known.
     """
 
     order_id: str | None
     refs: tuple[str, ...]
     deposit_address: str | None = None
     deposit_memo: str | None = None
+    deposit_currency: str | None = None
+    deposit_network: str | None = None
     payment_link: str | None = None
     from_currency: str | None = None
     from_network: str | None = None
@@ -151,6 +154,7 @@ class OrderReply:
     status: str | None = None
     facts: Facts = field(default_factory=Facts)
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
+    unreadable: tuple[str, ...] = ()
 
     @property
     def primary_ref(self) -> str | None:
