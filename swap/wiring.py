@@ -113,6 +113,8 @@ def start(part: str, settings: Settings | None = None) -> Service:
     logs.catch_threads()
     for name in settings.unknown:
         log.warning("settings.unknown", name=name)
+    for sentence in settings.warnings():
+        log.warning("settings.weak", what=sentence)
     return build(settings)
 
 

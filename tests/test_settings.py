@@ -72,7 +72,7 @@ def test_an_installed_package_keeps_its_state_in_the_users_folder(
     environ: dict[str, str], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "swap" / "migrations").mkdir(parents=True)
-    monkeypatch.setattr("swap.settings.__file__", str(tmp_path / "swap" / "settings.py"))
+    monkeypatch.setattr("swap.settings.__file__", str(tmp_path / "swap" / "settings" / "__init__.py"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/user")
     for name, value in environ.items():
@@ -207,6 +207,76 @@ def test_production_refuses_sandbox_keys(name: str) -> None:
     assert found == [f"{name} is the sandbox's; production needs a real one"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("UPSTREAM_OLD_KEYS", "pk_sandbox_local:sk_1", "UPSTREAM_OLD_KEYS is the sandbox's"),
+        ("UPSTREAM_OLD_KEYS", "pk_1:secret,pk_2:sk_SANDBOX", "UPSTREAM_OLD_KEYS is the sandbox's"),
+        ("SWAP_WEBHOOK_ALLOW_PRIVATE", "1", "SWAP_WEBHOOK_ALLOW_PRIVATE=1 is for development"),
+        ("REDIS_URL", "redis://cache/0", "REDIS_URL must have a password"),
+        ("REDIS_URL", "redis://user@cache/0", "REDIS_URL must have a password"),
+        ("REDIS_URL", "rediss://cache/0", "REDIS_URL must have a password"),
+        ("SWAP_SECRET_KEYS", "k" * 32, "SWAP_SECRET_KEYS must be random"),
+        ("SWAP_SECRET_KEYS", PRODUCTION["SWAP_SECRET_KEYS"] + "," + "abcd" * 8, "SWAP_SECRET_KEYS must be random"),
+        ("UPSTREAM_SECRET_KEY", PRODUCTION["SWAP_SECRET_KEYS"], "each secret has one use"),
+    ],
+)
+def test_production_refuses_what_switches_a_protection_off(name: str, value: str, told: str) -> None:
+    (found,) = mistakes(**{**PRODUCTION, name: value})
+    assert told in found
+    assert value == "1" or value not in found
+    development = {**PRODUCTION, "SWAP_ENV": "development", "SWAP_ALLOW_LIVE_UPSTREAM": "1"}
+    assert not read(**{**development, name: value}).warnings()
+
+
+def test_production_never_scales_time_even_with_an_upstream_on_this_machine() -> None:
+    found = mistakes(**PRODUCTION | {"SWAP_TIME_SCALE": "50", "UPSTREAM_URL": "http://127.0.0.1:8090"})
+    assert found == ["SWAP_TIME_SCALE other than 1 is for development: orders would be given up before their time"]
+
+
+@pytest.mark.parametrize(
+    "url", ["unix:///run/redis.sock", "rediss://:a-password@cache/0", "redis://127.0.0.1/0?password=a-password"]
+)
+def test_production_takes_redis_with_a_password_or_a_socket(url: str) -> None:
+    assert read(**{**PRODUCTION, "REDIS_URL": url}).warnings() == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("REDIS_URL", "redis://127.0.0.1/0", "REDIS_URL has no password"),
+        ("REDIS_URL", "redis://:a-password@cache/0", "REDIS_URL goes to another machine in plain text"),
+        ("DATABASE_URL", "postgresql://u:p@db/x?sslmode=disable", "DATABASE_URL goes to another machine in plain text"),
+        (
+            "SWAP_ALLOWED_ORIGINS",
+            "https://a.example,http://b.example",
+            "SWAP_ALLOWED_ORIGINS names a site without https",
+        ),
+    ],
+)
+def test_production_warns_of_what_is_weak_but_may_be_meant(name: str, value: str, told: str) -> None:
+    quiet = {**PRODUCTION, "REDIS_URL": "unix:///run/redis.sock"}
+    (sentence,) = read(**{**quiet, name: value}).warnings()
+    assert sentence.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("RATE_TOLERANCE", "0.1", "0.11"),
+        ("RATE_TOLERANCE", "0", "1"),
+        ("RATE_TOLERANCE", "0.01", "500"),
+        ("RATE_MAX_AGE", "3600", "3601"),
+        ("UPSTREAM_MARKUP", "99.9", "100"),
+    ],
+)
+def test_a_number_that_would_switch_a_check_off_is_refused_everywhere(name: str, taken: str, refused: str) -> None:
+    referrer = {"UPSTREAM_REFERRER_ID": "aff_1"}
+    assert read(**referrer, **{name: taken})
+    (found,) = mistakes(**referrer, **{name: refused})
+    assert found.startswith(f"{name} must be ")
+
+
 def test_development_refuses_an_upstream_outside_unless_allowed() -> None:
     assert "SWAP_ALLOW_LIVE_UPSTREAM" in mistakes(UPSTREAM_URL="https://upstream.example")[0]
     assert "SWAP_ALLOW_LIVE_UPSTREAM" in mistakes(UPSTREAM_URL="https://up.example", SWAP_ALLOW_LIVE_UPSTREAM="0")[0]
@@ -332,7 +402,7 @@ def test_old_keys_are_pairs() -> None:
 
 
 def test_every_field_but_the_derived_ones_has_a_name_in_the_environment() -> None:
-    source = Path(__file__).parents[1] / "swap" / "settings.py"
+    source = Path(__file__).parents[1] / "swap" / "settings" / "__init__.py"
     filled = set(re.findall(r'"[A-Z_]+": \("([a-z_]+)"', source.read_text(encoding="utf-8")))
     assert {f.name for f in fields(Settings)} - filled == {"var", "unknown"}
 
