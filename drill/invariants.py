@@ -15,6 +15,9 @@ from drill.processes import Parts
 from drill.sandbox_truth import moment, seconds
 
 OVER_BUDGET = 1.5
+# Real seconds without a worker's sign of life after which the schedulers do the work, and what they need to begin.
+_WORKERS_MISSED = 15 + 3
+_ENOUGH_SECONDS = 3
 _ID = re.compile(r"[0-9a-f-]{24,}.*", re.DOTALL)
 
 
@@ -34,6 +37,35 @@ def budget(e: Evidence) -> Check:
     mean = sum(totals) / max(1, len(totals))
     each = e.load["total"] / max(1, len(e.truth))
     check.figure = f"peak {e.load['peak']}, mean {mean:.1f}; {e.load['total']} requests, {each:.1f} per upstream order"
+    return check
+
+
+def one_look(e: Evidence) -> Check:
+    """A lease is for one: whoever works without one is seen when an answer takes its time."""
+    check = Check("one_look", "no upstream order was asked about twice at the same time", len(e.truth))
+    for upstream in e.truth:
+        if upstream.looks_at_once > 1:
+            check.fail(f"{upstream.name} was asked about by {upstream.looks_at_once} at once")
+    return check
+
+
+def went_on(e: Evidence) -> Check:
+    """Seconds in which something else was away say nothing."""
+    check = Check("went_on", "while all workers were dead, upstream orders were asked about all the same")
+    harmless = ("kill all workers", "kill a worker", "kill the API")
+    away = [(at, to) for at, to, name in e.blows if not name.startswith(harmless)]
+    asked = {row["second"]: row["endpoints"].get("info", 0) for row in e.load["seconds"]}
+    for at, to, name in e.blows:
+        if name != "kill all workers":
+            continue
+        alone = [
+            second
+            for second in range(int(at + _WORKERS_MISSED) + 1, int(to))
+            if not any(begun < second + 1 and second < ended + 1 for begun, ended in away)
+        ]
+        check.looked_at += len(alone)
+        if len(alone) >= _ENOUGH_SECONDS and not any(asked.get(second, 0) for second in alone):
+            check.fail(f"nothing was asked from {moment(alone[0])} to {moment(alone[-1])}")
     return check
 
 

@@ -98,8 +98,8 @@ class Plan:
 
     @property
     def workers_dead(self) -> float:
-        """A minute of the service's time, and long enough to see that others took up the work."""
-        return max(60 / self.scale, 5.0 if self.small else 20.0)
+        """A minute of the service's time; in a full drill long enough to see that others took up the work."""
+        return max(60 / self.scale, 5.0 if self.small else 30.0)
 
     @property
     def pause(self) -> float:

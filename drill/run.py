@@ -19,7 +19,7 @@ from drill.delivery_checks import hearing_checks
 from drill.environment import SCHEDULERS, Stage
 from drill.evidence import Check, Evidence
 from drill.fault_injection import FaultInjector
-from drill.invariants import budget, complaints, lived, resolver, secrets_kept
+from drill.invariants import budget, complaints, lived, one_look, resolver, secrets_kept, went_on
 from drill.load import Crowd
 from drill.plan import ENDPOINT_CLIENTS, Plan
 from drill.sandbox_truth import Upstream
@@ -66,6 +66,7 @@ def run(plan: Plan, folder: Path, say: Say) -> Outcome:
         stopped = stage.stop()
         database = stage.store.kind
     checks = [*order_checks(evidence), *address_checks(evidence), *hearing_checks(evidence), budget(evidence)]
+    checks += [one_look(evidence), went_on(evidence)]
     checks += [secrets_kept(stage.parts.logs, stage.secrets), lived(stage.parts, stopped)]
     return Outcome(plan, database, checks, _figures(evidence, stage.parts.logs), time.monotonic() - began)
 

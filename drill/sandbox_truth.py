@@ -27,7 +27,8 @@ Fingerprint = tuple[str, str, str, str, Decimal, str, str | None, str | None, st
 @dataclass(frozen=True)
 class Upstream:
     """One order as it truly is. `ids`: every form. `status`: ours in the same situation, None while it moves. `at_rest`:
-    nothing more will happen to it. `deposits`: (transaction, amount) of each."""
+    nothing more will happen to it. `deposits`: (transaction, amount) of each. `looks_at_once`: the most requests about it
+    at the same time."""
 
     ids: tuple[str, ...]
     print: Fingerprint
@@ -41,6 +42,7 @@ class Upstream:
     scenario: str
     amount_to_get: Decimal
     deposits: tuple[tuple[str, Decimal], ...]
+    looks_at_once: int
 
     @property
     def name(self) -> str:
@@ -125,6 +127,7 @@ def _upstream(row: dict[str, Any]) -> Upstream:
         scenario=row["scenario"],
         amount_to_get=Decimal(row["amountToGet"]),
         deposits=tuple((one["txId"], Decimal(one["amount"])) for one in row["deposits"]),
+        looks_at_once=row["looksAtOnce"],
     )
 
 

@@ -24,7 +24,7 @@ from drill.audit import order_checks
 from drill.delivery_checks import hearing_checks
 from drill.evidence import Check, Evidence
 from drill.fault_injection import Blow, FaultInjector, schedule
-from drill.invariants import budget, resolver, secrets_kept
+from drill.invariants import budget, one_look, resolver, secrets_kept, went_on
 from drill.mutants import APPLIED, MUTANTS, caught
 from drill.plan import Plan
 from drill.processes import Parts, free_port
@@ -55,7 +55,8 @@ def test_the_small_drill_finds_nothing_wrong(tmp_path: Path) -> None:
     assert told["orders"] >= 57
     assert told["resolver"]["in_doubt"] > 0
     assert len(told["blows"]) == 11
-    assert all(check["looked_at"] for check in told["checks"] if check["name"] != "failed")
+    # Workers are not dead for long enough in so short a time.
+    assert all(check["looked_at"] for check in told["checks"] if check["name"] not in ("failed", "went_on"))
 
 
 def small_drill(report: Path) -> tuple[dict[str, Any], str]:
@@ -148,6 +149,7 @@ def an_upstream(number: int = 0, **changed: Any) -> Upstream:
         "scenario": "completes",
         "amount_to_get": Decimal("321.5"),
         "deposits": ((f"tx-{number}", Decimal("0.0125")),),
+        "looks_at_once": 1,
         **changed,
     }
     return Upstream(**values)
@@ -210,7 +212,7 @@ def violated(e: Evidence) -> set[str]:
 
 
 def checks(e: Evidence) -> list[Check]:
-    return [*order_checks(e), *address_checks(e), *hearing_checks(e), budget(e)]
+    return [*order_checks(e), *address_checks(e), *hearing_checks(e), budget(e), one_look(e), went_on(e)]
 
 
 def test_a_world_in_which_all_is_well_passes() -> None:
@@ -498,6 +500,29 @@ def test_a_second_over_budget_is_seen_unless_a_paused_upstream_woke_up_in_it() -
     load = {"seconds": [{"second": int(NOW), "total": most + 1, "endpoints": {}}], "peak": most + 1, "total": most + 1}
     assert violated(evidence(load=load)) == {"budget"}
     assert violated(evidence(load=load, blows=[(NOW - 3, NOW + 0.5, "pause the upstream")])) == set()
+
+
+def test_two_looks_at_once_are_seen() -> None:
+    assert violated(evidence(truth=[an_upstream(0, looks_at_once=2), an_upstream(1)])) == {"one_look"}
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "others", "seen"),
+    [
+        (None, [], {"went_on"}),
+        (25, [], set()),
+        (5, [], {"went_on"}),  # before anybody could notice
+        (None, [(NOW, NOW + 40, "database away")], set()),
+        (None, [(NOW, NOW + 40, "kill a worker worker-1")], {"went_on"}),
+    ],
+)
+def test_a_service_that_waits_for_dead_workers_is_seen(
+    asked_at: int | None, others: list[tuple[float, float, str]], seen: set[str]
+) -> None:
+    rows = [{"second": int(NOW) + n, "total": 2, "endpoints": {"info": 2} if n == asked_at else {}} for n in range(40)]
+    e = evidence(load={"seconds": rows, "peak": 2, "total": 80})
+    e.blows += [(NOW, NOW + 30, "kill all workers"), *others]
+    assert violated(e) == seen
 
 
 def test_what_is_left_open_at_the_deadline_is_seen() -> None:

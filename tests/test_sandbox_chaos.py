@@ -517,6 +517,27 @@ def test_stale_looks_may_alternate_with_fresh_ones(caller: Caller, swap_sandbox:
     assert swap_sandbox.truth()[0]["traits"] == ["order.alternating"]
 
 
+def test_who_looks_at_once_is_counted_and_who_has_left_is_not(caller: Caller, swap_sandbox: SwapSandbox) -> None:
+    order_id = caller.create().json()["orderId"]
+
+    def at_once() -> int:
+        return int(swap_sandbox.truth()[0]["looksAtOnce"])
+
+    assert (at_once(), caller.info(order_id).status_code, caller.info(order_id).status_code) == (0, 200, 200)
+    assert at_once() == 1
+    caller.put(delay_seconds=0.4)
+    path = f"/api/v2/orders/public-info?orderId={order_id}&destinationAddress={ADDRESSES['completes']['TRC20']}"
+    swap_sandbox.fail_next("info.delay", 2)
+    for _ in range(2):
+        with pytest.raises(requests.ReadTimeout):
+            caller.call("GET", path, timeout=0.05)
+    assert at_once() == 1
+    swap_sandbox.fail_next("info.delay", 2)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: caller.info(order_id), range(2)))
+    assert at_once() == 2
+
+
 # --- deposits ---------------------------------------------------------------------------------------------------------
 
 

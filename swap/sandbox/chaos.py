@@ -48,7 +48,8 @@ class OrderRecord:
 
     `was_answered`: a whole, readable 201 that names the order and its deposit address was handed to a connection that
     the caller still held open; false while a late answer waits. `create_fault` None with `was_answered` False is a
-    caller that left by itself. `echoed_destination`: what the answer said instead of the order's own.
+    caller that left by itself. `echoed_destination`: what the answer said instead of the order's own. `most_at_once`: the
+    most public-info requests about it whose callers waited at the same time.
     """
 
     id_form: IdForm
@@ -58,6 +59,7 @@ class OrderRecord:
     was_answered: bool = False
     echoed_destination: str | None = None
     looks: int = 0
+    most_at_once: int = 0
     fired: Counter[str] = field(default_factory=Counter)
 
 

@@ -40,6 +40,7 @@ def _creation(world: World, order: Order) -> dict[str, Any]:
         "requestedDestination": order.destination,
         "echoedDestination": record.echoed_destination or order.destination,
         "listedAt": iso(record.listed_at),
+        "looksAtOnce": record.most_at_once,
         "traits": sorted(record.traits),
         "faults": dict(record.fired),
     }

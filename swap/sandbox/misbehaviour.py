@@ -7,8 +7,11 @@ nothing was made) or with their answer (then what was made stays made). The rout
 from __future__ import annotations
 
 import socket
+import threading
 import time
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -55,6 +58,9 @@ class Misbehaviour:
         self._app = app
         self._world = world
         self._chaos = world.chaos
+        self._lock = threading.Lock()
+        # By the order's number: the looks at it that are not answered yet.
+        self._looks: defaultdict[int, list[WSGIEnvironment]] = defaultdict(list)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -113,13 +119,30 @@ class Misbehaviour:
         is_played = turn.played if turn.fault == faults.STALE else 200 <= answer.status_code < 300
         self._chaos.settle(turn, played=is_played)
         what = turn.fault.removeprefix(_ACCEPTED).rpartition(".")[2] if turn.fault and is_played else ""
-        if what == "delay":
-            time.sleep(self._chaos.knobs.delay_seconds)
+        with self._looked_at(turn, environ):
+            if what == "delay":
+                time.sleep(self._chaos.knobs.delay_seconds)
         if turn.endpoint == "create" and turn.order is not None and turn.fault in _TOLD and not _has_left(environ):
             self._chaos.record(turn.order).was_answered = True
         if what == "drop":
             _hang_up(environ)
         return _garbled(what, answer, self._chaos.knobs)
+
+    @contextmanager
+    def _looked_at(self, turn: Turn, environ: WSGIEnvironment) -> Iterator[None]:
+        """While somebody waits for public-info about an order."""
+        if turn.endpoint != "info" or turn.order is None:
+            yield
+            return
+        looks, record = self._looks[turn.order], self._chaos.record(turn.order)
+        with self._lock:
+            looks.append(environ)
+            record.most_at_once = max(record.most_at_once, sum(not _has_left(look) for look in looks))
+        try:
+            yield
+        finally:
+            with self._lock:
+                looks.remove(environ)
 
     def _dated(self, answer: Response, turn: Turn) -> Response:
         """The world's time in the Date header, or a wrong one."""
