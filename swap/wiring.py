@@ -25,8 +25,10 @@ from swap.infra.token_bucket import SharedBucket
 from swap.infra.vault import Vault
 from swap.market.catalog import Catalog
 from swap.market.quotes import Quotes
+from swap.ops.by_hand import ByHand
 from swap.ops.doctor import Doctor
 from swap.ops.housekeeping import Housekeeping
+from swap.ops.linking import Linking
 from swap.ops.review import Review
 from swap.ops.support import Support
 from swap.orders.conflicts import Conflicts
@@ -89,6 +91,7 @@ class Service:
     tracking: Tracking
     support: Support
     review: Review
+    linking: Linking
     housekeeping: Housekeeping
     timing: Timing
     # Set once the process is asked to end: it takes no new orders any more.
@@ -134,12 +137,7 @@ def build(
     )
     upstreams = _upstreams(settings, access, database, timing)
     upstream = upstreams[settings.upstream_public_key]
-    options = CreateOptions(
-        upstream_key=settings.upstream_public_key,
-        referrer_id=settings.upstream_referrer_id,
-        markup=settings.upstream_markup,
-        max_at_once=settings.max_creates,
-    )
+    options = _create_options(settings)
     catalog = Catalog(database, upstream, timing)
     quotes = Quotes(
         upstream,
@@ -157,6 +155,7 @@ def build(
     throttle = PollThrottle(database, access, timing)
     conflicts = Conflicts(database, reply_check, timing)
     poller = Poller(database, upstream, conflicts, throttle, queue, timing)
+    by_hand = ByHand(database, queue, timing)
     feed = Feed(database, queue, clock)
     return Service(
         settings=settings,
@@ -183,7 +182,8 @@ def build(
         keys=Keys(database, vault, clock),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
-        review=Review(database, upstream, conflicts, queue, timing),
+        review=Review(database, upstream, conflicts, by_hand, timing),
+        linking=Linking(database, upstreams, creator, reply_check, by_hand, timing),
         housekeeping=Housekeeping(database, feed, clock),
         timing=timing,
     )
@@ -200,6 +200,15 @@ def doctor(service: Service) -> Doctor:
         _timing(settings, service.clock),
     )
     return Doctor(service.database, service.queue, service.catalog, service.upstream, forged, service.clock)
+
+
+def _create_options(settings: Settings) -> CreateOptions:
+    return CreateOptions(
+        upstream_key=settings.upstream_public_key,
+        referrer_id=settings.upstream_referrer_id,
+        markup=settings.upstream_markup,
+        max_at_once=settings.max_creates,
+    )
 
 
 def _upstreams(

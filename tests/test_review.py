@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,16 +12,17 @@ from click.testing import CliRunner, Result
 from sqlalchemy import update
 
 from swap.cli import main
-from swap.errors import Conflict, InvalidRequest
+from swap.errors import Conflict, InvalidRequest, NotFound
 from swap.ops.by_hand import Act
 from swap.sandbox.world import World
 from swap.store import orders as order_rows
+from swap.store import unowned
 from swap.tables import Order, OrderEvent
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
-from tests.faults import Looks
-from tests.polling import START, all_of, journal, place, types, view, walk
+from tests.faults import Faults, Looks, dropping
+from tests.polling import ADDRESSES, START, all_of, journal, place, types, view, walk
 
 OTHER_ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
 OTHER_DESTINATION = "rPT1Sjq2YGrBMTttX4GZHjKu9dyfzbpAYe"
@@ -293,6 +295,103 @@ def test_only_an_order_under_review_is_released(service: Service, shop: Shop) ->
     assert caught.value.code == "ORDER_STATE_FORBIDS"
 
 
+def in_doubt(shop: Shop, faults: Faults, **changed: Any) -> str:
+    """An order whose create was carried out and never answered."""
+    faults["create"] = dropping
+    order_id: str = shop.place(destination_address=ADDRESSES["expires"], **changed)["id"]
+    del faults["create"]
+    return order_id
+
+
+# --- an upstream order that is nobody's ------------------------------------------------------------------------------
+
+
+def orphaned(service: Service, world: World, order_id: str | None = None) -> str:
+    """Record the world's newest order as nobody's, or as an order's spare."""
+    made = world.orders()[-1]
+    with service.database.write() as session:
+        assert unowned.add(
+            session,
+            ref=str(made.number),
+            refs=[str(made.number)],
+            upstream_key=service.settings.upstream_public_key,
+            destination_address=ADDRESSES["expires"],
+            amount=None,
+            order_id=order_id,
+            now=service.clock(),
+        )
+    return str(made.number)
+
+
+def test_an_upstream_order_is_given_to_an_order_in_doubt_and_shown(
+    service: Service, shop: Shop, faults: Faults, world: World
+) -> None:
+    order_id = in_doubt(shop, faults)
+    ref = orphaned(service, world)
+    shown = service.linking.link(ref, order_id, SHOW)
+    assert (shown["done"], shown["changes"]["status"]["to"]) == (False, "awaiting_deposit")
+    assert view(service, order_id)["deposit"] is None
+    assert service.linking.link(ref, order_id, DO)["done"] is True
+    seen = view(service, order_id)
+    assert (seen["status"], seen["upstream_order_id"], seen["deposit"]["payable"]) == ("awaiting_deposit", ref, True)
+    assert service.support.unowned_orders() == []
+    event = all_of(service, OrderEvent, OrderEvent.order_id == order_id)[-1]
+    assert (event.detail["source"], event.detail["by"], event.detail["role"]) == ("person", "anna", "shown")
+
+
+def test_an_upstream_order_of_other_terms_is_shown_to_nobody(
+    service: Service, shop: Shop, faults: Faults, world: World
+) -> None:
+    order_id = in_doubt(shop, faults)
+    in_doubt(shop, faults, client_order_id="order-2", amount="0.05")
+    ref = orphaned(service, world)
+    with pytest.raises(Conflict) as caught:
+        service.linking.link(ref, order_id, DO)
+    assert (caught.value.code, caught.value.details["conflict"]) == ("UPSTREAM_DISAGREES", "amount_mismatch")
+
+
+def test_an_order_that_has_an_address_gets_a_spare_and_its_record_says_so(
+    service: Service, shop: Shop, faults: Faults, world: World
+) -> None:
+    order_id = place(shop, "expires")
+    in_doubt(shop, faults, client_order_id="order-2")
+    ref = orphaned(service, world)
+    before = read_order(service.database, order_id)
+    service.linking.link(ref, order_id, DO)
+    (spare,) = service.support.unowned_orders()
+    assert (spare["upstream_order_id"], spare["order_id"]) == (ref, order_id)
+    assert types(service, order_id) == START
+    assert journal(service, order_id) == ["journal.link"]
+    assert read_order(service.database, order_id).version == before.version + 1
+
+
+def test_what_another_customer_was_shown_is_given_to_nobody_else(service: Service, shop: Shop) -> None:
+    owner, other = place(shop, "expires"), place(shop, "expires", client_order_id="order-2")
+    ref = view(service, owner)["upstream_order_id"]
+    with pytest.raises(Conflict) as caught:
+        service.linking.link(ref, other, DO)
+    assert (caught.value.code, caught.value.details["order_id"]) == ("UPSTREAM_ORDER_OWNED", owner)
+
+
+def test_an_upstream_order_with_the_deposit_address_of_another_order_is_given_to_nobody(
+    service: Service, shop: Shop, faults: Faults, looks: Looks, world: World
+) -> None:
+    owner = view(service, place(shop, "expires"))["deposit"]["address"]
+    order_id = in_doubt(shop, faults, client_order_id="order-2")
+    ref = orphaned(service, world)
+    looks.edit = lambda body: {**body, "depositAddress": {**body["depositAddress"], "depositAddress": owner}}
+    with pytest.raises(Conflict) as caught:
+        service.linking.link(ref, order_id, DO)
+    assert caught.value.code == "DEPOSIT_PLACE_TAKEN"
+    assert view(service, order_id)["deposit"] is None
+
+
+def test_an_upstream_order_that_nobody_recorded_is_not_found(service: Service, shop: Shop) -> None:
+    with pytest.raises(NotFound) as caught:
+        service.linking.link("4711", place(shop), DO)
+    assert caught.value.code == "UPSTREAM_ORDER_UNKNOWN"
+
+
 # --- at the same time as a look --------------------------------------------------------------------------------------
 
 
@@ -319,21 +418,24 @@ def test_a_look_that_was_asked_before_the_review_overwrites_nothing(
     assert len(view(service, order_id)["deposits"]) == 1, "the next look finds all of it again"
 
 
+@pytest.mark.parametrize("decision", ["review", "release"])
 def test_a_person_and_a_look_at_the_same_moment_both_happen(
-    service: Service, shop: Shop, clock: Clock, world: World
+    service: Service, shop: Shop, clock: Clock, decision: str
 ) -> None:
     """Whoever is first, the other starts again from what is then there: nothing is lost, and no sequence has a hole."""
-    for number in range(6):
+    for number in range(4):
         order_id = place(shop, client_order_id=f"race-{number}")
+        if decision == "release":
+            service.review.begin(order_id, DO)
         clock.advance(370)
         start = threading.Barrier(2)
 
         def person(order_id: str = order_id, start: threading.Barrier = start) -> None:
             start.wait(5)
             try:
-                service.review.begin(order_id, DO)
+                (service.review.begin if decision == "review" else service.review.release)(order_id, DO)
             except Conflict as error:
-                assert error.code == "ORDER_STATE_FORBIDS"
+                assert error.code == "ORDER_STATE_FORBIDS", "the look was first"
 
         deciding = threading.Thread(target=person)
         deciding.start()
@@ -343,8 +445,31 @@ def test_a_person_and_a_look_at_the_same_moment_both_happen(
         look(service, order_id)
         stored = read_order(service.database, order_id)
         assert stored.status in ("needs_review", "completed")
+        assert stored.status != "needs_review" or decision == "review"
         assert len(view(service, order_id)["deposits"]) == 1
         types(service, order_id)
+
+
+def test_two_persons_who_give_one_upstream_order_to_two_orders_give_it_to_one(
+    service: Service, shop: Shop, faults: Faults, world: World
+) -> None:
+    orders = [in_doubt(shop, faults, client_order_id=f"order-{number}") for number in (1, 2)]
+    ref = orphaned(service, world)
+    start = threading.Barrier(2)
+
+    def link(order_id: str) -> None:
+        start.wait(5)
+        with suppress(Conflict, NotFound):
+            service.linking.link(ref, order_id, DO)
+
+    persons = [threading.Thread(target=link, args=(order_id,)) for order_id in orders]
+    for person in persons:
+        person.start()
+    for person in persons:
+        person.join(20)
+    shown = [order_id for order_id in orders if view(service, order_id)["deposit"] is not None]
+    assert len(shown) == 1
+    assert view(service, shown[0])["upstream_order_id"] == ref
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

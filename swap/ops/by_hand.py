@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from swap.domain.times import Timing, iso
 from swap.errors import InvalidRequest, TryAgainLater
 from swap.infra.queue import JobQueue
@@ -54,10 +56,18 @@ class ByHand:
         return load(self._database, order_id)
 
     def carry_out(
-        self, order_id: str, action: str, act: Act, plan: Callable[[Order], Changes], told: dict[str, Any] | None = None
+        self,
+        order_id: str,
+        action: str,
+        act: Act,
+        plan: Callable[[Order], Changes],
+        told: dict[str, Any] | None = None,
+        beside: Callable[[Session, Order], None] | None = None,
+        **detail: Any,
     ) -> dict[str, Any]:
         """Change the order as `plan` says, which is asked again when another process was first. Returns what was done, or
-        would be: the order, the changes, and what the upstream says (`told`).
+        would be: the order, the changes, and what the upstream says (`told`). `beside`: what else belongs into the
+        transaction; `detail`: for the event.
 
         Every write raises the order's version: a poll that read the order before changes nothing any more. Raises what
         `plan` raises, NotFound, and TryAgainLater when the order changes all the time.
@@ -67,19 +77,28 @@ class ByHand:
             changes = plan(order)
             if not act.do:
                 return outcome(action, act, order, changes, told)
-            if self._write(order, action, act, changes):
+            if self._write(order, f"journal.{action}", changes, {**act.detail(action), **detail}, beside):
                 return outcome(action, act, self.load(order_id), changes, told, before=order)
         raise TryAgainLater("The order is being changed by others at this moment. Try again.", order_id=order_id)
 
-    def _write(self, order: Order, action: str, act: Act, changes: Changes) -> bool:
-        now, detail = self._timing.now(), act.detail(action)
+    def _write(
+        self,
+        order: Order,
+        entry: str,
+        changes: Changes,
+        detail: dict[str, Any],
+        beside: Callable[[Session, Order], None] | None,
+    ) -> bool:
+        now = self._timing.now()
         with self._database.write() as session:
             moved = order_rows.move(session, order, changes, at=now, source="person", detail=detail)
             if moved is None:
                 return False
             if moved.sequence == order.sequence and moved.status == order.status:
                 # The door writes no event where neither status nor public view changes.
-                events.add_event(session, moved, f"journal.{action}", at=now, detail={"source": "person", **detail})
+                events.add_event(session, moved, entry, at=now, detail={"source": "person", **detail})
+            if beside is not None:
+                beside(session, moved)
         if moved.sequence != order.sequence:
             self._queue.enqueue("publish")
         return True

@@ -1,4 +1,4 @@
-"""An order under review, and the two ways out of it (docs/operations.md, "An order under review")."""
+"""An order under review, and the way back (docs/operations.md, "An order under review")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from swap.domain.facts import Facts
 from swap.domain.lifecycle import Status, can_move, next_status, public_name
 from swap.domain.times import Timing, iso
 from swap.errors import Conflict
-from swap.infra.queue import JobQueue
 from swap.ops.by_hand import Act, ByHand, Changes
 from swap.orders.conflicts import Conflicts, accepted, payable_again, under_review
 from swap.orders.reply_check import told_terms
@@ -21,10 +20,10 @@ from swap.upstream.replies import OrderReply
 
 class Review:
     def __init__(
-        self, database: Database, upstream: UpstreamClient, conflicts: Conflicts, queue: JobQueue, timing: Timing
+        self, database: Database, upstream: UpstreamClient, conflicts: Conflicts, by_hand: ByHand, timing: Timing
     ) -> None:
-        self._database, self._upstream, self._conflicts, self._timing = database, upstream, conflicts, timing
-        self._by_hand = ByHand(database, queue, timing)
+        self._database, self._upstream, self._conflicts = database, upstream, conflicts
+        self._by_hand, self._timing = by_hand, timing
 
     def listed(self) -> list[dict[str, Any]]:
         """The orders under review, those that wait longest first."""

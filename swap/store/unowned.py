@@ -68,6 +68,16 @@ def _sharing(session: Session, refs: set[str]) -> list[UnownedOrder]:
     return [unowned for unowned in rows if refs.intersection([unowned.ref, *unowned.refs])]
 
 
+def find(session: Session, ref: str) -> UnownedOrder | None:
+    """The one that is known by this id, in any of its forms."""
+    return next(iter(_sharing(session, {ref})), None)
+
+
+def give(session: Session, ref: str, order_id: str) -> None:
+    """Make it the spare of an order."""
+    session.execute(update(UnownedOrder).where(UnownedOrder.ref == ref).values(order_id=order_id))
+
+
 def known_refs(session: Session) -> set[str]:
     """Every id of every unowned order."""
     rows = session.execute(select(UnownedOrder.ref, UnownedOrder.refs))

@@ -101,3 +101,13 @@ def release(service: Any, act: Any, order_id: str, accept: bool) -> dict[str, An
     """End a review, after asking the upstream again."""
     shown: dict[str, Any] = service.review.release(order_id, act, accept=accept)
     return shown
+
+
+@orders.command("link")
+@click.argument("ref")
+@click.argument("order_id")
+@decision
+def link(service: Any, act: Any, ref: str, order_id: str) -> dict[str, Any]:
+    """Give an upstream order that is nobody's, or a spare, to an order: shown while it has none, else as its spare."""
+    shown: dict[str, Any] = service.linking.link(ref, order_id, act)
+    return shown

@@ -1,0 +1,136 @@
+"""Giving an upstream order that is nobody's, or an order's spare, to an order of ours by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from swap.domain.lifecycle import BEFORE_ADDRESS
+from swap.domain.times import Timing
+from swap.errors import Conflict, NotFound, OrderExpired, UpstreamNotFound
+from swap.ops.by_hand import Act, ByHand, Changes, outcome
+from swap.orders.create import OrderCreator
+from swap.orders.matching import deposit_place
+from swap.orders.reply_check import ReplyCheck, told_terms
+from swap.store import orders as order_rows
+from swap.store import unowned
+from swap.store.database import Database
+from swap.tables import Order, UnownedOrder
+from swap.upstream.client import UpstreamClient
+from swap.upstream.replies import OrderReply
+
+
+class Linking:
+    """`upstreams`: a client for each key pair that may have made orders."""
+
+    def __init__(
+        self,
+        database: Database,
+        upstreams: Mapping[str, UpstreamClient],
+        creator: OrderCreator,
+        reply_check: ReplyCheck,
+        by_hand: ByHand,
+        timing: Timing,
+    ) -> None:
+        self._database, self._upstreams, self._creator = database, upstreams, creator
+        self._reply_check, self._by_hand, self._timing = reply_check, by_hand, timing
+
+    def link(self, ref: str, order_id: str, act: Act) -> dict[str, Any]:
+        """Give the upstream order `ref` (any of its ids) to an order: as the one that its customer is shown, while the
+        order is still being created or in doubt; else as its spare, so that a deposit on it names the order.
+
+        The rules are those of a create: no id and no place to pay at may be another order's, and what is shown must pass
+        every check of an answer. Raises NotFound (ORDER_NOT_FOUND, UPSTREAM_ORDER_UNKNOWN), Conflict
+        (UPSTREAM_ORDER_OWNED, DEPOSIT_PLACE_TAKEN, UPSTREAM_DISAGREES, ORDER_STATE_FORBIDS), and UpstreamError where
+        there is no answer.
+        """
+        order, row = self._by_hand.load(order_id), self._find(ref)
+        reply = self._ask(row, order)
+        if reply is not None:
+            with self._database.read() as session:
+                self._require_free(session, order, reply)
+        if order.status not in BEFORE_ADDRESS:
+            return self._as_spare(order, row, act, reply)
+        if reply is None or not reply.complete:
+            raise Conflict("The upstream does not say where to pay for it.", code="UPSTREAM_DISAGREES")
+        return self._as_shown(order, row, act, reply)
+
+    def _find(self, ref: str) -> UnownedOrder:
+        with self._database.read() as session:
+            row, owner = unowned.find(session, ref), order_rows.owner_of(session, ref)
+        if owner is not None:
+            raise Conflict(f"It is shown to the customer of {owner}.", code="UPSTREAM_ORDER_OWNED", order_id=owner)
+        if row is None:
+            raise NotFound(f"There is no spare or unowned order {ref[:64]}.", code="UPSTREAM_ORDER_UNKNOWN")
+        return row
+
+    def _ask(self, row: UnownedOrder, order: Order) -> OrderReply | None:
+        """What the upstream says about it; None when it knows it no more."""
+        upstream = self._upstreams.get(row.upstream_key)
+        if upstream is None:
+            raise Conflict(
+                "It was made with a key pair that is not among UPSTREAM_OLD_KEYS.", code="ORDER_STATE_FORBIDS"
+            )
+        try:
+            return upstream.order(
+                row.ref,
+                row.destination_address or order.destination_address,
+                order_ref=order.id,
+                priority="read",
+                deadline=self._timing.read_timeout,
+            )
+        except (UpstreamNotFound, OrderExpired):
+            return None
+
+    def _require_free(self, session: Session, order: Order, reply: OrderReply) -> None:
+        foreign = order_rows.owned_refs(session, reply.refs, excluding=order.id)
+        if foreign:
+            owner = order_rows.owner_of(session, min(foreign))
+            raise Conflict(f"It is shown to the customer of {owner}.", code="UPSTREAM_ORDER_OWNED", order_id=owner)
+        if order_rows.place_taken(session, deposit_place(order, reply), excluding=order.id):
+            raise Conflict("Another order's customer was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
+
+    def _as_spare(self, order: Order, row: UnownedOrder, act: Act, reply: OrderReply | None) -> dict[str, Any]:
+        def plan(_: Order) -> Changes:
+            return {}
+
+        def beside(session: Session, moved: Order) -> None:
+            unowned.give(session, row.ref, moved.id)
+
+        told = None if reply is None else told_terms(order, reply)
+        done = self._by_hand.carry_out(order.id, "link", act, plan, told, beside=beside, ref=row.ref, role="spare")
+        return {**done, "changes": {"spare": {"from": row.order_id, "to": order.id}}}
+
+    def _as_shown(self, order: Order, row: UnownedOrder, act: Act, reply: OrderReply) -> dict[str, Any]:
+        problem = self._reply_check.problem(order, reply, self._reply_check.source_of(order))
+        if problem is not None:
+            raise Conflict(
+                f"It may not be shown to the customer of this order: {problem}.",
+                code="UPSTREAM_DISAGREES",
+                conflict=problem,
+                upstream=told_terms(order, reply),
+            )
+        shown = {"upstream_order_id": reply.primary_ref, "deposit_address": reply.deposit_address}
+        if not act.do:
+            return outcome("link", act, order, {"status": "awaiting_deposit", **shown}, told_terms(order, reply))
+        with self._database.read() as session:
+            attempts = order_rows.attempts_of(session, order.id)
+        if not attempts:
+            raise Conflict("Nothing was ever sent for this order.", code="ORDER_STATE_FORBIDS")
+
+        def allowed(session: Session, current: Order) -> bool:
+            self._require_free(session, current, reply)
+            return True
+
+        detail = {"source": "person", **act.detail("link"), "ref": row.ref, "role": "shown"}
+        linked = self._creator.adopt(order.id, reply, detail, attempts[-1].number, allowed)
+        if linked.deposit_kind is None or linked.upstream_order_id != reply.primary_ref:
+            raise Conflict(
+                f"The order was changed meanwhile; it is {linked.status}. Look at it again.",
+                code="ORDER_STATE_FORBIDS",
+                status=linked.status,
+            )
+        changes = {"status": linked.status, **shown}
+        return outcome("link", act, linked, changes, told_terms(order, reply), before=order)
