@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from swap.domain.times import Timing
 from swap.errors import TryAgainLater
-from swap.market.catalog import Catalog
+from swap.market.catalog import Catalog, settled
 from swap.sandbox.server import running
 from swap.sandbox.world import World
 from swap.store import catalog as catalog_rows
@@ -251,3 +252,60 @@ def test_a_large_catalog_is_loaded_whole(database: Database, clock: Clock, other
     assert len(snapshot.pairs) == active > 19_000
     with database.read() as session:
         assert len(session.scalars(select(PairRow.active)).all()) == active
+
+
+# --- flags that protect money ----------------------------------------------------------------------------------------
+
+
+def _flags(**told: Any) -> Fault:
+    """The upstream's list with these fields in the row of XRP; ... leaves one out."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if row["currencyTitle"] == "XRP":
+                row.update(told)
+                for name in [name for name, value in told.items() if value is ...]:
+                    del row[name]
+
+    return spoiling(change)
+
+
+def _row(service: Service, currency: str = "xrp") -> InstrumentRow:
+    with service.database.read() as session:
+        return session.get_one(InstrumentRow, (currency, currency))
+
+
+@pytest.mark.parametrize("weaker", [{"requiresMemo": False}, {"instrumentType": "fiat"}])
+def test_protection_falls_only_when_three_refreshes_in_a_row_say_so(
+    service: Service, faults: Faults, weaker: dict[str, Any]
+) -> None:
+    def protected() -> bool:
+        return _row(service).requires_memo and _row(service).type == "crypto"
+
+    faults["instruments"] = _flags(**weaker)
+    with capture_logs() as logs:
+        assert [service.catalog.refresh() and protected() for _ in range(2)] == [True, True]
+        del faults["instruments"]
+        assert service.catalog.refresh() and protected()
+        faults["instruments"] = _flags(**weaker)
+        assert [service.catalog.refresh() and protected() for _ in range(3)] == [True, True, False]
+    levels = [entry["log_level"] for entry in logs if entry["event"].startswith("catalog.") and "refreshes" in entry]
+    assert levels == ["warning"] * 4 + ["error"]
+    del faults["instruments"]
+    assert service.catalog.refresh() and _row(service).requires_memo, "it rises at once"
+
+
+def test_a_flag_that_is_missing_says_nothing(service: Service, faults: Faults) -> None:
+    faults["instruments"] = _flags(requiresMemo=...)
+    with capture_logs() as logs:
+        assert all(service.catalog.refresh() and _row(service).requires_memo for _ in range(5))
+    assert [entry for entry in logs if entry["event"] == "catalog.weaker_protection"] == []
+
+
+def test_of_a_new_instrument_without_the_flag_our_own_rules_say_whether_a_memo_is_needed() -> None:
+    def told(currency: str, network: str) -> bool:
+        values = {"currency": currency, "network": network, "type": "crypto", "requires_memo": None}
+        return bool(settled(None, values)["requires_memo"])
+
+    found = {name: told(*name) for name in (("XRP", "Ripple"), ("TON", "TON"), ("BTC", "BTC"), ("ODD", "Oddnet"))}
+    assert list(found.values()) == [True, True, False, False], found

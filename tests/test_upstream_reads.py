@@ -468,7 +468,7 @@ def read_instrument(row: JSON) -> Instrument:
 
 def test_an_instrument_is_read_with_its_gaps() -> None:
     bare = read_instrument({"currencyTitle": "RON", "networkTitle": "RON", "instrumentType": "FIAT"})
-    assert (bare.type, bare.name, bare.precision, bare.requires_memo) == ("fiat", "RON", 8, False)
+    assert (bare.type, bare.name, bare.precision, bare.requires_memo) == ("fiat", "RON", 8, None)
     assert (bare.slug, bare.contract_address, bare.logo_url) == (None, None, None)
     rich = read_instrument(
         {

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from swap import addresses
 from swap.domain.times import Timing
 from swap.errors import Malformed, TryAgainLater, UpstreamError
 from swap.store import catalog as catalog_rows
@@ -36,6 +37,7 @@ _LEASE = timedelta(minutes=2)
 _TASK = "catalog"
 _RELOAD_SECONDS = 1.0
 _LEARN_EVERY = timedelta(minutes=1)
+_REFRESHES_TO_WEAKEN = 3
 
 Staleness = Literal["fresh", "stale", "expired", "never_loaded"]
 Key = tuple[str, str]
@@ -71,6 +73,34 @@ class Snapshot:
 
 def pair_key(source: InstrumentRow, target: InstrumentRow) -> PairKey:
     return source.currency_key, source.network_key, target.currency_key, target.network_key
+
+
+def settled(row: InstrumentRow | None, told: dict[str, Any]) -> dict[str, Any]:
+    """What an instrument becomes when the upstream tells this of it. `requires_memo` None: it says nothing of memos.
+
+    What protects money rises at once, and falls only after the upstream has said so for several refreshes in a row: one
+    page that lost its flags must not let an order through without its memo. What is not said changes nothing, and of a new
+    instrument our own rules say it.
+    """
+    memo = told["requires_memo"]
+    if row is None:
+        if memo is None:
+            rule = addresses.memo_rule(told["currency"], told["network"])
+            known = addresses.network_code(told["currency"], told["network"]) is not None
+            memo = known and rule.kind == "required-by-instrument"
+        return {**told, "requires_memo": memo, "weaker_refreshes": 0}
+    memo = row.requires_memo if memo is None else memo
+    # Another type means other rules for the same account: what was checked as an IBAN would be checked as an address.
+    weaker = (row.requires_memo and not memo) or row.type != told["type"]
+    if not weaker:
+        return {**told, "requires_memo": memo, "weaker_refreshes": 0}
+    times = row.weaker_refreshes + 1
+    name = {"currency": row.currency, "network": row.network, "refreshes": times}
+    if times < _REFRESHES_TO_WEAKEN:
+        log.warning("catalog.weaker_protection", **name)
+        return {**told, "requires_memo": row.requires_memo or memo, "type": row.type, "weaker_refreshes": times}
+    log.error("catalog.protection_dropped", **name, requires_memo=memo, type=told["type"])
+    return {**told, "requires_memo": memo, "weaker_refreshes": 0}
 
 
 class Catalog:
@@ -153,7 +183,7 @@ class Catalog:
             return False
         now = self._timing.now()
         with self._database.write() as session:
-            changed = catalog_rows.replace(session, new.values(), known, now=now)
+            changed = catalog_rows.replace(session, new.values(), known, settle=settled, now=now)
             periodic.reschedule(session, _TASK, now + self._timing.shorten(_REFRESH_EVERY))
         if changed:
             log.info("catalog.changed", instruments=len(new), pairs=len(known))

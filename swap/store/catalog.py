@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from swap.tables import CatalogState, InstrumentRow, PairRow
 
 PairKey = tuple[str, str, str, str]
+Settle = Callable[[InstrumentRow | None, dict[str, Any]], dict[str, Any]]
 _PAIR_KEYS = ("from_currency_key", "from_network_key", "to_currency_key", "to_network_key")
 
 
@@ -42,14 +43,20 @@ def pairs_page(session: Session, filters: dict[str, str], after: PairKey | None,
 
 
 def replace(
-    session: Session, new_instruments: Iterable[dict[str, Any]], new_pairs: Iterable[PairKey], *, now: datetime
+    session: Session,
+    new_instruments: Iterable[dict[str, Any]],
+    new_pairs: Iterable[PairKey],
+    *,
+    settle: Settle,
+    now: datetime,
 ) -> bool:
     """Make the rows equal to what was fetched. An instrument or pair that is gone upstream stays as inactive: orders still
-    refer to it.
+    refer to it. `settle`: what a row becomes, by the row as it is (None: it is new) and what was fetched.
 
     Returns whether anything changed.
     """
-    changed = _replace_instruments(session, {(i["currency_key"], i["network_key"]): i for i in new_instruments})
+    wanted = {(i["currency_key"], i["network_key"]): i for i in new_instruments}
+    changed = _replace_instruments(session, wanted, settle)
     changed = _replace_pairs(session, set(new_pairs)) or changed
     values: dict[str, Any] = {"fetched_at": now, "failures": 0, "last_error": None}
     if changed:
@@ -79,15 +86,15 @@ def learn_limits(
     )
 
 
-def _replace_instruments(session: Session, wanted: dict[tuple[str, str], dict[str, Any]]) -> bool:
+def _replace_instruments(session: Session, wanted: dict[tuple[str, str], dict[str, Any]], settle: Settle) -> bool:
     changed = False
     for row in session.scalars(select(InstrumentRow)).all():
         new = wanted.pop((row.currency_key, row.network_key), None)
-        for name, value in ({"active": False} if new is None else {**new, "active": True}).items():
+        for name, value in ({"active": False} if new is None else {**settle(row, new), "active": True}).items():
             if getattr(row, name) != value:
                 setattr(row, name, value)
                 changed = True
-    session.add_all(InstrumentRow(**values, active=True) for values in wanted.values())
+    session.add_all(InstrumentRow(**settle(None, values), active=True) for values in wanted.values())
     return changed or bool(wanted)
 
 

@@ -11,7 +11,8 @@ from swap.tables.columns import Row
 
 
 class InstrumentRow(Row):
-    """`currency` and `network` are the upstream's titles verbatim; the keys are their case-folded forms (T7)."""
+    """`currency` and `network` are the upstream's titles verbatim; the keys are their case-folded forms (T7).
+    `weaker_refreshes`: how many refreshes in a row have told of less protection than the row has."""
 
     __tablename__ = "instruments"
     currency_key: Mapped[str] = mapped_column(primary_key=True)
@@ -26,6 +27,7 @@ class InstrumentRow(Row):
     contract_address: Mapped[str | None]
     logo_url: Mapped[str | None]
     active: Mapped[bool]
+    weaker_refreshes: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class PairRow(Row):

@@ -72,7 +72,7 @@ def _instrument(row: dict[str, Any]) -> Instrument | None:
         slug=text(row.get("slug")),
         name=friendly or text(row.get("fullName")) or currency,
         precision=precision if precision is not None and precision <= 36 else _DEFAULT_PRECISION,
-        requires_memo=flag(row.get("requiresMemo")) or False,
+        requires_memo=flag(row.get("requiresMemo")),
         contract_address=text(row.get("contractAddress")),
         logo_url=link(row.get("currencyLogoLink")),
     )

@@ -28,6 +28,7 @@ class Instrument:
     """One row of E1. `precision` is for rounding what we send, nothing else (T8).
 
     `type` is "crypto", or "fiat" for every other literal: the upstream's own word for fiat is not known (section 8).
+    `requires_memo` None: not said, which is not a no.
     `name`: the friendly title under either of its names (C9), else the full name, else the currency title.
     """
 
@@ -37,7 +38,7 @@ class Instrument:
     slug: str | None
     name: str
     precision: int
-    requires_memo: bool
+    requires_memo: bool | None
     contract_address: str | None
     logo_url: str | None
 
