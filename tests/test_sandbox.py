@@ -459,6 +459,35 @@ def test_rates_refresh_every_few_seconds_and_hold_still_between() -> None:
     assert seen[0][0] == "2025-10-09T08:53:20.000Z"
 
 
+@pytest.mark.parametrize(
+    ("mode", "age", "is_kept"),
+    [("FIXED", 60, True), ("FIXED", 901, False), ("FIXED", -10, False), ("FLOATING", 60, False)],
+)
+def test_a_fixed_rate_that_is_claimed_within_its_time_is_kept(mode: str, age: int, is_kept: bool) -> None:
+    now = [1760000001.0]
+    world = World(PUBLIC, SECRET, clock=lambda: now[0])
+    with running(world) as url:
+        query = {**BTC_USDT, "claimedDepositAmount": "0.0125", "rateMode": mode}
+        rate = requests.get(f"{url}/api/v2/rates/public/one", params=query, timeout=10).json()
+        now[0] += age
+        claimed = {
+            "claimedAmountToReceive": rate["amountToGet"],
+            "price": rate["price"],
+            "updatedAt": rate["updatedAt"],
+        }
+        body = {
+            "instrumentFrom": {"currencyTitle": "BTC", "networkTitle": "BTC"},
+            "instrumentTo": {"currencyTitle": "USDT", "networkTitle": "TRC20"},
+            "destinationAddress": ADDRESSES["completes"]["TRC20"],
+            "claimedDepositAmount": "0.0125",
+            "rateMode": mode,
+            "claimedPublicRate": claimed,
+        }
+        order = requests.post(f"{url}/api/v1/orders/public/create", json=body, timeout=10)  # needs no signature
+        assert order.status_code == 201, order.text
+        assert (order.json()["amountToGet"] == rate["amountToGet"]) is is_kept
+
+
 def test_an_unsupported_pair_and_missing_titles_are_refused(upstream: Upstream) -> None:
     same = {**BTC_USDT, "instrumentToCurrencyTitle": "BTC", "instrumentToNetworkTitle": "BTC"}
     answer = upstream.get("/api/v2/rates/public/one", **same)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from swap.sandbox import faults
@@ -15,7 +16,7 @@ from swap.sandbox.catalog import Catalog, Instrument, Pair
 from swap.sandbox.chaos import Chaos
 from swap.sandbox.deposits import DepositPlace, deposit_place, shared_place
 from swap.sandbox.load import Load
-from swap.sandbox.rates import Market, Quote, RateMode
+from swap.sandbox.rates import FIXED_MINUTES, Market, Quote, RateMode
 from swap.sandbox.refusals import field_refused
 from swap.sandbox.scenarios import scenario_for
 from swap.sandbox.timeline import Order, Snapshot, look
@@ -108,7 +109,11 @@ class World:
             # The time is taken under the lock, so that a larger number never has an earlier time.
             now = round(self.now(), 3)
             quote = self.market.quote(
-                request.pair, now=now, mode=request.rate_mode, amount=request.amount, markup=request.markup
+                request.pair,
+                now=_rate_time(request, now),
+                mode=request.rate_mode,
+                amount=request.amount,
+                markup=request.markup,
             )
             order, place_fault = self._made(request, quote, now)
             self.chaos.adopt(order, place_fault)
@@ -191,6 +196,17 @@ class World:
     def listed_orders(self, *, at: float) -> list[Order]:
         """Those that the list of own orders has noticed by `at`, oldest first."""
         return [order for order in self.orders() if self.chaos.record(order.number).listed_at <= at]
+
+
+def _rate_time(request: OrderRequest, now: float) -> float:
+    """When the order's rate was made. A fixed rate that is claimed within its time is kept; any other is today's."""
+    if request.rate_mode != "FIXED" or request.claimed_rate is None:
+        return now
+    try:
+        claimed = datetime.fromisoformat(str(request.claimed_rate["updatedAt"])).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return now
+    return claimed if 0 <= now - claimed <= FIXED_MINUTES * 60 else now
 
 
 def _check_addresses(request: OrderRequest) -> None:
