@@ -59,7 +59,9 @@ def test_a_catalog_the_caller_has_already_is_not_sent_again(calls: Calls, servic
         tag = calls.get(path).headers["ETag"]
         again = calls.get(path, If_None_Match=tag)
         assert (again.status, again.json, again.headers["ETag"]) == (304, {}, tag)
+        assert calls.get(path, If_None_Match=f'"other", W/{tag}').status == 304
         assert calls.get(path, If_None_Match='"another"').status == 200
+        assert calls.get(path, If_None_Match='W/"another"').status == 200
     clock.advance(timedelta(minutes=6))
     assert calls.get("/v1/instruments", If_None_Match=calls.get("/v1/instruments").headers["ETag"]).status == 304
     assert calls.get("/v1/pairs?limit=3", If_None_Match=tag).status == 200

@@ -16,7 +16,7 @@ from swap.sandbox.world import World
 from swap.tables import Order, SpentQuote
 from swap.wiring import Service
 from tests.conftest import BTC_ADDRESS, Clock, Shop, new_shop
-from tests.faults import HTML_403, Fault, Faults, answering, cutting, dropping, spoiling
+from tests.faults import HTML_403, Fault, Faults, Holding, answering, cutting, dropping, spoiling
 from tests.signed_client import BTC, ETH, ETH_ADDRESS, XRP, Answer, Calls
 
 XMR = {"currency": "XMR", "network": "XMR"}
@@ -299,6 +299,35 @@ def test_one_quote_for_many_orders_at_once_makes_one(service: Service, calls: Ca
     assert sorted(a.status for a in answers) == [201] + [422] * 7
     assert all(a.codes == {"quote_id": ["QUOTE_SPENT"]} for a in answers if a.status == 422)
     assert (orders_in(service), len(world.orders())) == (1, 1)
+    with service.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(SpentQuote)) == 1
+
+
+def test_a_quote_that_expires_while_its_order_is_checked_makes_none(
+    service: Service, calls: Calls, clock: Clock, faults: Faults
+) -> None:
+    quote_id = ticket(calls)
+    clock.advance(59)
+    held = Holding()
+    faults["validate"] = held
+    answers: list[Answer] = []
+    asking = threading.Thread(target=lambda: answers.append(calls.order(quote_id=quote_id)))
+    asking.start()
+    assert held.arrived.wait(10)
+    clock.advance(2)
+    held.let_go()
+    asking.join()
+    assert (answers[0].status, answers[0].codes) == (422, {"quote_id": ["QUOTE_EXPIRED"]})
+    assert orders_in(service) == 0
+
+
+def test_a_spent_quote_stays_spent_however_late_it_is_brought_again(
+    service: Service, calls: Calls, clock: Clock
+) -> None:
+    quote_id = ticket(calls)
+    assert calls.order(quote_id=quote_id).status == 201
+    clock.advance(timedelta(days=30))
+    service.housekeeping.clean()
     with service.database.read() as session:
         assert session.scalar(select(func.count()).select_from(SpentQuote)) == 1
 

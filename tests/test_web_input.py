@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from base64 import urlsafe_b64encode
@@ -22,7 +23,7 @@ from swap.web import MAX_BODY_BYTES
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.servers import served
-from tests.signed_client import ORDER, POSTS, QUOTE, Answer, Calls, raw
+from tests.signed_client import ORDER, POSTS, QUOTE, XRP_ADDRESS, Answer, Calls, raw
 
 NOBODY_POSTGRES = "postgresql+psycopg://nobody:pg-password-1@127.0.0.1:1/none"
 
@@ -30,10 +31,27 @@ NOBODY_POSTGRES = "postgresql+psycopg://nobody:pg-password-1@127.0.0.1:1/none"
 # --- the same bytes twice --------------------------------------------------------------------------------------------
 
 
-def test_a_quote_signed_once_is_answered_once(calls: Calls, api_url: str) -> None:
-    body = json.dumps(QUOTE).encode()
-    assert calls("POST", "/v1/quotes", body=body).status == 200
-    again = raw(api_url, "POST", "/v1/quotes", body, calls.last)
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/v1/quotes", QUOTE),
+        ("/v1/addresses/validate", {"currency": "XRP", "network": "XRP", "address": XRP_ADDRESS, "memo": "7"}),
+    ],
+)
+def test_a_question_may_be_asked_again_with_its_signature_and_writes_nothing(
+    calls: Calls, api_url: str, service: Service, path: str, content: dict[str, Any]
+) -> None:
+    body = json.dumps(content).encode()
+    assert calls("POST", path, body=body).status == 200
+    assert [raw(api_url, "POST", path, body, calls.last).status for _ in range(3)] == [200] * 3
+    with service.database.read() as session:
+        assert session.scalars(select(UsedSignature)).all() == []
+
+
+def test_a_change_signed_once_is_made_once(calls: Calls, api_url: str) -> None:
+    body = json.dumps({"url": "http://127.0.0.1:9/hook"}).encode()
+    assert calls("POST", "/v1/webhook-endpoints", body=body).status == 201
+    again = raw(api_url, "POST", "/v1/webhook-endpoints", body, calls.last)
     assert (again.status, again.code) == (401, "SIGNATURE_USED")
     assert again.json["error"]["details"]["retry"] == "new_request"
 
@@ -51,6 +69,20 @@ def test_a_read_may_be_sent_again(calls: Calls, api_url: str, service: Service) 
     assert raw(api_url, "GET", "/v1/orders", b"", calls.last).status == 200
     with service.database.read() as session:
         assert session.scalars(select(UsedSignature)).all() == []
+
+
+def test_a_compressed_body_is_refused_with_what_is_taken(calls: Calls) -> None:
+    body = gzip.compress(json.dumps(QUOTE).encode())
+    answer = calls("POST", "/v1/quotes", body=body, Content_Encoding="gzip")
+    assert (answer.status, answer.code, answer.headers["Accept-Encoding"]) == (415, "ENCODING_NOT_TAKEN", "identity")
+
+
+def test_a_time_whose_plus_became_a_blank_is_explained(calls: Calls) -> None:
+    assert calls.get("/v1/events?since=2026-11-27T00:00:00%2B01:00").status == 200
+    for odd in ("2026-11-27T00:00:00+01:00", "2026-11-27T00:00:00"):
+        answer = calls.get(f"/v1/events?since={odd}")
+        assert answer.status == 422
+        assert "%2B" in answer.text
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
@@ -359,7 +391,8 @@ def test_a_database_lost_on_the_way_stops_writes_but_not_the_catalog(
         copy.unlink()
         copy.mkdir()
         assert elsewhere("GET", "/v1/instruments").status == 200
-        unavailable(elsewhere("POST", "/v1/quotes", body=QUOTE))
+        assert elsewhere("POST", "/v1/quotes", body=QUOTE).status == 200, "a question needs no database"
+        unavailable(elsewhere("POST", "/v1/orders", body=ORDER))
         unavailable(elsewhere("GET", "/v1/orders"))
         clock.advance(6)
         unavailable(elsewhere("GET", "/v1/instruments"))

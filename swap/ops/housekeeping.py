@@ -1,4 +1,4 @@
-"""Forgetting what has served its time: signatures, quotes, secrets, journalled calls, reports, deliveries, old events."""
+"""Forgetting what has served its time: signatures, secrets, journalled calls, reports, deliveries, old events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Housekeeping:
         now = self._clock()
         with self._database.write() as session:
             clients.forget_signatures(session, now)
-            order_rows.forget_quotes(session, now)
             order_rows.free_places(session)
             calls.forget_calls(session, now - _CALLS_KEPT)
             reconciliations.forget(session, now - _REPORTS_KEPT)

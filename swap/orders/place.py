@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
+
+from sqlalchemy.orm import Session
 
 from swap.addresses import Verdict
 from swap.domain.lifecycle import Facts, Status
-from swap.domain.times import Timing
+from swap.domain.times import Timing, iso
 from swap.errors import Conflict, InvalidRequest, OrderRefused, Problems, TryAgainLater
 from swap.market.catalog import Catalog
 from swap.market.quotes import Quote, Quotes, Swap, Terms, terms_of
@@ -107,9 +110,8 @@ class OrderPlacer:
         with self._database.write() as session:
             inserted = order_rows.insert(session, order, {"gate": report.evidence})
             if inserted:
-                if quote and not order_rows.spend_quote(session, quote.mark, order.id, quote.expires_at):
-                    message = "This quote has already made an order; ask for a new one."
-                    raise InvalidRequest.on("quote_id", "QUOTE_SPENT", message)
+                if quote is not None:
+                    _spend(session, quote, order.id, self._timing.now())
                 number = order_rows.start_attempt(session, order.id, order.upstream_key, order.created_at)
         if not inserted:
             with self._database.read() as session:
@@ -326,3 +328,13 @@ def _placed(order: Order) -> Placed:
 def _sent(order: Order) -> Placed:
     """What the call that sent the create answers. An order that another process took further meanwhile is no new one."""
     return Placed("new", order) if order.status == Status.AWAITING_DEPOSIT else _placed(order)
+
+
+def _spend(session: Session, quote: Quote, order_id: str, now: datetime) -> None:
+    """In the transaction of the order, not when the quote was opened: the checks in between take seconds."""
+    if now >= quote.expires_at:
+        message = f"This quote expired at {iso(quote.expires_at)}; ask for a new one."
+        raise InvalidRequest.on("quote_id", "QUOTE_EXPIRED", message)
+    if not order_rows.spend_quote(session, quote.mark, order_id, quote.expires_at):
+        message = "This quote has already made an order; ask for a new one."
+        raise InvalidRequest.on("quote_id", "QUOTE_SPENT", message)

@@ -103,14 +103,11 @@ def token_versions(session: Session, order_ids: Collection[str]) -> dict[str, in
 
 
 def spend_quote(session: Session, quote: str, order_id: str, expires_at: datetime) -> bool:
-    """Bind the quote to this order. False when another order has already spent it."""
+    """Bind the quote to this order, for ever: whoever asks later finds out, however late. False when another order has
+    already spent it."""
     if insert_new(session, SpentQuote, quote=quote, order_id=order_id, expires_at=expires_at):
         return True
     return session.scalar(select(SpentQuote.order_id).where(SpentQuote.quote == quote)) == order_id
-
-
-def forget_quotes(session: Session, before: datetime) -> None:
-    session.execute(delete(SpentQuote).where(SpentQuote.expires_at < before))
 
 
 # --- attempts and ids ------------------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ class TransferRow(Row):
 
 
 class SpentQuote(Row):
-    """A quote makes one order. Kept until the quote would have expired anyway."""
+    """A quote makes one order. Never deleted: an order that was admitted in time may still be on its way."""
 
     __tablename__ = "spent_quotes"
     quote: Mapped[str] = mapped_column(primary_key=True)

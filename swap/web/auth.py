@@ -22,8 +22,9 @@ SCOPES = {
     "events": "orders",
     "webhooks": "webhooks",
 }
-# Idempotent by client_order_id: the same signed bytes again must find the stored order, not an error.
-_REPEATABLE = frozenset({"orders.place"})
+# The same signed bytes again do no harm: an order is idempotent by client_order_id and finds itself, and the others change
+# nothing. Two shoppers may well ask the same question in one millisecond.
+_REPEATABLE = frozenset({"orders.place", "quotes.quote", "addresses.validate"})
 
 
 # What a tracking token may do, instead of a signature.

@@ -12,13 +12,22 @@ from typing import Any
 
 import flask
 from marshmallow import Schema, ValidationError
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from swap.errors import BadJson, InvalidRequest, Problems
 from swap.web.problems import field_problems
 
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63 - 1
+
+
+class EncodedBody(UnsupportedMediaType):
+    """The body is compressed. RFC 9110, 15.5.16: the answer names the encodings that are taken."""
+
+    description = "The body must come as it is signed: without a Content-Encoding."
+
+    def get_headers(self, *args: Any, **kwargs: Any) -> list[tuple[str, str]]:
+        return [*super().get_headers(*args, **kwargs), ("Accept-Encoding", "identity")]
 
 
 def raw_body() -> bytes:
@@ -35,9 +44,11 @@ def raw_body() -> bytes:
 def read(schema: Schema) -> tuple[dict[str, Any], Problems]:
     """The well-formed fields of the body, and the problems of the others.
 
-    Raises BadJson when the body is no JSON object or not strict. The Content-Type does not count: a signed request means
-    its bytes.
+    Raises BadJson when the body is no JSON object or not strict, EncodedBody when it is compressed. The Content-Type does
+    not count: a signed request means its bytes.
     """
+    if flask.request.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise EncodedBody
     try:
         # Decoded here: json.loads would guess UTF-16 and UTF-32 too, and let surrogates pass.
         content = json.loads(

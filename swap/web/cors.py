@@ -35,4 +35,6 @@ def install(app: flask.Flask) -> None:
         origin = allowed()
         if origin is not None:
             response.headers["Access-Control-Allow-Origin"] = origin
+            # When to come back after a 429, and what to tell support: a page reads neither unless it is told that it may.
+            response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-Id"
         return response

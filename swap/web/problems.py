@@ -43,7 +43,7 @@ STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
     (NotAllowed, 403),
     (TooManyRequests, 429),
 )
-_HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+_HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "ENCODING_NOT_TAKEN"}
 
 
 def install(app: flask.Flask) -> None:
@@ -92,8 +92,8 @@ def _http_error(error: HTTPException) -> flask.Response:
         return _service_error(InvalidRequest(field_problems(flat)))
     status = error.code or 500
     code = _HTTP_CODES.get(status, error.name.upper().replace(" ", "_"))
-    # A 405 has to say what is allowed.
-    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    # A 405 and a 415 have to say what is allowed.
+    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Accept-Encoding")}
     return failed(status, code, error.description or error.name, {"retry": "never"}, headers)
 
 

@@ -29,9 +29,10 @@ def ok(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> f
 
 
 def with_etag(data: Any) -> flask.Response:
-    """As `ok`, with an ETag over the data; 304 when the caller has it already."""
+    """As `ok`, with an ETag over the data; 304 when the caller has it already, also by the weak form that a proxy makes of
+    the tag when it compresses (RFC 9110, 13.1.2)."""
     etag = hashlib.sha256(orjson.dumps(data)).hexdigest()[:32]
-    response = flask.Response(status=304) if etag in flask.request.if_none_match else ok(data)
+    response = flask.Response(status=304) if flask.request.if_none_match.contains_weak(etag) else ok(data)
     response.set_etag(etag)
     # The caller alone may keep it, and asks each time whether it is still good: that is what the ETag is for.
     response.headers["Cache-Control"] = "private, no-cache"

@@ -232,7 +232,14 @@ def _known_types(value: str) -> None:
 def _moment(description: str) -> fields.AwareDateTime:
     # At the ends of time there is none in UTC.
     ours = validate.Range(datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
-    return fields.AwareDateTime(format="iso", validate=ours, metadata={"description": description})
+    # In a query a bare "+" is a blank, so a zone of +01:00 never arrives as one.
+    message = "A time looks like 2026-01-31T12:00:00Z or 2026-01-31T13:00:00%2B01:00: in a query a + is written %2B."
+    return fields.AwareDateTime(
+        format="iso",
+        validate=ours,
+        error_messages={"invalid": message, "invalid_awareness": message},
+        metadata={"description": description},
+    )
 
 
 class EventsQuery(Strict):
