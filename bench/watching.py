@@ -133,7 +133,6 @@ class Simulation:
             order.status,
             age=timedelta(seconds=self.now - order.born),
             since_change=timedelta(seconds=self.now - order.changed_at),
-            deposit_seen=order.found > 0,
         )
         wait = schedules.next_poll(state, self.timing, self.pace)
         assert wait is not None
@@ -256,7 +255,6 @@ class Simulation:
                 order.status,
                 age=age,
                 since_change=timedelta(seconds=self.now - order.changed_at),
-                deposit_seen=order.found > 0,
             )
             every = schedules.next_poll(state, _EVEN, Slowdown(list_trusted=self.trusted))
             assert every is not None

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from swap.domain.facts import EXPIRY_APART
+from swap.domain.expiry import APART, MISSED_LOOKS, UNSEEN_FOR
 from swap.domain.lifecycle import LOCAL_EXPIRY, PROFILES, TERMINAL, TRANSITIONS, Status, funds
-from swap.domain.schedules import JITTER, PLANS, PollingPlan, polling_plan
+from swap.domain.schedules import JITTER, PLANS, PollingPlan
 
 TARGET = Path(__file__).with_name("lifecycle.md")
 
@@ -19,9 +19,9 @@ TARGET = Path(__file__).with_name("lifecycle.md")
 MAPPING: tuple[tuple[str, str, str], ...] = (
     (
         "1",
-        "410, `ERR_ORDER_EXPIRED`, or a message that says expired",
-        "**expired**. With no sign of a deposit one such answer is enough. When a deposit was detected but never "
-        "listed, or the order is confirming, it takes two, {apart} apart and later than the detection.",
+        "410 or `ERR_ORDER_EXPIRED`",
+        "**expired**, once it was told twice, {apart} apart, and no more than a detection speaks of a deposit. After the "
+        "first the order is not payable (`unverified`). A message that says expired moves nothing.",
     ),
     (
         "2",
@@ -68,7 +68,7 @@ FINAL_WORDS = {
     "no": "no",
     "yes": "yes",
     "once unwatched": "once no longer watched",
-    "without a deposit": "only if no deposit was seen",
+    "once unwatched, without a deposit": "once no longer watched, if no deposit was seen",
 }
 
 
@@ -103,7 +103,7 @@ def watch(status: Status) -> str:
     words = polls(PLANS[status])
     if status in (Status.CREATING, Status.IN_DOUBT):
         return "by the create and the resolver"
-    return words if polling_plan(status, False) is PLANS[status] else f"deposit seen: {words}; otherwise never"
+    return f"{words}; never if no address was shown" if status is Status.FAILED else words
 
 
 def drawing() -> list[str]:
@@ -159,14 +159,23 @@ def render() -> str:
         "",
         "| # | the upstream says | state |",
         "|---|---|---|",
-        *(f"| {number} | {said} | {then.format(apart=span(EXPIRY_APART))} |" for number, said, then in MAPPING),
+        *(f"| {number} | {said} | {then.format(apart=span(APART))} |" for number, said, then in MAPPING),
         "",
-        "## An abandoned order",
+        "## What time does",
         "",
-        "The upstream has no way to cancel an order, and a deposit address cannot be taken back. So an order that the",
-        f"customer abandons stays watched: after {span(LOCAL_EXPIRY)} without any sign of a deposit it is called expired",
-        "here, and is still polled as the table says. A deposit that arrives in that time brings the order back",
-        "(`late_deposit`), to the state that the facts give.",
+        "Time moves an order whether the upstream answers or not. The upstream has no way to cancel an order, and a deposit",
+        "address cannot be taken back. So an address that was shown stays visible, and its order stays watched as the table",
+        "says; what changes is the word for it.",
+        "",
+        f"- **Age.** After {span(LOCAL_EXPIRY)} without any sign of a deposit an order is called expired here",
+        "  (`local_expiry`). Only a deposit brings it back (`late_deposit`), to the state that the facts give.",
+        "- **An expiry that was told and taken back.** An upstream that goes on to answer well takes it back: the first",
+        f"  doubt by one good answer, later ones and a confirmed expiry by two, {span(APART)} apart. A confirmed one is",
+        "  taken back once at most (`expiry_taken_back`), and only while nothing was paid.",
+        "- **The end of a fixed rate.** Where the upstream named a window (`deposit.payable_until`), the order is not",
+        "  payable after it, for good (`fixed_rate_ended`).",
+        f"- **Silence.** After {MISSED_LOOKS} missed polls in a row, and {span(UNSEEN_FOR)} without an answer, the order is",
+        "  not payable (`unverified`), until a poll agrees with everything again.",
         "",
     ]
     return "\n".join(lines)

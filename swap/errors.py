@@ -17,7 +17,7 @@
     │   │   ├── InvoiceExpired    refused by us in the upstream's place: the invoice ran out while the order waited
     │   │   └── RequestRefused    refused for another reason
     │   ├── UpstreamNotFound      404
-    │   ├── OrderExpired          410, ERR_ORDER_EXPIRED, or a message that says expired
+    │   ├── OrderExpired          410 or ERR_ORDER_EXPIRED
     │   ├── AuthFailed            401, or a text that names signature or key
     │   ├── Blocked               403 without such a text: IP list or web application firewall
     │   ├── Malformed             a 2xx that is not what the protocol promises

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from swap.domain import facts as facts_module
 from swap.domain import lifecycle
+from swap.domain.expiry import ToldExpiry
 from swap.domain.facts import Kind
 from swap.domain.lifecycle import (
     Decision,
@@ -47,6 +49,7 @@ REFUNDING = "REFUND_REQUESTED"
 REFUNDED = "REFUND_COMPLETED"
 KINDS = [CREATED, DETECTED, REGISTERED, SENDING, SENT, FROZEN, REFUNDING, REFUNDED, "KYC_REQUIRED", "SOMETHING_NEW"]
 
+NOTHING_TOLD = ToldExpiry()
 BEFORE_PAYMENT = (S.CREATING, S.IN_DOUBT)
 LINE = [S.AWAITING_DEPOSIT, S.CONFIRMING, S.EXCHANGING, S.SENDING, S.COMPLETED]
 
@@ -71,8 +74,13 @@ def payout(tx_id: str | None = "out1", minutes: float = 4) -> Transfer:
     return Transfer("withdrawal", Decimal("261.9"), tx_id, at(minutes))
 
 
-def decide(current: Status, facts: Facts, minutes: float = 60) -> Decision:
-    return next_status(current, facts, at(minutes), created_at=START)
+def decide(current: Status, facts: Facts, minutes: float = 60, told: ToldExpiry = NOTHING_TOLD) -> Decision:
+    return next_status(current, facts, at(minutes), created_at=START, told=told)
+
+
+def told_expired(*minutes: float) -> ToldExpiry:
+    """After looks at these minutes that said expired."""
+    return reduce(lambda told, minute: told.told(at(minute)), minutes, NOTHING_TOLD)
 
 
 # --- strategies -----------------------------------------------------------------------------------------------------
@@ -97,7 +105,14 @@ any_facts = st.builds(
     pending_to_create=st.booleans(),
     kyc_link=st.sampled_from([None, None, "https://kyc.invalid/1", "https://kyc.invalid/2"]),
     state=st.sampled_from([None, "created", "waiting", "exchanging", "refunded", "expired", "odd"]),
-    expired_seen=st.lists(st.integers(0, 200).map(lambda n: at(n / 2)), max_size=12).map(tuple),
+)
+any_told = st.builds(
+    ToldExpiry,
+    since=st.none() | moments,
+    confirmed=st.booleans(),
+    good_since=st.none() | moments,
+    doubted=st.booleans(),
+    withdrawn=st.booleans(),
 )
 statuses = st.sampled_from(list(Status))
 quick = settings(deadline=None, max_examples=100)
@@ -136,7 +151,7 @@ def test_final_states_are_only_left_as_documented() -> None:
     assert lifecycle.TRANSITIONS[S.REFUNDED] == set()
     assert lifecycle.TRANSITIONS[S.COMPLETED] == {S.REFUNDED}
     assert lifecycle.TRANSITIONS[S.FAILED] == {S.REFUNDING, S.REFUNDED, S.COMPLETED, S.NEEDS_REVIEW}
-    assert not lifecycle.TRANSITIONS[S.EXPIRED] & {S.AWAITING_DEPOSIT, S.CREATING, S.FAILED}
+    assert not lifecycle.TRANSITIONS[S.EXPIRED] & {S.CREATING, S.FAILED}
 
 
 def test_the_table_itself_has_no_way_back_along_the_line() -> None:
@@ -162,6 +177,7 @@ def test_review_is_only_for_orders_whose_address_was_shown() -> None:
         (S.EXPIRED, False, True, False),
         (S.EXPIRED, False, False, True),
         (S.FAILED, False, False, True),
+        (S.FAILED, False, True, False),
         (S.FAILED, True, True, False),
         (S.FAILED, True, False, False),
         (S.COMPLETED, True, True, True),
@@ -191,46 +207,50 @@ def test_money_is_named_in_public_words() -> None:
 # --- the mapping, row by row ----------------------------------------------------------------------------------------
 
 
-def test_row_1_a_410_with_no_deposit_known_expires_a_waiting_order() -> None:
-    assert decide(S.AWAITING_DEPOSIT, told(CREATED, expired_seen=(at(30),))) == Decision(S.EXPIRED)
+@pytest.mark.parametrize("current", [S.AWAITING_DEPOSIT, S.CONFIRMING, S.ON_HOLD])
+def test_row_1_an_expiry_counts_once_it_was_told_twice_ten_minutes_apart(current: Status) -> None:
+    assert decide(current, told(CREATED), told=told_expired(30)).status is not S.EXPIRED
+    assert decide(current, told(CREATED), told=told_expired(30, 35, 39.9)).status is not S.EXPIRED
+    assert decide(current, told(CREATED), told=told_expired(30, 40)) == Decision(S.EXPIRED)
 
 
-def test_row_1_a_410_does_not_expire_an_order_whose_deposit_is_listed() -> None:
-    facts = told(CREATED, DETECTED, transfers=(deposit(),), expired_seen=(at(30), at(50)))
-    assert decide(S.AWAITING_DEPOSIT, facts).status is S.CONFIRMING
-    assert decide(S.CONFIRMING, facts) == Decision(S.CONFIRMING)
+def test_row_1_money_that_was_detected_but_is_never_listed_may_still_expire() -> None:
+    assert decide(S.CONFIRMING, told(CREATED, DETECTED), told=told_expired(30, 40)) == Decision(S.EXPIRED)
+    assert decide(S.EXPIRED, told(CREATED, DETECTED), told=told_expired(30, 40)) == Decision(S.EXPIRED)
 
 
-@pytest.mark.parametrize(
-    ("seen", "status"),
-    [((30,), S.CONFIRMING), ((30, 39.9), S.CONFIRMING), ((30, 40), S.EXPIRED), ((0.5, 30), S.CONFIRMING)],
-)
-def test_row_1_a_confirming_order_expires_only_on_two_410_ten_minutes_apart(
-    seen: tuple[float, ...], status: Status
-) -> None:
-    facts = told(CREATED, DETECTED, expired_seen=tuple(at(n) for n in seen))
-    assert decide(S.CONFIRMING, facts).status is status
+def test_row_1_no_expiry_counts_against_a_deposit_that_is_listed() -> None:
+    facts = told(CREATED, DETECTED, transfers=(deposit(),))
+    assert decide(S.AWAITING_DEPOSIT, facts, told=told_expired(30, 50)).status is S.CONFIRMING
+    assert decide(S.CONFIRMING, facts, told=told_expired(30, 50)) == Decision(S.CONFIRMING)
+    assert decide(S.EXCHANGING, told(CREATED, DETECTED, REGISTERED), told=told_expired(30, 50)).status is S.EXCHANGING
 
 
-def test_row_1_two_410_are_needed_even_when_nothing_says_why_it_is_confirming() -> None:
-    assert decide(S.CONFIRMING, told(CREATED, expired_seen=(at(30),))).status is S.CONFIRMING
-    assert decide(S.CONFIRMING, told(CREATED, expired_seen=(at(30), at(40)))).status is S.EXPIRED
+def test_an_expiry_that_the_upstream_takes_back_is_taken_back_once() -> None:
+    gone = told_expired(30, 40)
+    assert decide(S.EXPIRED, told(CREATED), told=gone.good(at(41))) == Decision(S.EXPIRED)
+    assert decide(S.EXPIRED, told(CREATED), told=gone.good(at(41)).good(at(50.9))) == Decision(S.EXPIRED)
+    assert decide(S.EXPIRED, told(CREATED), told=gone.good(at(41)).told(at(45)).good(at(51))) == Decision(S.EXPIRED)
+    back = gone.good(at(41)).good(at(51))
+    assert decide(S.EXPIRED, told(CREATED), told=back) == Decision(S.AWAITING_DEPOSIT, reason="expiry_taken_back")
+    assert decide(S.AWAITING_DEPOSIT, told(CREATED), told=back) == Decision(S.AWAITING_DEPOSIT)
+    again = back.told(at(60)).told(at(70))
+    assert decide(S.AWAITING_DEPOSIT, told(CREATED), told=again) == Decision(S.EXPIRED)
+    for_good = again.good(at(80)).good(at(100)).good(at(200))
+    assert decide(S.EXPIRED, told(CREATED), told=for_good) == Decision(S.EXPIRED)
 
 
-def test_row_1_410_at_every_look_expires_after_ten_minutes_and_surely_after_twenty() -> None:
-    facts = told(CREATED, DETECTED, expired_seen=(at(0.1), at(0.2)))
-    for n in range(100):
-        facts = facts.merge(Facts(expired_seen=(at(5 + n / 4),)))
-        if n < 40:
-            assert decide(S.CONFIRMING, facts).status is S.CONFIRMING
-        if n >= 80:
-            assert decide(S.CONFIRMING, facts).status is S.EXPIRED
-        assert len(facts.expired_seen) <= 8
+def test_an_expiry_by_age_is_not_taken_back_with_one_that_was_told() -> None:
+    back = told_expired(30, 40).good(at(41)).good(at(51))
+    assert decide(S.EXPIRED, told(CREATED), 7 * 24 * 60, told=back) == Decision(S.EXPIRED)
 
 
-def test_row_1_an_order_expired_that_way_does_not_come_back_by_the_same_facts() -> None:
-    facts = told(CREATED, DETECTED, expired_seen=(at(30), at(40)))
-    assert decide(S.EXPIRED, facts) == Decision(S.EXPIRED)
+def test_a_new_deposit_makes_what_was_told_before_it_void() -> None:
+    before = told_expired(30, 40)
+    facts = told(CREATED, DETECTED)
+    assert decide(S.EXPIRED, facts, told=before.after_deposit()).status is S.CONFIRMING
+    assert decide(S.CONFIRMING, facts, told=before.after_deposit().told(at(50))).status is S.CONFIRMING
+    assert decide(S.CONFIRMING, facts, told=before.after_deposit().told(at(50)).told(at(60))).status is S.EXPIRED
 
 
 def test_row_2_a_completed_refund_is_refunded() -> None:
@@ -416,13 +436,11 @@ def test_the_time_until_local_expiry_is_a_setting() -> None:
 
 
 def test_a_late_deposit_brings_an_expired_order_back() -> None:
-    before = told(CREATED, expired_seen=(at(1), at(20), at(40)))
+    before = told(CREATED)
     late = Facts(events=frozenset({UpstreamEvent(DETECTED, at(50))}))
     assert decide(S.EXPIRED, before) == Decision(S.EXPIRED)
     back = decide(S.EXPIRED, before.merge(late))
     assert back == Decision(S.CONFIRMING, reason="late_deposit", late_deposit=True)
-    # The old sightings must not expire it again.
-    assert decide(S.CONFIRMING, before.merge(late)) == Decision(S.CONFIRMING)
     assert decide(S.EXPIRED, before.merge(told(CREATED, completed=True))).status is S.COMPLETED
 
 
@@ -436,6 +454,12 @@ def test_a_failed_order_with_a_deposit_is_only_refunded_or_completed() -> None:
     assert decide(S.FAILED, told(CREATED, DETECTED, REFUNDED)).status is S.REFUNDED
     assert decide(S.FAILED, told(CREATED, completed=True)).status is S.COMPLETED
     assert decide(S.FAILED, told(CREATED, DETECTED, REGISTERED)) == Decision(S.FAILED, refused=S.EXCHANGING)
+
+
+def test_on_hold_without_a_deposit_expires_by_age_and_with_one_never() -> None:
+    week, link = 7 * 24 * 60, "https://kyc.invalid/1"
+    assert decide(S.ON_HOLD, told(CREATED, kyc_link=link), week) == Decision(S.EXPIRED, reason="local_expiry")
+    assert decide(S.ON_HOLD, told(CREATED, DETECTED, kyc_link=link), week) == Decision(S.ON_HOLD)
 
 
 def test_what_would_move_backwards_is_named_as_refused() -> None:
@@ -509,11 +533,10 @@ def test_times_are_utc_in_milliseconds_and_never_without_a_zone() -> None:
 
 
 def test_a_json_has_plain_amounts_and_iso_times() -> None:
-    facts = told(CREATED, transfers=(deposit(amount="1E-18"),), expired_seen=(at(1),), kyc_link="https://kyc.invalid")
+    facts = told(CREATED, transfers=(deposit(amount="1E-18"),), kyc_link="https://kyc.invalid")
     data = facts.to_json()
     assert data["events"] == [{"kind": CREATED, "at": "2025-10-09T08:00:00.000Z"}]
     assert data["transfers"][0]["amount"] == "0.000000000000000001"
-    assert data["expired_seen"] == ["2025-10-09T08:01:00.000Z"]
     assert Facts.from_json({}) == Facts()
 
 
@@ -560,9 +583,6 @@ def test_a_merge_only_adds(a: Facts, b: Facts) -> None:
     ids = {(t.direction, t.tx_id) for t in merged.transfers if t.tx_id}
     for part in (a, b):
         assert {(t.direction, t.tx_id) for t in part.transfers if t.tx_id} <= ids
-    assert len(merged.expired_seen) <= 8
-    assert merged.expired_seen[:1] == tuple(sorted(a.expired_seen + b.expired_seen)[:1])
-    assert merged.expired_seen[-1:] == tuple(sorted(a.expired_seen + b.expired_seen)[-1:])
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 9), st.booleans()), max_size=12))
@@ -585,10 +605,12 @@ def test_each_real_transfer_is_counted_once_however_it_is_told(looks: list[tuple
 # --- properties of moving -------------------------------------------------------------------------------------------
 
 
-@given(statuses, any_facts, st.integers(0, 20_000))
+@given(statuses, any_facts, any_told, st.integers(0, 20_000))
 @settings(deadline=None, max_examples=300)
-def test_whatever_is_told_only_the_table_is_followed(current: Status, facts: Facts, minutes: int) -> None:
-    decision = decide(current, facts, minutes)
+def test_whatever_is_told_only_the_table_is_followed(
+    current: Status, facts: Facts, told: ToldExpiry, minutes: int
+) -> None:
+    decision = decide(current, facts, minutes, told)
     assert decision.status is current or can_move(current, decision.status)
     assert decision.status is current or decision.refused is None
     assert decision.status is not S.NEEDS_REVIEW or current is S.NEEDS_REVIEW
@@ -599,9 +621,9 @@ def test_whatever_is_told_only_the_table_is_followed(current: Status, facts: Fac
     if current is S.COMPLETED and decision.status is not current:
         assert (decision.status, decision.reason, decision.review) == (S.REFUNDED, "reversal", True)
     if current is S.EXPIRED and decision.status is not current:
-        assert decision.late_deposit
-        assert decision.reason == "late_deposit"
-        assert facts.deposit_seen
+        assert decision.late_deposit is facts.deposit_seen
+        assert decision.reason == ("late_deposit" if facts.deposit_seen else "expiry_taken_back")
+        assert facts.deposit_seen or (decision.status is S.AWAITING_DEPOSIT and told.withdrawn)
     if decision.status is S.EXPIRED and current is not S.EXPIRED:
         assert not facts.transfers
 
@@ -625,7 +647,7 @@ def test_more_facts_never_move_an_order_to_an_earlier_state(replies: list[Facts]
 @quick
 def test_the_order_in_which_things_are_listed_never_matters(current: Status, facts: Facts, seed: int) -> None:
     data, dice = facts.to_json(), random.Random(seed)
-    for name in ("events", "transfers", "expired_seen"):
+    for name in ("events", "transfers"):
         dice.shuffle(data[name])
     assert decide(current, Facts.from_json(data)) == decide(current, facts)
 
@@ -681,6 +703,6 @@ def test_the_rules_import_nothing_that_talks_to_the_world() -> None:
     show = "print(sorted(m for m in sys.modules if m.startswith('swap.')))"
     code = f"import sys, swap.domain.schedules, swap.domain.lifecycle; {show}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    rules = [f"swap.domain.{name}" for name in ("facts", "lifecycle", "schedules", "times")]
+    rules = [f"swap.domain.{name}" for name in ("expiry", "facts", "lifecycle", "schedules", "times")]
     assert done.stdout.strip() == str(["swap.domain", *rules])
     assert facts_module.Facts is lifecycle.Facts

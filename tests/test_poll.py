@@ -72,12 +72,12 @@ WALKS: dict[str, tuple[tuple[float, ...], list[str], dict[str, Any]]] = {
         {"status": "refunded", "funds": "returned", "final": True, "next_check_at": None},
     ),
     "expires": (
-        (70, 890, 950),
+        (70, 890, 950, 1560),
         ["expired"],
         {"status": "expired", "funds": "not_seen_in_time", "final": False, "deposits": []},
     ),
     "late_deposit": (
-        (890, 950, 1850, 1990, 2070, 2130),
+        (880, 905, 1506, 1868, 1990, 2070, 2130),
         ["expired", "late_deposit", "confirming", "exchanging", "sending", "completed"],
         {"status": "completed", "funds": "delivered", "final": True, "status_reason": None},
     ),
@@ -138,7 +138,7 @@ def test_a_hold_shows_the_form_while_it_lasts_and_then_no_more(service: Service,
 
 def test_a_late_deposit_is_told_before_the_status_follows_it(service: Service, shop: Shop, clock: Clock) -> None:
     order_id = place(shop, "late_deposit")
-    walk(service, clock, order_id, (920, 1850))
+    walk(service, clock, order_id, (905, 1506, 1868))
     found = service.orders.events(read_order(service.database, order_id).client_id, order_id)
     late, confirming = found[-2:]
     assert [late["type"], confirming["type"]] == ["order.late_deposit", "order.confirming"]
@@ -171,21 +171,21 @@ def test_an_expired_order_becomes_final_when_the_watch_ends_and_everybody_is_tol
     service: Service, shop: Shop, clock: Clock
 ) -> None:
     order_id = place(shop, "expires")
-    _, end = walk(service, clock, order_id, (950, 31 * DAY))
+    _, _, end = walk(service, clock, order_id, (950, 1560, 31 * DAY))
     assert end["next_check_at"] is None
     assert end["final"] is True
-    assert types(service, order_id) == [*START, "expired", "updated"]
+    assert types(service, order_id) == [*START, "updated", "expired", "updated"]
 
 
 def test_a_watch_that_ends_on_a_failed_look_makes_the_order_final_with_an_event(
     service: Service, shop: Shop, clock: Clock, looks: Looks
 ) -> None:
     order_id = place(shop, "expires")
-    walk(service, clock, order_id, (950,))
+    walk(service, clock, order_id, (950, 1560))
     looks.answer = ("404 Not Found", "application/json", b"{}")
     (end,) = walk(service, clock, order_id, (31 * DAY,))
     assert (end["final"], end["next_check_at"]) == (True, None)
-    assert types(service, order_id) == [*START, "expired", "updated"]
+    assert types(service, order_id) == [*START, "updated", "expired", "updated"]
 
 
 def test_the_watch_needs_no_redis(
@@ -223,9 +223,9 @@ def test_a_look_that_comes_too_late_does_not_end_the_watch_of_a_moved_order(
     service: Service, shop: Shop, clock: Clock, looks: Looks
 ) -> None:
     order_id = place(shop, "late_deposit")
-    walk(service, clock, order_id, (950,))
+    walk(service, clock, order_id, (905, 1506))
     stale = read_order(service.database, order_id)
-    walk(service, clock, order_id, (1850,))
+    walk(service, clock, order_id, (1868,))
     clock.advance(timedelta(days=40))  # by its old status the watch would be over
     with service.database.write() as session:
         service.due._poller.back_off(session, stale)

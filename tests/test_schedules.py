@@ -33,18 +33,17 @@ def base(
     *,
     age: timedelta = timedelta(0),
     since: timedelta | None = None,
-    paid: bool = False,
     failures: int = 0,
 ) -> timedelta | None:
     change = age if since is None else since
-    return next_poll(PollState(status, age, change, paid, failures), MIDDLE)
+    return next_poll(PollState(status, age, change, failures), MIDDLE)
 
 
 def test_every_status_has_a_plan_and_every_watched_one_is_looked_at() -> None:
     assert set(PLANS) == set(Status)
     for status in WATCHED:
-        assert base(status, paid=True) is not None
-    assert all(base(status, age=31 * DAY, paid=True) is None for status in TERMINAL)
+        assert base(status) is not None
+    assert all(base(status, age=31 * DAY) is None for status in TERMINAL)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +91,10 @@ def test_the_others_are_looked_at_as_designed(status: Status, since: timedelta, 
     assert base(status, age=since) == wait
 
 
-def test_a_failed_order_is_only_watched_when_it_holds_a_deposit() -> None:
-    assert base(S.FAILED) is None
-    assert base(S.FAILED, paid=True) == HOUR
-    assert base(S.FAILED, age=48 * HOUR, paid=True) == DAY
-    assert base(S.FAILED, age=30 * DAY, paid=True) is None
+def test_a_failed_order_whose_address_was_shown_is_watched_for_thirty_days() -> None:
+    assert base(S.FAILED) == HOUR
+    assert base(S.FAILED, age=48 * HOUR) == DAY
+    assert base(S.FAILED, age=30 * DAY) is None
 
 
 def test_failures_double_the_wait_up_to_an_hour_and_never_shorten_it() -> None:
@@ -111,7 +109,6 @@ def test_failures_double_the_wait_up_to_an_hour_and_never_shorten_it() -> None:
     st.sampled_from(list(Status)),
     st.timedeltas(timedelta(0), 60 * DAY),
     st.timedeltas(timedelta(0), 60 * DAY),
-    st.booleans(),
     st.integers(0, 100),
     st.integers(0, 2**32),
     st.sampled_from([Decimal(1), Decimal(60), Decimal("2.5"), Decimal("100.5")]),
@@ -121,13 +118,12 @@ def test_jitter_stays_within_a_fifth_and_scale_divides(
     status: Status,
     age: timedelta,
     since: timedelta,
-    paid: bool,
     failures: int,
     seed: int,
     scale: Decimal,
 ) -> None:
-    plain = base(status, age=age, since=since, paid=paid, failures=failures)
-    wait = next_poll(PollState(status, age, since, paid, failures), Timing(rng=Random(seed), scale=scale))
+    plain = base(status, age=age, since=since, failures=failures)
+    wait = next_poll(PollState(status, age, since, failures), Timing(rng=Random(seed), scale=scale))
     assert (wait is None) == (plain is None)
     if wait is not None and plain is not None:
         slack = timedelta(microseconds=2)
@@ -135,7 +131,7 @@ def test_jitter_stays_within_a_fifth_and_scale_divides(
 
 
 def test_waits_differ_from_order_to_order() -> None:
-    timing, state = Timing(rng=Random(1)), PollState(S.CONFIRMING, HOUR, MINUTE, deposit_seen=True)
+    timing, state = Timing(rng=Random(1)), PollState(S.CONFIRMING, HOUR, MINUTE)
     waits = {next_poll(state, timing) for _ in range(50)}
     assert len(waits) == 50
 

@@ -212,7 +212,6 @@ def test_facts_come_back_as_they_were_written(database: Database) -> None:
         events=frozenset({UpstreamEvent("CREATION_END", NOON), UpstreamEvent("Ünknown ☂", NOON)}),
         transfers=(Transfer("deposit", Decimal("1E-18"), None, None, pending=True),),
         kyc_link="https://x/y",
-        expired_seen=(NOON,),
     )
     move(database, order, facts=facts.to_json())
     assert Facts.from_json(read_order(database, order.id).facts) == facts

@@ -378,13 +378,29 @@ def test_an_amount_out_of_range_is_known_by_its_details_alone(value: str | None,
         reply(410),
         reply(400, {"status": "ERR_ORDER_EXPIRED"}),
         reply(200, {"status": "ERR_ORDER_EXPIRED", "message": "x"}),
-        reply(404, {"message": "Order has expired"}),
-        reply(200, {"message": "Order expired"}),
+        reply(410, {"message": "Gone"}),
     ],
 )
-def test_an_expired_order_is_known_in_all_its_forms(step: Any) -> None:
+def test_an_expired_order_is_known_by_its_status_or_its_code(step: Any) -> None:
     with asking(step) as (client, _, _), pytest.raises(OrderExpired):
         client.order("1", "r")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        reply(400, {"message": "Request timestamp expired"}),
+        reply(401, {"message": "Session expired"}),
+        reply(404, {"message": "Order has expired"}),
+        reply(422, {"status": "ERR_HTTP", "message": "expired"}),
+        reply(200, {"message": "Order expired"}),
+        reply(200, {"status": "ERR_SIGNATURE_EXPIRED", "message": "expired"}),
+    ],
+)
+def test_a_message_that_says_expired_is_no_expired_order(step: Any) -> None:
+    with asking(step) as (client, _, _), pytest.raises(UpstreamError) as told:
+        client.order("1", "r")
+    assert not isinstance(told.value, OrderExpired)
 
 
 def test_a_rate_with_a_status_is_an_error_though_it_came_with_200() -> None:

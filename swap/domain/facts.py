@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Literal
@@ -16,11 +16,6 @@ from typing import Any, Literal
 from swap.domain.times import cut_to_ms, from_iso, iso
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# A 410 is remembered per ten minutes, not per poll: a confirming order may expire once two were this far apart. Four
-# windows of two sightings each are enough to find such a pair, no matter how often the order is polled.
-EXPIRY_APART = timedelta(minutes=10)
-_FIRST_WINDOWS, _LAST_WINDOWS = 1, 3
 
 _HOLD_WORDS = ("AML", "FROZEN", "HOLD", "KYC")
 
@@ -148,24 +143,11 @@ def _resolve(sightings: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
     return tuple(sorted((_one(group) for group in groups), key=_order))
 
 
-def _thin(seen: Iterable[datetime]) -> tuple[datetime, ...]:
-    """The first and last sighting of each ten-minute window, for the first window and the last few. A sighting in the middle
-    of a window is forgotten, so a pair may be found up to ten minutes late, never early."""
-    windows: dict[int, list[datetime]] = {}
-    for at in sorted({cut_to_ms(at) for at in seen}):
-        windows.setdefault(int((at - EPOCH) // EXPIRY_APART), []).append(at)
-    keys = list(windows)
-    kept = sorted({*keys[:_FIRST_WINDOWS], *keys[-_LAST_WINDOWS:]})
-    return tuple(sorted({at for key in kept for at in (windows[key][0], windows[key][-1])}))
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the upstream has ever said about one order. A reply only ever adds (`merge`).
 
     `transfers` may be given in any order and with repeats; it reads back as distinct transfers, oldest first.
-    `expired_seen` are the moments *we* saw a 410, ERR_ORDER_EXPIRED or a message that says expired: such an answer
-    carries no upstream time, so the two clocks are assumed to agree within a few minutes.
     `kyc_since` is the upstream time of the newest event known when the form link first appeared (the epoch without any
     event): a link has no time of its own, and "no later progress" (row 6) needs one. Leave it out; it is filled in.
     `sightings` is what `transfers` was resolved from; internal."""
@@ -177,7 +159,6 @@ class Facts:
     pending_to_create: bool = False
     kyc_link: str | None = None
     state: str | None = None
-    expired_seen: tuple[datetime, ...] = ()
     kyc_since: datetime | None = None
     sightings: tuple[Transfer, ...] = field(init=False, repr=False)
 
@@ -188,7 +169,6 @@ class Facts:
         put("events", frozenset(self.events))
         put("sightings", _sightings(self.transfers))
         put("transfers", _resolve(self.sightings))
-        put("expired_seen", _thin(self.expired_seen))
         put("kyc_link", self.kyc_link or None)
         put("state", self.state or None)
         if self.kyc_link is None:
@@ -220,8 +200,13 @@ class Facts:
     def deposit_seen(self) -> bool:
         """Any sign that money came in, in the wide sense: listed, detected, frozen, paid out or being returned. It keeps an
         order from expiring, and a failed order watched; so a false yes is the cheap mistake."""
-        signs = (e for e in self.events if Kind.of(e.kind) > Kind.CREATION_END)
-        return self.completed or bool(self.transfers) or any(signs)
+        return self.signs > 0
+
+    @property
+    def signs(self) -> int:
+        """How many things speak of a deposit, in the same wide sense: grows when a poll brings a new one."""
+        kinds = sum(Kind.of(e.kind) > Kind.CREATION_END for e in self.events)
+        return kinds + len(self.transfers) + self.completed
 
     def latest(self, kind: Kind) -> datetime | None:
         return max((e.at for e in self.events if Kind.of(e.kind) is kind), default=None)
@@ -239,7 +224,6 @@ class Facts:
             pending_to_create=self.pending_to_create or other.pending_to_create,
             kyc_link=other.kyc_link or self.kyc_link,
             state=other.state or self.state,
-            expired_seen=self.expired_seen + other.expired_seen,
             kyc_since=min(since, default=None),
         )
 
@@ -265,7 +249,6 @@ class Facts:
             "kyc_link": self.kyc_link,
             "kyc_since": None if self.kyc_since is None else iso(self.kyc_since),
             "state": self.state,
-            "expired_seen": [iso(at) for at in self.expired_seen],
         }
 
     @classmethod
@@ -290,6 +273,5 @@ class Facts:
             pending_to_create=data.get("pending_to_create", False),
             kyc_link=data.get("kyc_link"),
             state=data.get("state"),
-            expired_seen=tuple(from_iso(at) for at in data.get("expired_seen", ())),
             kyc_since=from_iso(data["kyc_since"]) if data.get("kyc_since") else None,
         )

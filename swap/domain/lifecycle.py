@@ -14,7 +14,8 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import Literal
 
-from swap.domain.facts import EPOCH, EXPIRY_APART, Facts, Kind, Transfer, UpstreamEvent
+from swap.domain.expiry import ToldExpiry
+from swap.domain.facts import Facts, Kind, Transfer, UpstreamEvent
 
 __all__ = [
     "BEFORE_ADDRESS",
@@ -32,10 +33,12 @@ __all__ = [
     "Transfer",
     "UpstreamEvent",
     "can_move",
+    "expires_by_age",
     "funds",
     "is_final",
     "next_status",
     "public_name",
+    "says_ended",
 ]
 
 
@@ -57,9 +60,11 @@ class Status(StrEnum):
 
 S = Status
 
-# The one table. Polls miss steps, so forward moves over several states are listed. needs_review is entered and left by an
-# operator, or by the code that raises a conflict for one, never by next_status. Left out on purpose: expired -> failed,
-# since the only upstream fact behind it would end the watch over an address that a customer may still pay to.
+# The one table. Polls miss steps, so forward moves over several states are listed. needs_review is entered and left by
+# an operator, or by the code that raises a conflict for one, never by next_status. Left out on purpose: expired ->
+# failed, since the only upstream fact behind it would end the watch over an address that a customer may still pay to.
+# Back to awaiting_deposit goes only an expiry that the upstream told and took back; on_hold expires only while nothing
+# was paid, by a form link that nobody answered.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         S.CREATING: frozenset({S.AWAITING_DEPOSIT, S.IN_DOUBT, S.FAILED}),
@@ -75,7 +80,8 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
         S.EXCHANGING: frozenset({S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
         S.SENDING: frozenset({S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
         S.ON_HOLD: frozenset(
-            {S.CONFIRMING, S.EXCHANGING, S.SENDING, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}
+            {S.CONFIRMING, S.EXCHANGING, S.SENDING, S.REFUNDING, S.COMPLETED, S.REFUNDED}
+            | {S.FAILED, S.EXPIRED, S.NEEDS_REVIEW}
         ),
         S.REFUNDING: frozenset({S.EXCHANGING, S.SENDING, S.ON_HOLD, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
         S.NEEDS_REVIEW: frozenset(
@@ -83,7 +89,8 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
             | {S.EXPIRED, S.FAILED, S.COMPLETED, S.REFUNDED}
         ),
         S.EXPIRED: frozenset(
-            {S.CONFIRMING, S.EXCHANGING, S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.NEEDS_REVIEW}
+            {S.AWAITING_DEPOSIT, S.CONFIRMING, S.EXCHANGING, S.SENDING, S.ON_HOLD, S.REFUNDING}
+            | {S.COMPLETED, S.REFUNDED, S.NEEDS_REVIEW}
         ),
         S.FAILED: frozenset({S.REFUNDING, S.COMPLETED, S.REFUNDED, S.NEEDS_REVIEW}),
         S.COMPLETED: frozenset({S.REFUNDED}),
@@ -103,7 +110,7 @@ Funds = Literal[
     "delivered",
     "not_seen_in_time",
 ]
-Final = Literal["no", "yes", "once unwatched", "without a deposit"]
+Final = Literal["no", "yes", "once unwatched", "once unwatched, without a deposit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ PROFILES: Mapping[Status, Profile] = MappingProxyType(
         S.REFUNDING: Profile(S.REFUNDING, "returning", "no"),
         S.NEEDS_REVIEW: Profile(None, None, "no"),
         S.EXPIRED: Profile(S.EXPIRED, "not_seen_in_time", "once unwatched"),
-        S.FAILED: Profile(S.FAILED, "with_upstream", "without a deposit", funds_without_deposit="none"),
+        S.FAILED: Profile(S.FAILED, "with_upstream", "once unwatched, without a deposit", funds_without_deposit="none"),
         S.COMPLETED: Profile(S.COMPLETED, "delivered", "yes"),
         S.REFUNDED: Profile(S.REFUNDED, "returned", "yes"),
     }
@@ -169,16 +176,16 @@ def funds(status: Status, deposit_seen: bool, before_review: Status | None = Non
 
 
 def is_final(status: Status, deposit_seen: bool, watched: bool) -> bool:
-    """Whether the customer may stop waiting. `watched`: another poll is planned. A failed order with a deposit is never
-    final, watched or not: the upstream still has that money. A completed order is final even while it is watched for a
-    reversal."""
+    """Whether the customer may stop waiting. `watched`: another poll is planned, as for every order whose address was
+    shown. A failed order with a deposit is never final, watched or not: the upstream still has that money. A completed
+    order is final even while it is watched for a reversal."""
     match PROFILES[status].final:
         case "yes":
             return True
         case "once unwatched":
             return not watched
-        case "without a deposit":
-            return not deposit_seen
+        case "once unwatched, without a deposit":
+            return not watched and not deposit_seen
         case _:
             return False
 
@@ -188,10 +195,10 @@ class Decision:
     """What the facts mean for an order.
 
     `status`: the new one, maybe unchanged. `reason`: only of a change: reversal, late_deposit, local_expiry,
-    refund_conflict. `review`: refund and completion are both in the facts; an operator should look into it, at any status.
-    `unknown_kinds`: to be logged. `late_deposit`: this change brings an expired order back.
-    `second_deposit`: more than one distinct deposit. `refused`: the status that the facts say but the table forbids; to be
-    journalled once per value, since every later poll says it again."""
+    expiry_taken_back, refund_conflict. `review`: refund and completion are both in the facts; an operator should look
+    into it, at any status. `unknown_kinds`: to be logged. `late_deposit`: this change brings an expired order back.
+    `second_deposit`: more than one distinct deposit. `refused`: the status that the facts say but the table forbids; to
+    be journalled once per value, since every later poll says it again."""
 
     status: Status
     reason: str | None = None
@@ -202,25 +209,45 @@ class Decision:
     refused: Status | None = None
 
 
-def next_status(
+# Where nothing was paid, as far as anyone knows, and age ends the waiting. On hold by a form link counts: it holds no money.
+_WAITING = frozenset({S.AWAITING_DEPOSIT, S.ON_HOLD})
+
+
+def expires_by_age(
     current: Status, facts: Facts, now: datetime, *, created_at: datetime, local_expiry: timedelta = LOCAL_EXPIRY
+) -> bool:
+    """Whether the order expires here, without any word from the upstream. It stays watched: a late deposit is still
+    found."""
+    return current in _WAITING and not facts.deposit_seen and now - created_at >= local_expiry
+
+
+def next_status(
+    current: Status,
+    facts: Facts,
+    now: datetime,
+    *,
+    created_at: datetime,
+    told: ToldExpiry = ToldExpiry(),  # noqa: B008 - frozen: nothing was told
+    local_expiry: timedelta = LOCAL_EXPIRY,
 ) -> Decision:
-    """`facts` is the union of all replies. creating and in_doubt belong to the create and the resolver, needs_review to an
-    operator: these stay, but the flags are reported anyway."""
+    """`facts` is the union of all replies, `told` what they said about the order's expiry. creating and in_doubt belong
+    to the create and the resolver, needs_review to an operator: these stay, but the flags are reported anyway."""
     refund, payout = facts.latest(Kind.REFUND_COMPLETED), facts.latest(Kind.WITHDRAWAL_COMPLETED)
     conflict = refund is not None and (facts.completed or payout is not None)
-    target = None if current in BEFORE_ADDRESS or current is S.NEEDS_REVIEW else _target(current, facts)
+    target = None if current in BEFORE_ADDRESS or current is S.NEEDS_REVIEW else _target(current, facts, told)
     reason: str | None = None
-    if current is S.AWAITING_DEPOSIT and target in (None, current):
-        # Only here, and only without any sign of money. The order stays watched, so a late deposit is still found.
-        if not facts.deposit_seen and now - created_at >= local_expiry:
-            target, reason = S.EXPIRED, "local_expiry"
-    elif current is S.EXPIRED and not facts.deposit_seen:
-        # A form link or a guessed word is no deposit, and only a deposit brings an expired order back.
-        target = None
+    if current is S.EXPIRED and not facts.deposit_seen:
+        # A form link or a guessed word is no deposit. Without one, the order comes back only if the upstream has taken back
+        # what it told, and would not expire by age at once.
+        back = told.withdrawn and not told.confirmed and now - created_at < local_expiry
+        target, reason = (S.AWAITING_DEPOSIT, "expiry_taken_back") if back else (None, None)
+    elif target is not S.EXPIRED and expires_by_age(
+        current, facts, now, created_at=created_at, local_expiry=local_expiry
+    ):
+        target, reason = S.EXPIRED, "local_expiry"
 
     moved = target is not None and can_move(current, target)
-    late = moved and current is S.EXPIRED
+    late = moved and current is S.EXPIRED and facts.deposit_seen
     if moved:
         if current is S.COMPLETED:
             reason = "reversal"
@@ -240,10 +267,10 @@ def next_status(
     )
 
 
-def _target(current: Status, facts: Facts) -> Status | None:
-    """The mapping table, rows top to bottom; None keeps the status. `current` matters only for row 1 (confirming needs
-    two sightings) and row 13 (a guess lifts awaiting_deposit, nothing else)."""
-    if _gone(current, facts):
+def _target(current: Status, facts: Facts, told: ToldExpiry) -> Status | None:
+    """The mapping table, rows top to bottom; None keeps the status. `current` matters only for row 13 (a guess lifts
+    awaiting_deposit, nothing else)."""
+    if told.confirmed and not _paid(facts):
         return S.EXPIRED  # row 1
     refund, payout = facts.latest(Kind.REFUND_COMPLETED), facts.latest(Kind.WITHDRAWAL_COMPLETED)
     if refund is not None and (payout is None or payout <= refund):
@@ -295,20 +322,11 @@ def _newest(facts: Facts) -> tuple[list[Kind], Kind | None]:
     return line, older[0]
 
 
-def _gone(current: Status, facts: Facts) -> bool:
-    """Row 1. Without any sign of a deposit one 410 is enough. Where a deposit was detected but never listed, or the order is
-    confirming already, two are needed, ten minutes apart and later than the detection: an expiry from before a late
-    deposit must not expire the order again."""
-    if not facts.expired_seen or facts.transfers or facts.completed:
-        return False
-    signs = [e for e in facts.events if Kind.of(e.kind) > Kind.CREATION_END]
-    if any(Kind.of(e.kind) is not Kind.INCOMING_FUNDS_DETECTED for e in signs):
-        return False
-    if not signs and current is not S.CONFIRMING:
-        return True
-    since = max((e.at for e in signs), default=EPOCH)
-    seen = [at for at in facts.expired_seen if at > since]
-    return bool(seen) and seen[-1] - seen[0] >= EXPIRY_APART
+def _paid(facts: Facts) -> bool:
+    """Row 1. Whether more than a detection speaks of a deposit. Money that was detected but is never listed may have been
+    replaced by its sender."""
+    signs = {Kind.of(e.kind) for e in facts.events} - {Kind.UNKNOWN, Kind.CREATION_END, Kind.INCOMING_FUNDS_DETECTED}
+    return facts.completed or bool(facts.transfers) or bool(signs)
 
 
 # In the order in which one client tries them. Only "created" is attested; the other words are that client's guesses.
@@ -319,10 +337,15 @@ _MOVING_WORDS = (
 )
 
 
+def says_ended(state: str | None) -> bool:
+    """Whether the upstream's own word for the order is one of an end. It is a guess: it moves nothing, but it is no
+    all-clear either."""
+    return state is not None and any(w in state.lower() for w in _ENDED_WORDS)
+
+
 def _guess(state: str) -> Status | None:
     """Row 13, without any event or transfer. Words of an end move nothing. Words of money on the move mean confirming and no
     more, even if they sound further: it is the only such state that a wrong guess can be undone from (row 1)."""
-    word = state.lower()
-    if any(w in word for w in _ENDED_WORDS):
+    if says_ended(state):
         return None
-    return S.CONFIRMING if any(w in word for w in _MOVING_WORDS) else S.AWAITING_DEPOSIT
+    return S.CONFIRMING if any(w in state.lower() for w in _MOVING_WORDS) else S.AWAITING_DEPOSIT

@@ -14,6 +14,7 @@ from swap.domain.times import Timing
 JITTER = 0.2
 Tier = Literal["moving", "fresh", "aged"]
 FAILURE_CAP = timedelta(hours=1)
+_UNREADABLE = timedelta(seconds=15)
 
 _S = Status
 _SECOND, _MINUTE, _HOUR, _DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -56,7 +57,7 @@ FRESH_FOR = _HOUR
 # How a budget that is too small for all is divided; the most urgent tier first.
 _SHARES: Mapping[Tier, float] = MappingProxyType({"moving": 0.5, "fresh": 0.3, "aged": 0.2})
 
-# The plan of `failed` is for a failed order with a deposit. Without a deposit nothing can follow (`polling_plan`).
+# A failed order whose address was never shown has no due time, and so no plan counts for it.
 PLANS: Mapping[Status, PollingPlan] = MappingProxyType(
     {
         _S.CREATING: _CREATE,
@@ -143,13 +144,7 @@ class PollState:
     status: Status
     age: timedelta = timedelta()
     since_change: timedelta = timedelta()
-    deposit_seen: bool = False
     failures: int = 0
-
-
-def polling_plan(status: Status, deposit_seen: bool) -> PollingPlan:
-    """A failed order is judged like its finality: without a deposit there is nothing to watch."""
-    return _NEVER if PROFILES[status].final == "without a deposit" and not deposit_seen else PLANS[status]
 
 
 def next_poll(state: PollState, timing: Timing, slowdown: Slowdown = NO_SLOWDOWN) -> timedelta | None:
@@ -160,15 +155,24 @@ def next_poll(state: PollState, timing: Timing, slowdown: Slowdown = NO_SLOWDOWN
     time than a real one. Creates and orders in doubt have due times of their own, set by the create and the resolver; the
     answer for them is only a wait that is safe to fall back on.
     """
-    plan = polling_plan(state.status, state.deposit_seen)
+    plan = PLANS[state.status]
     elapsed = state.age if plan.clock == "age" else state.since_change
     planned = next((every for until, every in plan.steps if until is None or elapsed < until), None)
     if planned is None:
         return None
     interval = slowdown.interval(state.status, state.age, planned)
+    return _spread(_doubled(interval, state.failures), timing)
+
+
+def failure_delay(failures: int, timing: Timing) -> timedelta:
+    """How long to wait after this many failures in a row of an order that cannot even be read, so that no plan is known."""
+    return _spread(_doubled(_UNREADABLE, failures), timing)
+
+
+def _doubled(interval: timedelta, failures: int) -> timedelta:
     # Doubling stops well before a number that no timedelta can hold.
-    doubled = interval * 2 ** min(max(state.failures, 0), 16)
-    return _spread(min(doubled, max(interval, FAILURE_CAP)), timing)
+    doublings: int = 2 ** min(max(failures, 0), 16)
+    return min(interval * doublings, max(interval, FAILURE_CAP))
 
 
 def retry_delay(attempt: int, schedule: Sequence[timedelta], timing: Timing) -> timedelta | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from swap.domain.expiry import ToldExpiry
 from swap.domain.facts import Facts
 from swap.domain.lifecycle import Status, can_move, next_status, public_name
 from swap.domain.times import Timing, iso
@@ -87,7 +88,9 @@ class Review:
         now = self._timing.now()
         before = Status(order.status_before_review or Status.AWAITING_DEPOSIT)
         facts = Facts.from_json(order.facts).merge(reply.facts)
-        decision = next_status(before, facts, now, created_at=order.created_at)
+        decision = next_status(
+            before, facts, now, created_at=order.created_at, told=ToldExpiry.from_json(order.told_expiry)
+        )
         problem = self._conflicts.against(order, reply, before)
         if problem is not None and not accept:
             raise Conflict(
@@ -100,7 +103,7 @@ class Review:
             "status": decision.status,
             "status_before_review": None,
             "status_reason": decision.reason,
-            **(payable_again(order) if problem is None else accepted(order, problem, reply)),
+            **(payable_again(order, now) if problem is None else accepted(order, problem, reply, now)),
             "conflict": None,
             "conflict_since": None,
             "facts": facts.to_json(),

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from swap.domain.expiry import ToldExpiry, not_payable
 from swap.domain.lifecycle import WATCHED, Status
 from swap.domain.times import Timing
 from swap.orders.matching import shown_place
@@ -87,7 +88,7 @@ class Conflicts:
         now, problem = self._timing.now(), self.found(order, reply, status)
         stands = order.status_reason == UNDER_REVIEW
         if problem is None:
-            if not stands and order.payable_reason != "unverified":
+            if not stands and (order.payable or order.payable_reason != "unverified"):
                 return {}
             if deposit_came and order.conflict in WHERE_IT_GOES:
                 return self._review(order, order.conflict, to)
@@ -111,7 +112,7 @@ class Conflicts:
         problem = self.against(order, reply, status)
         if problem is not None:
             return _unpayable(order, problem) | {"status_reason": UNDER_REVIEW}
-        return payable_again(order) | {"status_reason": None}
+        return payable_again(order, self._timing.now()) | {"status_reason": None}
 
     def _in_use(self, order: Order, status: Status) -> str | None:
         """Another order of ours was shown the same place to pay. Places are unique since they are kept in a table of their
@@ -133,16 +134,20 @@ def under_review(order: Order, conflict: str | None, before: Status) -> Changes:
     }
 
 
-def payable_again(order: Order) -> Changes:
-    """The changes of an order once nothing is in conflict any more. Payments that something else has ended stay so."""
-    return {"payable": True, "payable_reason": None} if order.payable_reason in _REASONS else {}
+def payable_again(order: Order, now: datetime) -> Changes:
+    """The changes of an order once nothing is in conflict any more. Payments that something else has ended stay so: its
+    rate may have run out meanwhile."""
+    if order.payable_reason not in _REASONS:
+        return {}
+    told = ToldExpiry.from_json(order.told_expiry)
+    return {"payable": True, "payable_reason": not_payable(told, order.payable_until, now)}
 
 
-def accepted(order: Order, problem: str, reply: OrderReply) -> Changes:
+def accepted(order: Order, problem: str, reply: OrderReply, now: datetime) -> Changes:
     """The changes of an order of which a person has accepted what the answer says, until an answer says something else."""
     answer = {"problem": problem, "told": told_terms(order, reply)}
-    pay: Changes = {"payable": False, "payable_reason": problem} if problem in _NEVER_PAYABLE else payable_again(order)
-    return {"accepted_answer": answer, **pay}
+    stopped: Changes = {"payable": False, "payable_reason": problem}
+    return {"accepted_answer": answer, **(stopped if problem in _NEVER_PAYABLE else payable_again(order, now))}
 
 
 def _is_accepted(order: Order, problem: str, reply: OrderReply) -> bool:

@@ -16,7 +16,7 @@ from swap.tables import Order, WebhookDelivery, WebhookEndpoint
 # Fields that may change without an event: the public view counts as unchanged.
 VOLATILE = ("sequence", "as_of", "next_check_at", "updated_at")
 
-# Why a deposit address must not be paid to any more, by the order's status.
+# Why a deposit address that was shown must not be paid to any more, by the order's status.
 _PAID_OR_PAST = {
     Status.EXPIRED: "expired",
     Status.FAILED: "failed",
@@ -48,7 +48,7 @@ def order_view(order: Order) -> dict[str, Any]:
             order.destination_address, order.destination_memo, order.request.get("destination_address")
         ),
         "refund": _end(order.refund_address, order.refund_memo, order.request.get("refund_address")),
-        "deposit": _deposit(order, status),
+        "deposit": _deposit(order, status, facts.deposit_seen),
         "confirmations_required": order.confirmations_required,
         "deposits": [
             {**_transfer(t), "confirmations": t.confirmations} for t in facts.transfers if t.direction == "deposit"
@@ -138,13 +138,18 @@ def endpoint_view(endpoint: WebhookEndpoint, now: datetime) -> dict[str, Any]:
     }
 
 
-def _deposit(order: Order, status: Status) -> dict[str, Any] | None:
+def _deposit(order: Order, status: Status, deposit_seen: bool) -> dict[str, Any] | None:
     if order.deposit_kind is None:
         return None
-    payable = order.payable and status is Status.AWAITING_DEPOSIT
-    reason = None if payable else order.payable_reason or _PAID_OR_PAST.get(status, "deposit_received")
-    # An order that failed the checks shows no address at all: an address that is not shown cannot be paid.
+    waiting = status is Status.AWAITING_DEPOSIT
+    payable = order.payable and waiting and order.payable_reason is None
+    # An order that failed the checks shows no address at all: an address that is not shown cannot be paid. One that was
+    # shown stays: whoever has paid already must find what they paid to.
     shown = order.payable
+    reason = order.payable_reason if waiting or not shown else None
+    if not payable and reason is None:
+        unpaid = status is Status.ON_HOLD and not deposit_seen
+        reason = "on_hold" if unpaid else _PAID_OR_PAST.get(status, "deposit_received")
     address = order.deposit_address if payable else None
     return {
         "kind": order.deposit_kind,

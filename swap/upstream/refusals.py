@@ -51,7 +51,6 @@ _RESET_HEADERS = ("X-RateLimit-Reset", "RateLimit-Reset")
 _CAN_ONLY_BE_A_TIME = 1_000_000_000
 
 _AUTH = re.compile(r"signature|api[\s_-]?key|x-api-", re.IGNORECASE)
-_EXPIRED = re.compile(r"\bexpired\b", re.IGNORECASE)
 _MEMO = re.compile(r"memo|\b(?:destination[\s_-]?)?tag\b", re.IGNORECASE)
 _ADDRESS = re.compile(r"address", re.IGNORECASE)
 _SMALL = re.compile(r"too (?:small|low)|minim|below", re.IGNORECASE)
@@ -147,8 +146,8 @@ def classify(problem: ErrorAnswer, endpoint: str, excerpt: str | None = None) ->
     Differs from the reference in three places, each to the safer side: a 5xx is UpstreamUnavailable no matter what its
     text says, unless its code is known (a broken upstream that mentions an address must not tell a customer that theirs
     is wrong); HTML is never read for words; a 404 is UpstreamNotFound before texts are tried, except that a rate or
-    pair that names the route is PairRefused. `endpoint`: "order" makes a message with "expired" count as an expired
-    order."""
+    pair that names the route is PairRefused. That an order has expired is known by 410 and by its code alone: a message with
+    "expired" may speak of a timestamp, a session or a certificate. `endpoint`: what was asked."""
     status, code = problem.status, problem.code
     kw: dict[str, Any] = {"status": status, "upstream_code": code, "body": excerpt}
     message = f"{endpoint}: {status}" + (f" {code}" if code else "") + (f" {problem.message}"[:300])
@@ -166,7 +165,7 @@ def classify(problem: ErrorAnswer, endpoint: str, excerpt: str | None = None) ->
         return UpstreamUnavailable(message, retry_after=problem.retry_after, **kw)
     if 300 <= status < 400:
         return Malformed(f"{endpoint}: a redirect, which is never followed", **kw)
-    if status == 410 or (endpoint == "order" and _EXPIRED.search(problem.message)):
+    if status == 410:
         return OrderExpired(message, **kw)
     if status == 404 and not (endpoint in ("rate", "pair") and _ROUTE.search(problem.message)):
         return UpstreamNotFound(message, **kw)

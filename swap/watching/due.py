@@ -88,7 +88,7 @@ class DueOrders:
                     session, order_id, self._timing.now() + timedelta(seconds=5), failures=order.failures
                 )
             else:
-                self._poller.back_off(session, order)
+                self._poller.back_off(session, order, broke=True)
 
     def run(self, order_id: str) -> None:
         """Resolve an order in doubt, sweep up one that is still being created, poll any other that is watched."""

@@ -1,7 +1,8 @@
 """Polling one order: ask the upstream, merge what it says into the facts, and take the order through the one door.
 
 A poll only ever adds facts. What they mean is decided by `lifecycle.next_status`. What would move an order backwards
-changes nothing and is journalled, so that support can answer "why did it not change".
+changes nothing and is journalled, so that support can answer "why did it not change". A poll that brings no answer still
+lets time pass: an order expires, and stops being payable, whether the upstream speaks or not.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.domain.lifecycle import Decision, Facts, Status, next_status
-from swap.domain.schedules import PollState, next_poll
+from swap.domain import expiry
+from swap.domain.expiry import ToldExpiry
+from swap.domain.lifecycle import Decision, Facts, Status, expires_by_age, next_status, says_ended
+from swap.domain.schedules import PollState, failure_delay, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
@@ -62,6 +65,8 @@ class Poller:
         ref = order.upstream_order_id or next(iter(refs), None)
         if ref is None:
             log.error("watch.no_upstream_id", order_id=order.id)
+            with self._database.write() as session:
+                self.back_off(session, order)
             return
         asked_at = self._timing.now()
         reply: OrderReply | None = None
@@ -69,9 +74,8 @@ class Poller:
             reply = self._upstream.order(
                 ref, order.destination_address, order_ref=order.id, deadline=poll_seconds(self._timing)
             )
-            news = reply.facts
         except OrderExpired:
-            news = Facts(expired_seen=(self._timing.now(),))
+            pass
         except UpstreamError as error:
             if isinstance(error, RateLimited) or error.cause == "breaker":
                 self._put_off(order, getattr(error, "retry_after", None))
@@ -82,35 +86,47 @@ class Poller:
             with self._database.write() as session:
                 self.back_off(session, order)
             return
-        self._apply(order, reply, news, asked_at)
+        self._apply(order, reply, asked_at)
 
     def _put_off(self, order: Order, retry_after: float | None) -> None:
         """The upstream was not asked, for reasons that have nothing to do with the order."""
+        now = self._timing.now()
         pause = self._timing.shorten(timedelta(seconds=self._timing.rng.uniform(1, 10)))
-        poll_at = self._timing.now() + timedelta(seconds=retry_after or 1.0) + pause
+        poll_at = now + timedelta(seconds=retry_after or 1.0) + pause
+        # Nobody failed, so no failure is counted; but as many looks were missed as were planned in the time.
+        planned = self._interval(order, Status(order.status), now)
+        missed = order.failures if planned is None else int((now - _last_seen(order)) / planned)
+        changes = self._by_time(order, now, missed)
         with self._database.write() as session:
-            order_rows.back_off(session, order, poll_at, failures=order.failures)
+            _postpone(session, order, changes, poll_at, order.failures, now)
 
     # --- what an answer means ----------------------------------------------------------------------------------------
 
-    def _apply(self, order: Order, reply: OrderReply | None, news: Facts, asked_at: datetime) -> None:
-        """`news`: the facts of this answer; `reply`: None when the upstream said that the order has expired."""
+    def _apply(self, order: Order, reply: OrderReply | None, asked_at: datetime) -> None:
+        """`reply`: None when the upstream said that the order has expired."""
         now = self._timing.now()
         status = Status(order.status)
-        known = Facts.from_json(order.facts)
+        known, news = Facts.from_json(order.facts), Facts() if reply is None else reply.facts
         facts = known.merge(news)
-        decision = next_status(status, facts, now, created_at=order.created_at)
+        told_before = ToldExpiry.from_json(order.told_expiry)
+        told = self._told(order, told_before, facts.signs > known.signs, reply, asked_at)
+        decision = next_status(status, facts, now, created_at=order.created_at, told=told)
         always = {
             "as_of": now,
             "failures": 0,
             "facts": facts.to_json(),
-            "next_check_at": self._next_poll_at(order, decision.status, facts.deposit_seen, now),
+            "told_expiry": told.to_json(),
+            "next_check_at": self._next_poll_at(order, decision.status, now),
         }
         from_reply = self._changes_from(order, reply) if reply is not None else {}
         came = facts.deposit_seen and not known.deposit_seen
         conflict: Changes = {}
         if reply is not None:
             conflict = self._conflicts.changes(order, reply, decision.status, deposit_came=came)
+        if conflict.get("status", decision.status) is Status.AWAITING_DEPOSIT and conflict.get(
+            "payable", order.payable
+        ):
+            conflict["payable_reason"] = expiry.not_payable(told, order.payable_until, now)
         late = decision.late_deposit or (decision.second_deposit and len(known.deposits) < 2)
         steps = _steps(order, decision, facts, always | from_reply, conflict, late=late, now=now)
 
@@ -127,7 +143,7 @@ class Poller:
             if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
                 log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
                 events.add_event(session, moved, "journal.unexpected_deposit", at=now, detail={"status": status})
-            without_news = next_status(status, known, now, created_at=order.created_at)
+            without_news = next_status(status, known, now, created_at=order.created_at, told=told_before)
             self._journal(session, moved, decision, without_news)
             if reply is not None and (
                 facts != known or decision.status is not status or _differs(order, from_reply | conflict)
@@ -138,6 +154,21 @@ class Poller:
                 list_signal.record_hit(session, order, new, asked_at, self._upstream.offset_seconds)
         if moved.sequence != order.sequence:
             self._queue.enqueue("publish")
+
+    def _told(
+        self, order: Order, told: ToldExpiry, deposit_news: bool, reply: OrderReply | None, asked_at: datetime
+    ) -> ToldExpiry:
+        """What is to be held of an expiry after this look. An answer that contradicts the order, or whose own word is one
+        of an end, takes nothing back."""
+        apart = self._timing.shorten(expiry.APART)
+        if reply is None:
+            return told.told(asked_at, apart)
+        if deposit_news:
+            return told.after_deposit()
+        if told.since is None or says_ended(reply.state):
+            return told
+        conflict = self._conflicts.found(order, reply, Status(order.status))
+        return told if conflict is not None else told.good(asked_at, apart)
 
     def _belongs_to_another(self, session: Session, order: Order, reply: OrderReply) -> bool:
         """Whether the answer names itself by any id of another order of ours. Then nothing in it may be believed."""
@@ -153,7 +184,7 @@ class Poller:
 
     @staticmethod
     def _changes_from(order: Order, reply: OrderReply) -> Changes:
-        """What the answer changes besides the facts: the upstream's state and id."""
+        """What the answer changes besides the facts and whether the order may be paid: the upstream's state and id."""
         changes: Changes = {}
         if reply.state or reply.status:
             changes["upstream_state"] = reply.state or reply.status
@@ -194,34 +225,71 @@ class Poller:
             response_body=excerpt(reply.raw),
         )
 
-    # --- when the next poll is due -----------------------------------------------------------------------------------
+    # --- when there is no answer, and when the next poll is due ------------------------------------------------------
 
-    def _next_poll_at(
-        self, order: Order, status: Status, deposit_seen: bool, now: datetime, *, failures: int = 0
-    ) -> datetime | None:
+    def _interval(self, order: Order, status: Status, now: datetime, failures: int = 0) -> timedelta | None:
         changed_at = now if status != order.status else order.status_changed_at
-        state = PollState(status, now - order.created_at, now - changed_at, deposit_seen, failures)
-        wait = next_poll(state, self._timing, self._throttle.slowdown())
-        return None if wait is None else now + wait
+        state = PollState(status, now - order.created_at, now - changed_at, failures)
+        return next_poll(state, self._timing, self._throttle.slowdown())
 
-    def back_off(self, session: Session, order: Order) -> None:
-        """Poll again later, twice as late with each failure in a row, and raise the alarm after five."""
+    def _next_poll_at(self, order: Order, status: Status, now: datetime, *, failures: int = 0) -> datetime | None:
+        wait = self._interval(order, status, now, failures)
+        if wait is None:
+            return None
+        ends = order.payable_until if status is Status.AWAITING_DEPOSIT else None
+        # Whoever may pay until a moment is to be told when it has come.
+        return now + wait if ends is None or ends <= now else min(now + wait, ends)
+
+    def _by_time(self, order: Order, now: datetime, missed: int) -> Changes:
+        """What time alone does to an order whose look brought no answer. `missed`: such looks in a row."""
+        status, facts = Status(order.status), Facts.from_json(order.facts)
+        if expires_by_age(status, facts, now, created_at=order.created_at):
+            return {"status": Status.EXPIRED, "status_reason": "local_expiry"}
+        if status is not Status.AWAITING_DEPOSIT or not order.payable:
+            return {}
+        reason = expiry.not_payable(ToldExpiry.from_json(order.told_expiry), order.payable_until, now)
+        unseen_for = self._timing.shorten(expiry.UNSEEN_FOR)
+        if reason is None and missed >= expiry.MISSED_LOOKS and now - _last_seen(order) >= unseen_for:
+            reason = "unverified"
+        # Only an answer makes an order payable again.
+        return {} if reason in (None, order.payable_reason) else {"payable_reason": reason}
+
+    def back_off(self, session: Session, order: Order, *, broke: bool = False) -> None:
+        """Poll again later, twice as late with each failure in a row, and raise the alarm after five. `broke`: by an
+        error of our own."""
         now = self._timing.now()
         failures = order.failures + 1
         try:
-            deposit_seen = Facts.from_json(order.facts).deposit_seen
+            changes = self._by_time(order, now, failures)
+            status = Status(changes.get("status", order.status))
+            poll_at = self._next_poll_at(order, status, now, failures=failures)
         except Exception:
-            # Facts that cannot be read may be what broke the poll. Then the order is watched as if it held money.
+            # A row that cannot be read may be what broke the poll. Then the order is watched as if it held money.
             log.exception("watch.facts_unreadable", order_id=order.id)
-            deposit_seen = True
-        poll_at = self._next_poll_at(order, Status(order.status), deposit_seen, now, failures=failures)
+            changes, poll_at = {}, now + failure_delay(failures, self._timing)
         if failures == _ALERT_AFTER or failures % _REMIND_EVERY == 0:
-            log.error("watch.order_not_readable", order_id=order.id, failures=failures)
-        if poll_at is not None:
-            order_rows.back_off(session, order, poll_at, failures=failures)
-        else:
-            # The watch ends here. That can make the order final, which is a public event.
-            order_rows.move(session, order, {"next_check_at": None, "failures": failures}, at=now, source="look")
+            if broke:
+                log.critical("watch.order_breaks", order_id=order.id, failures=failures)
+            else:
+                log.error("watch.order_not_readable", order_id=order.id, failures=failures)
+        _postpone(session, order, changes, poll_at, failures, now)
+
+
+def _last_seen(order: Order) -> datetime:
+    """When the upstream last said something about the order."""
+    return order.as_of or order.created_at
+
+
+def _postpone(
+    session: Session, order: Order, changes: Changes, poll_at: datetime | None, failures: int, now: datetime
+) -> None:
+    """Set the next poll after one without an answer, and what time changed meanwhile."""
+    if changes or poll_at is None:
+        # The end of a watch can make the order final, which is a public event as well.
+        changes = changes | {"next_check_at": poll_at, "failures": failures}
+        order_rows.move(session, order, changes, at=now, source="time")
+    else:
+        order_rows.back_off(session, order, poll_at, failures=failures)
 
 
 def _steps(

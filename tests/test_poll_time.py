@@ -1,0 +1,309 @@
+"""What time does to orders that are watched, with an answer and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from structlog.testing import capture_logs
+
+from swap.errors import RateLimited, UpstreamUnavailable
+from swap.tables import Order
+from swap.wiring import Service
+from tests.conftest import Clock, Shop, look
+from tests.factories import read_order
+from tests.faults import Looks
+from tests.polling import DAY, START, all_of, place, types, view, watch_due
+
+pytestmark = pytest.mark.sqlite_only
+
+JSON = "application/json"
+NOT_FOUND = ("404 Not Found", JSON, b'{"message":"order not found"}')
+GONE = ("410 Gone", JSON, b'{"status":"ERR_ORDER_EXPIRED","message":"Order expired","data":{}}')
+QUIET = ("200 OK", JSON, b'{"orderEvents":[],"deposits":[],"withdrawals":[],"state":"created"}')
+
+
+def deposit(service: Service, order_id: str) -> tuple[bool, str | None]:
+    found = view(service, order_id)["deposit"]
+    assert found["address"], "what was shown stays visible"
+    return found["payable"], found["payable_reason"]
+
+
+def look_at(service: Service, clock: Clock, order_id: str, *minutes: float) -> None:
+    """Look at the order at each of these minutes after it was created."""
+    born = read_order(service.database, order_id).created_at
+    for minute in minutes:
+        clock.advance(born + timedelta(minutes=minute) - clock())
+        look(service, order_id)
+
+
+# --- silence ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_answers_404_for_ever_stops_being_payable_and_expires(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = NOT_FOUND
+    for _ in range(6):
+        clock.advance(DAY)
+        assert watch_due(service) == [order_id]
+    assert view(service, order_id)["status"] == "awaiting_deposit"
+    assert deposit(service, order_id) == (False, "unverified")
+    for _ in range(24):
+        clock.advance(DAY)
+        watch_due(service)
+    found = view(service, order_id)
+    assert (found["status"], found["status_reason"]) == ("expired", "local_expiry")
+    assert (found["final"], found["next_check_at"] is None) == (False, False), "still watched: somebody may pay yet"
+    assert types(service, order_id) == [*START, "updated", "expired"]
+    clock.advance(10 * DAY)
+    assert watch_due(service) == [order_id]
+    assert view(service, order_id)["final"] is True
+
+
+@pytest.mark.parametrize("minutes", [(14, 16), (2, 4, 14.9), (1, 2, 3, 4, 5, 6)])
+def test_fewer_than_three_missed_looks_or_less_than_fifteen_minutes_leave_an_order_payable(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, minutes: tuple[float, ...]
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = NOT_FOUND
+    look_at(service, clock, order_id, *minutes)
+    assert deposit(service, order_id) == (True, None)
+    assert types(service, order_id) == START
+
+
+def test_three_missed_looks_and_fifteen_minutes_end_payments_until_a_good_look(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = NOT_FOUND
+    look_at(service, clock, order_id, 5, 10, 15.1)
+    assert deposit(service, order_id) == (False, "unverified")
+    assert view(service, order_id)["deposit"]["uri"] is None
+    look_at(service, clock, order_id, 16, 17)
+    assert types(service, order_id) == [*START, "updated"], "said once"
+    looks.answer = QUIET
+    look_at(service, clock, order_id, 18)
+    assert deposit(service, order_id) == (True, None)
+    assert types(service, order_id) == [*START, "updated", "updated"]
+
+
+@pytest.mark.parametrize(
+    "refusal", [RateLimited("no turn", retry_after=1.0), UpstreamUnavailable("the breaker is open", cause="breaker")]
+)
+def test_looks_that_are_never_sent_are_missed_as_well(
+    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    order_id = place(shop, "expires")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise refusal
+
+    monkeypatch.setattr(service.upstream, "order", refuse)
+    look_at(service, clock, order_id, 1, 2, 3, 14)
+    assert deposit(service, order_id) == (True, None)
+    look_at(service, clock, order_id, 15.1)
+    assert deposit(service, order_id) == (False, "unverified")
+    assert read_order(service.database, order_id).failures == 0
+    look_at(service, clock, order_id, 7 * 24 * 60)
+    assert view(service, order_id)["status"] == "expired"
+
+
+def test_a_few_looks_put_off_do_not_end_payments_to_an_order_that_is_polled_rarely(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = QUIET
+    look_at(service, clock, order_id, 2 * 24 * 60)  # from now on every 30 minutes
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RateLimited("no turn", retry_after=1.0)
+
+    monkeypatch.setattr(service.upstream, "order", refuse)
+    look_at(service, clock, order_id, *(2 * 24 * 60 + minute for minute in (30, 30.1, 30.2, 30.3, 40)))
+    assert deposit(service, order_id) == (True, None)
+    look_at(service, clock, order_id, 2 * 24 * 60 + 120)
+    assert deposit(service, order_id) == (False, "unverified")
+
+
+def test_a_paid_order_is_moved_by_no_silence(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:
+    order_id = place(shop)
+    look_at(service, clock, order_id, 70 / 60)
+    looks.answer = NOT_FOUND
+    look_at(service, clock, order_id, 5, 10, 20, 60, 10 * 24 * 60)
+    assert view(service, order_id)["status"] == "confirming"
+    assert types(service, order_id) == [*START, "confirming"]
+
+
+# --- an expiry that is told ------------------------------------------------------------------------------------------
+
+
+def test_the_first_answer_that_says_expired_ends_payments_and_a_good_one_takes_it_back(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = GONE
+    look_at(service, clock, order_id, 1, 2)
+    assert view(service, order_id)["status"] == "awaiting_deposit"
+    assert deposit(service, order_id) == (False, "unverified")
+    looks.answer = QUIET
+    look_at(service, clock, order_id, 3)
+    assert deposit(service, order_id) == (True, None)
+    assert types(service, order_id) == [*START, "updated", "updated"]
+
+
+def test_a_second_one_ten_minutes_later_expires_the_order_and_two_good_ones_bring_it_back_once(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = GONE
+    look_at(service, clock, order_id, 1, 10.9, 11.1)
+    assert view(service, order_id)["status"] == "expired"
+    looks.answer = QUIET
+    look_at(service, clock, order_id, 12, 21.9)
+    assert view(service, order_id)["status"] == "expired"
+    look_at(service, clock, order_id, 22.1)
+    back = view(service, order_id)
+    assert (back["status"], back["status_reason"]) == ("awaiting_deposit", "expiry_taken_back")
+    assert deposit(service, order_id) == (True, None)
+    looks.answer = GONE
+    look_at(service, clock, order_id, 30, 40.1)
+    looks.answer = QUIET
+    look_at(service, clock, order_id, 50, 60, 70, 200)
+    assert view(service, order_id)["status"] == "expired"
+    assert types(service, order_id) == [*START, "updated", "expired", "awaiting_deposit", "updated", "expired"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ("400 Bad Request", JSON, b'{"message":"Request timestamp expired"}'),
+        ("401 Unauthorized", JSON, b'{"message":"Session expired"}'),
+        ("404 Not Found", JSON, b'{"message":"Order has expired"}'),
+        ("200 OK", JSON, b'{"status":"ERR_HTTP","message":"token expired"}'),
+    ],
+)
+def test_an_answer_that_only_says_expired_somewhere_expires_nothing(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, answer: tuple[str, str, bytes]
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = answer
+    look_at(service, clock, order_id, 1, 12)
+    assert view(service, order_id)["status"] == "awaiting_deposit"
+    assert deposit(service, order_id) == (True, None)
+
+
+@pytest.mark.parametrize("edit", [{"state": "expired"}, {"claimedDepositAmount": "9.9"}])
+def test_an_answer_that_contradicts_or_speaks_of_an_end_takes_no_expiry_back(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, edit: dict[str, Any]
+) -> None:
+    order_id = place(shop, "completes")
+    looks.answer = GONE
+    look_at(service, clock, order_id, 1, 11.1)
+    looks.answer, looks.edit = None, lambda body: {**body, "orderEvents": [], "deposits": [], "withdrawals": [], **edit}
+    look_at(service, clock, order_id, 12, 30, 60)
+    assert view(service, order_id)["status"] in ("expired", "completed")
+    assert "awaiting_deposit" not in types(service, order_id)[2:]
+
+
+def test_a_deposit_that_is_listed_is_stronger_than_any_expiry(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    looks.answer = GONE
+    look_at(service, clock, order_id, 0.5)
+    looks.answer = None
+    look_at(service, clock, order_id, 70 / 60)
+    looks.answer = GONE
+    look_at(service, clock, order_id, 2, 12, 30)
+    assert view(service, order_id)["status"] == "confirming"
+
+
+# --- holds without a deposit -----------------------------------------------------------------------------------------
+
+
+def test_a_hold_without_a_deposit_says_so_and_expires_like_any_order(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = lambda body: {**body, "KYCFormLink": "https://kyc.example/x"}
+    look_at(service, clock, order_id, 1 / 3)
+    held = view(service, order_id)
+    assert (held["status"], held["funds"]) == ("on_hold", "with_user")
+    assert deposit(service, order_id) == (False, "on_hold")
+    looks.edit, looks.answer = None, NOT_FOUND
+    for _ in range(8):
+        clock.advance(DAY)
+        watch_due(service)
+    found = view(service, order_id)
+    assert (found["status"], found["status_reason"]) == ("expired", "local_expiry")
+    assert found["next_check_at"] is not None
+
+
+def test_money_held_is_received_and_expires_never(service: Service, shop: Shop, clock: Clock) -> None:
+    order_id = place(shop, "hold_then_completes")
+    look_at(service, clock, order_id, 190 / 60)
+    assert view(service, order_id)["status"] == "on_hold"
+    assert deposit(service, order_id) == (False, "deposit_received")
+
+
+# --- orders that break the poll --------------------------------------------------------------------------------------
+
+
+def break_order(service: Service, order_id: str) -> None:
+    with service.database.write() as session:
+        session.execute(update(Order).where(Order.id == order_id).values(facts={"events": "broken"}))
+
+
+def test_an_order_that_breaks_every_look_backs_off_to_an_hour_and_raises_the_alarm(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    order_id = place(shop)
+    break_order(service, order_id)
+    waits = []
+    with capture_logs() as logs:
+        for _ in range(12):
+            due_at = read_order(service.database, order_id).next_check_at
+            assert due_at is not None
+            clock.advance(due_at - clock() + timedelta(seconds=1))
+            assert watch_due(service) == [order_id]
+            stored = read_order(service.database, order_id)
+            assert stored.next_check_at is not None
+            waits.append((stored.next_check_at - clock()).total_seconds())
+    alarms = [line for line in logs if line["log_level"] == "critical"]
+    assert [(line["event"], line["failures"]) for line in alarms] == [("watch.order_breaks", 5)]
+    assert waits[0] < 40
+    assert 3600 * 0.8 <= waits[-1] <= 3600 * 1.2
+
+
+def test_an_order_that_breaks_the_look_moves_with_time_all_the_same(
+    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop, "expires")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(service.upstream, "order", broken)
+    for _ in range(8):
+        clock.advance(DAY)
+        assert watch_due(service) == [order_id]
+    assert view(service, order_id)["status"] == "expired"
+    assert "updated" in types(service, order_id), "unverified before that"
+
+
+def test_a_watched_order_without_an_upstream_id_backs_off_and_moves_with_time(
+    service: Service, shop: Shop, clock: Clock, other_service: Callable[..., Service]
+) -> None:
+    order_id = place(shop, "expires")
+    with service.database.write() as session:
+        session.execute(update(Order).values(upstream_order_id=None))
+    order = all_of(service, Order, Order.id == order_id)[0]
+    clock.advance(7 * DAY)
+    service.due._poller.poll(order, [])
+    found = read_order(service.database, order_id)
+    assert (found.status, found.failures) == ("expired", 1)
