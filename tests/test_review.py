@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import update
 
 from swap.cli import main
+from swap.domain.lifecycle import Status
 from swap.errors import Conflict, InvalidRequest, NotFound
 from swap.ops.by_hand import Act
 from swap.sandbox.world import World
@@ -295,12 +296,79 @@ def test_only_an_order_under_review_is_released(service: Service, shop: Shop) ->
     assert caught.value.code == "ORDER_STATE_FORBIDS"
 
 
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_is_ended_by_hand_is_watched_on_and_money_that_comes_is_an_alarm(
+    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    assert service.review.end(order_id, Status.FAILED, SHOW)["changes"]["status"]["to"] == "failed"
+    service.review.end(order_id, Status.FAILED, DO)
+    seen = view(service, order_id)
+    assert (seen["status"], seen["status_reason"], seen["final"]) == ("failed", "ended_by_hand", False)
+    assert seen["deposit"]["payable"] is False
+    alarms: list[str] = []
+    monkeypatch.setattr("swap.watching.poll.log.critical", lambda event, **_: alarms.append(event))
+    walk(service, clock, order_id, (20,))
+    assert view(service, order_id)["next_check_at"] is not None
+    walk(service, clock, order_id, (2 * 3600,))
+    seen = view(service, order_id)
+    assert (seen["status"], seen["funds"], len(seen["deposits"])) == ("completed", "delivered", 1)
+    assert alarms == ["watch.unexpected_deposit"]
+
+
+@pytest.mark.parametrize("to", [Status.FAILED, Status.EXPIRED, Status.COMPLETED, Status.REFUNDED])
+def test_an_order_ends_only_as_its_record_says(service: Service, shop: Shop, clock: Clock, to: Status) -> None:
+    order_id = place(shop)
+    if to in (Status.FAILED, Status.EXPIRED):
+        walk(service, clock, order_id, (90,))  # a deposit was seen
+    with pytest.raises(Conflict) as caught:
+        service.review.end(order_id, to, DO)
+    assert caught.value.code == "RECORD_FORBIDS"
+
+
+def test_an_order_under_review_is_ended_as_completed_once_the_record_shows_the_payout(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    service.review.begin(order_id, DO)
+    with pytest.raises(Conflict):
+        service.review.end(order_id, Status.COMPLETED, DO)
+    walk(service, clock, order_id, (400,))
+    service.review.end(order_id, Status.COMPLETED, DO)
+    seen = view(service, order_id)
+    assert (seen["status"], seen["final"], seen["status_reason"]) == ("completed", True, "ended_by_hand")
+
+
+def test_an_order_has_one_end(service: Service, shop: Shop, clock: Clock) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (400,))
+    with pytest.raises(Conflict) as caught:
+        service.review.end(order_id, Status.FAILED, DO)
+    assert caught.value.code == "ORDER_STATE_FORBIDS"
+
+
 def in_doubt(shop: Shop, faults: Faults, **changed: Any) -> str:
     """An order whose create was carried out and never answered."""
     faults["create"] = dropping
     order_id: str = shop.place(destination_address=ADDRESSES["expires"], **changed)["id"]
     del faults["create"]
     return order_id
+
+
+def test_ending_an_order_in_doubt_keeps_what_its_create_named_under_watch(
+    service: Service, shop: Shop, faults: Faults, world: World
+) -> None:
+    order_id = in_doubt(shop, faults)
+    ref = str(world.orders()[-1].number)
+    with service.database.write() as session:
+        order_rows.finish_attempt(session, order_id, 1, refs=[ref])
+    service.review.end(order_id, Status.FAILED, DO)
+    seen = view(service, order_id)
+    assert (seen["status"], seen["final"], seen["next_check_at"]) == ("failed", True, None)
+    (orphan,) = service.support.unowned_orders()
+    assert (orphan["upstream_order_id"], orphan["order_id"]) == (ref, order_id)
 
 
 # --- an upstream order that is nobody's ------------------------------------------------------------------------------
@@ -418,7 +486,7 @@ def test_a_look_that_was_asked_before_the_review_overwrites_nothing(
     assert len(view(service, order_id)["deposits"]) == 1, "the next look finds all of it again"
 
 
-@pytest.mark.parametrize("decision", ["review", "release"])
+@pytest.mark.parametrize("decision", ["review", "end", "release"])
 def test_a_person_and_a_look_at_the_same_moment_both_happen(
     service: Service, shop: Shop, clock: Clock, decision: str
 ) -> None:
@@ -433,9 +501,12 @@ def test_a_person_and_a_look_at_the_same_moment_both_happen(
         def person(order_id: str = order_id, start: threading.Barrier = start) -> None:
             start.wait(5)
             try:
-                (service.review.begin if decision == "review" else service.review.release)(order_id, DO)
+                if decision == "end":
+                    service.review.end(order_id, Status.FAILED, DO)
+                else:
+                    (service.review.begin if decision == "review" else service.review.release)(order_id, DO)
             except Conflict as error:
-                assert error.code == "ORDER_STATE_FORBIDS", "the look was first"
+                assert error.code in ("ORDER_STATE_FORBIDS", "RECORD_FORBIDS"), "the look was first"
 
         deciding = threading.Thread(target=person)
         deciding.start()
@@ -444,7 +515,7 @@ def test_a_person_and_a_look_at_the_same_moment_both_happen(
         deciding.join(10)
         look(service, order_id)
         stored = read_order(service.database, order_id)
-        assert stored.status in ("needs_review", "completed")
+        assert stored.status in ("needs_review", "completed") or decision == "end"
         assert stored.status != "needs_review" or decision == "review"
         assert len(view(service, order_id)["deposits"]) == 1
         types(service, order_id)

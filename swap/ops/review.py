@@ -1,11 +1,13 @@
-"""An order under review, and the way back (docs/operations.md, "An order under review")."""
+"""An order under review, the way back, and the end of an order by hand (docs/operations.md, "An order under review")."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from swap.domain.expiry import ToldExpiry
-from swap.domain.facts import Facts
+from swap.domain.facts import Facts, Kind
 from swap.domain.lifecycle import Status, can_move, next_status, public_name
 from swap.domain.times import Timing, iso
 from swap.errors import Conflict
@@ -13,6 +15,7 @@ from swap.ops.by_hand import Act, ByHand, Changes
 from swap.orders.conflicts import Conflicts, accepted, payable_again, under_review
 from swap.orders.reply_check import told_terms
 from swap.store import orders as order_rows
+from swap.store import unowned
 from swap.store.database import Database
 from swap.tables import Order
 from swap.upstream.client import UpstreamClient
@@ -69,6 +72,46 @@ class Review:
 
         return self._by_hand.carry_out(order_id, "release", act, plan, told_terms(order, reply))
 
+    def end(self, order_id: str, to: Status, act: Act) -> dict[str, Any]:
+        """End an order: as failed or expired where nothing was ever paid, as completed or refunded where the record shows
+        that. It is polled on for as long as an order that ended so by itself.
+
+        Raises NotFound, and Conflict (ORDER_STATE_FORBIDS, RECORD_FORBIDS).
+        """
+
+        def plan(order: Order) -> Changes:
+            _require_move(order, to)
+            _require_record(order, to)
+            return {
+                "status": to,
+                "status_before_review": None,
+                "status_reason": "ended_by_hand",
+                "conflict": None,
+                "conflict_since": None,
+                "failures": 0,
+                # Nobody can have paid to what nobody was shown. Else the next poll finds its own distance.
+                "next_check_at": None if order.deposit_kind is None else self._timing.now(),
+            }
+
+        return self._by_hand.carry_out(order_id, "end", act, plan, beside=self._keep_what_was_made)
+
+    def _keep_what_was_made(self, session: Session, order: Order) -> None:
+        """Nothing was shown, but the answers to the creates may name upstream orders. Those are watched on as spares."""
+        if order.deposit_kind is not None:
+            return
+        for attempt in order_rows.attempts_of(session, order.id):
+            if attempt.refs:
+                unowned.add(
+                    session,
+                    ref=attempt.refs[0],
+                    refs=attempt.refs,
+                    upstream_key=attempt.upstream_key,
+                    destination_address=order.destination_address,
+                    amount=order.amount,
+                    order_id=order.id,
+                    now=self._timing.now(),
+                )
+
     def _ask(self, order: Order) -> OrderReply:
         with self._database.read() as session:
             refs = order_rows.refs_of(session, order.id)
@@ -120,6 +163,19 @@ def _require_move(order: Order, to: Status) -> None:
             f"There is no way from {order.status} to {to} for this order.",
             code="ORDER_STATE_FORBIDS",
             status=order.status,
+        )
+
+
+def _require_record(order: Order, to: Status) -> None:
+    facts = Facts.from_json(order.facts)
+    shows = {
+        Status.COMPLETED: facts.completed or any(payout.tx_id for payout in facts.withdrawals),
+        Status.REFUNDED: facts.latest(Kind.REFUND_COMPLETED) is not None,
+    }.get(to, not facts.deposit_seen)
+    if not shows:
+        paid = "Money came in" if facts.deposit_seen else "Nothing was paid"
+        raise Conflict(
+            f"{paid}, by the record: the order did not end as {to}.", code="RECORD_FORBIDS", status=order.status
         )
 
 

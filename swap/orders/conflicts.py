@@ -31,8 +31,8 @@ UNDER_REVIEW = "under_review"
 IN_USE = "address_in_use"
 _APART = timedelta(seconds=60)
 
-# An order that has ended is compared no more: nothing that an answer says now could stop anything.
-_COMPARED = WATCHED - {Status.NEEDS_REVIEW, Status.FAILED, Status.COMPLETED, Status.REFUNDED}
+# Not while it has ended: nothing can be stopped then. An expired order is compared again once late money comes.
+_COMPARED = WATCHED - {Status.NEEDS_REVIEW, Status.EXPIRED, Status.FAILED, Status.COMPLETED, Status.REFUNDED}
 # Reasons of ours to stop payments; what else has stopped them (a rate that ran out, say) is not ours to end.
 _REASONS = frozenset(
     {

@@ -103,6 +103,18 @@ def release(service: Any, act: Any, order_id: str, accept: bool) -> dict[str, An
     return shown
 
 
+@orders.command("end")
+@click.argument("order_id")
+@click.option("--as", "status", type=click.Choice(["failed", "expired", "completed", "refunded"]), default="failed")
+@decision
+def end(service: Any, act: Any, order_id: str, status: str) -> dict[str, Any]:
+    """End an order: as failed or expired where nothing was paid, as completed or refunded where the record shows it."""
+    from swap.domain.lifecycle import Status
+
+    shown: dict[str, Any] = service.review.end(order_id, Status(status), act)
+    return shown
+
+
 @orders.command("link")
 @click.argument("ref")
 @click.argument("order_id")
