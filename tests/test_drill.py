@@ -504,6 +504,7 @@ def test_a_second_over_budget_is_seen_unless_a_paused_upstream_woke_up_in_it() -
 
 def test_two_looks_at_once_are_seen() -> None:
     assert violated(evidence(truth=[an_upstream(0, looks_at_once=2), an_upstream(1)])) == {"one_look"}
+    assert violated(evidence(truth=[an_upstream(0, looks_at_once=2, answered=False), an_upstream(1)])) == set()
 
 
 @pytest.mark.parametrize(
