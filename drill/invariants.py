@@ -119,7 +119,7 @@ def resolver(e: Evidence) -> dict[str, Any]:
         events = sorted(record["events"], key=lambda event: event["created_at"])
         details = [event["detail"] or {} for event in events]
         adopted += any(_said(detail, "adopted") for detail in details)
-        again += any(_said(detail, "proved_absent") for detail in details)
+        again += any(_said(detail, "not_found") for detail in details)
         reasons = {(event["order"] or {}).get("status_reason") for event in events}
         unconfirmed += "create_unconfirmed" in reasons or any(d.get("code") == "CREATE_UNCONFIRMED" for d in details)
         public = e.public_events(order_id)

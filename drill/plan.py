@@ -16,10 +16,10 @@ class Plan:
     """Seconds are real ones; `seconds` is the most that may pass until all is well. `scale` is SWAP_TIME_SCALE, `speed`
     the sandbox's.
 
-    The upstream's timeouts are never scaled by the service, so they are made short here; and a resolver delay is never
-    shorter than the longest call it guards + 2 s. The sandbox's delays and list lag are set from both, so that the proof
-    of absence is exactly as strict as in real life: reads lie as far apart as the list may lag, and a create may be
-    accepted after its call has timed out. `weights`: of faults, (name, weight), on top of the profile's.
+    The upstream's timeouts are never scaled by the service, so they are made short here. The sandbox's delays and list lag
+    are set from both, so that they are to the service as in real life: a list may lag behind, and a create may be accepted
+    after its call has timed out. `create_attempts`: SWAP_CREATE_ATTEMPTS. `weights`: of faults, (name, weight), on top of
+    the profile's.
     """
 
     orders: int
@@ -35,6 +35,7 @@ class Plan:
     id_form: str | None = None
     mutant: str | None = None
     weights: tuple[tuple[str, float], ...] = ()
+    create_attempts: int = 3
     create_timeout: float = 2.0
     read_timeout: float = 2.0
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,6 +32,7 @@ from swap.ops.housekeeping import Housekeeping
 from swap.ops.linking import Linking
 from swap.ops.review import Review
 from swap.ops.support import Support
+from swap.orders.candidates import CandidateSearch
 from swap.orders.conflicts import Conflicts
 from swap.orders.create import CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck
@@ -38,6 +40,7 @@ from swap.orders.place import OrderPlacer
 from swap.orders.read import OrderReader
 from swap.orders.reply_check import ReplyCheck
 from swap.orders.resolve import Resolver
+from swap.orders.spares import SpareBounds, SpareLimits, SpareSearch
 from swap.orders.sweep import Sweeper
 from swap.push.delivering import Deliverer
 from swap.push.endpoints import Endpoints
@@ -80,6 +83,7 @@ class Service:
     orders: OrderReader
     resolver: Resolver
     due: DueOrders
+    spares: SpareSearch
     unowned: UnownedOrderPoller
     throttle: PollThrottle
     list_signal: ListSignal
@@ -131,10 +135,7 @@ def build(
     redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1)
     queue = JobQueue(redis)
     timing = _timing(settings, clock, sleep)
-    scale = float(settings.time_scale)
-    access = UpstreamAccess(
-        RateBudget(redis, float(settings.upstream_rps)), CircuitBreaker(scale=scale), CircuitBreaker(scale=scale)
-    )
+    access = _access(settings, redis)
     upstreams = _upstreams(settings, access, database, timing)
     upstream = upstreams[settings.upstream_public_key]
     options = _create_options(settings)
@@ -151,7 +152,10 @@ def build(
     reply_check = ReplyCheck(catalog, settings.rate_tolerance)
     destinations = DestinationCheck(database, upstream, vault, clock, is_away=lambda: access.state != "ok")
     creator = OrderCreator(database, upstream, reply_check, queue, destinations, options, timing)
-    resolver = Resolver(database, upstreams, creator, timing, terms_stand=quotes.still_stand)
+    bounds = SpareBounds(SpareLimits(settings.create_attempts, settings.spare_limit), timing)
+    renew = partial(quotes.renewed, tolerance=settings.rate_tolerance)
+    search = CandidateSearch(database, reply_check, timing)
+    resolver = Resolver(database, upstreams, search, creator, bounds, renew, timing)
     throttle = PollThrottle(database, access, timing)
     conflicts = Conflicts(database, reply_check, timing)
     poller = Poller(database, upstream, conflicts, throttle, queue, timing)
@@ -171,7 +175,8 @@ def build(
         placer=OrderPlacer(database, destinations, catalog, quotes, creator, options, timing),
         orders=OrderReader(database, clock),
         resolver=resolver,
-        due=DueOrders(database, poller, resolver, Sweeper(database, creator, resolver, queue, timing), timing),
+        due=DueOrders(database, poller, resolver, Sweeper(database, creator, queue, timing), timing),
+        spares=SpareSearch(database, upstreams, timing),
         unowned=UnownedOrderPoller(database, upstreams, timing),
         throttle=throttle,
         list_signal=ListSignal(database, upstreams, timing),
@@ -209,6 +214,12 @@ def _create_options(settings: Settings) -> CreateOptions:
         markup=settings.upstream_markup,
         max_at_once=settings.max_creates,
     )
+
+
+def _access(settings: Settings, redis: Redis) -> UpstreamAccess:
+    scale = float(settings.time_scale)
+    budget = RateBudget(redis, float(settings.upstream_rps))
+    return UpstreamAccess(budget, CircuitBreaker(scale=scale), CircuitBreaker(scale=scale))
 
 
 def _upstreams(

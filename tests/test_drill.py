@@ -277,11 +277,14 @@ def test_another_orders_deposit_address_shown_at_any_time_is_seen() -> None:
     assert "deposits" in violated(e)
 
 
-def test_a_payable_order_with_a_doubtful_echo_is_seen() -> None:
+def test_an_order_with_a_doubtful_echo_that_is_payable_at_once_is_seen() -> None:
     e = evidence(truth=[an_upstream(0, echoed_destination="rOther"), an_upstream(1)])
     event = e.shown["ord_0"]["events"][1]
     event["order"] = {**event["order"], "deposit": {"address": "bc1deposit0", "memo": None, "payable": True}}
     assert "deposits" in violated(e)
+    first = e.shown["ord_0"]["events"][0]
+    first["order"] = {**first["order"], "deposit": None, "status_reason": "verifying"}
+    assert "deposits" not in violated(e), "it was read again before anybody was shown it"
 
 
 @pytest.mark.parametrize("created_at", [NOW - 5, NOW + 60])
@@ -310,15 +313,36 @@ def test_a_failed_order_whose_upstream_order_nobody_reports_is_seen() -> None:
     assert {"failed", "owned"} <= violated(e)
 
 
-def test_failures_the_upstream_asked_for_are_not_counted() -> None:
-    e = evidence(truth=[an_upstream(1)], plan=plans.full())
+def failed(truth: list[Upstream], outcomes: list[str]) -> Evidence:
+    e = evidence(truth=truth, plan=plans.full())
     e.orders[0][0] |= {"status": "failed", "upstream_order_id": None, "deposit": None}
     e.shown["ord_0"]["order"]["internal"]["upstream_refs"] = []
+    attempt = e.shown["ord_0"]["attempts"][0]
+    e.shown["ord_0"]["attempts"] = [{**attempt, "outcome": outcome} for outcome in outcomes]
     for event in e.shown["ord_0"]["events"]:
         event["order"] = {**event["order"], "deposit": None}
-    assert "failed_share" in violated(e)
-    e.shown["ord_0"]["attempts"][0]["outcome"] = "refused"
-    assert "failed_share" not in violated(e)
+    return e
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "excused"),
+    [
+        (["done"], False),
+        (["refused"], True),
+        (["unknown", "unknown"], False),
+        (["unknown", "unknown", "not_sent"], False),
+        (["unknown", "unknown", "unknown"], True),
+        (["unknown", "done", "unknown"], False),
+    ],
+)
+def test_an_order_may_fail_only_when_it_was_refused_or_when_none_of_its_creates_arrived(
+    outcomes: list[str], excused: bool
+) -> None:
+    assert ("failed_share" not in violated(failed([an_upstream(1)], outcomes))) is excused
+
+
+def test_an_order_that_failed_although_the_upstream_made_one_is_seen() -> None:
+    assert "failed_share" in violated(failed([an_upstream(0), an_upstream(1)], ["unknown"] * 3))
 
 
 def test_an_order_left_in_doubt_or_in_doubt_for_too_long_is_seen() -> None:

@@ -69,6 +69,12 @@ def info(**changed: Any) -> OrderReply:
     return OrderReply(
         order_id="90210",
         refs=("90210",),
+        from_currency=raw.get("fromCurrency", "BTC"),
+        from_network=raw.get("fromNetwork", "BTC"),
+        to_currency=raw.get("toCurrency", "XRP"),
+        to_network=raw.get("toNetwork", "XRP"),
+        amount=raw.get("amount", Decimal("0.0125")),
+        amount_to_get=raw.get("amountToGet"),
         rate_mode=raw.get("rateMode", "FLOATING"),
         destination_address=raw.get("destinationAddress", XRP_ADDRESS),
         destination_memo=raw.get("destinationAddressMemo"),
@@ -205,10 +211,17 @@ def test_a_packed_destination_in_the_list_can_be_ours_whatever_its_tag() -> None
         ({}, False, True),
         ({"destinationAddressMemo": ...}, False, False),
         ({"refundAddress": ...}, False, False),
-        ({"refundAddressMemo": ...}, False, False),
+        ({"refundAddressMemo": ...}, False, True),
         ({"refundAddress": BTC_ADDRESS.upper()}, False, True),
         ({"refundAddressMemo": ""}, False, True),
-        ({"rateMode": None}, False, True),
+        ({"rateMode": None}, False, False),
+        ({"amount": None}, False, False),
+        ({"fromCurrency": None}, False, False),
+        ({"destinationAddress": None}, False, False),
+        ({"toNetwork": "xrp"}, False, True),
+        ({"toNetwork": "BSC"}, True, False),
+        ({"amount": Decimal("0.0126")}, True, False),
+        ({"destinationAddress": OTHER_XRP_ADDRESS}, True, False),
         ({"destinationAddressMemo": "8"}, True, False),
         ({"destinationAddressMemo": None}, True, False),
         ({"destinationAddressMemo": ""}, True, False),
@@ -233,6 +246,15 @@ def test_a_memo_or_refund_that_was_never_given_must_not_come_back() -> None:
     assert confirms(bare, info(destinationAddressMemo=None, refundAddress=None))
 
 
+def test_a_fixed_order_is_known_by_what_it_was_promised_in_any_of_its_attempts() -> None:
+    fixed, told = order(rate_mode="FIXED", amount_to_get=Decimal(325)), {"rateMode": "FIXED"}
+    promises = [Decimal(325), Decimal(330)]
+    assert confirms(fixed, info(**told, amountToGet=Decimal(330)), promises)
+    assert contradicts(fixed, info(**told, amountToGet=Decimal(331)), promises)
+    assert not contradicts(fixed, info(**told), promises)
+    assert not confirms(fixed, info(**told), promises), "what is not told is not equal"
+
+
 def test_a_memo_packed_into_the_destination_counts_as_the_memo() -> None:
     ours = order(destination_address=X_ACCOUNT, destination_memo="1337")
     assert not contradicts(ours, info(destinationAddress=X_ADDRESS, destinationAddressMemo=...))
@@ -245,6 +267,7 @@ def test_a_refund_packed_with_its_tag_is_the_refund_and_its_memo() -> None:
         **pair, destination_address=BTC_ADDRESS, destination_memo=None, refund_address=X_ACCOUNT, refund_memo="1337"
     )
     answer = {"destinationAddress": BTC_ADDRESS, "destinationAddressMemo": None, "refundAddressMemo": ...}
+    answer |= {"fromCurrency": "XRP", "fromNetwork": "XRP", "toCurrency": "BTC", "toNetwork": "BTC"}
     assert not contradicts(ours, info(**answer, refundAddress=X_ADDRESS))
     assert contradicts(ours, info(**answer, refundAddress=X_ADDRESS_WITH_ANOTHER_TAG))
 

@@ -277,7 +277,7 @@ def test_a_create_nobody_finished_is_swept_by_what_its_last_attempt_says(
 ) -> None:
     order = make_order(service.database, status="creating", deposit_kind=None, deposit_address=None, payable=False)
     with service.database.write() as session:
-        number = order_rows.start_attempt(session, order.id, "pk", order.created_at)
+        number = order_rows.start_attempt(session, order, order.created_at)
         code = "AMOUNT_REFUSED" if outcome == "refused" else None
         order_rows.finish_attempt(session, order.id, number, outcome=outcome, code=code)
     assert watch_due(service) == [order.id]

@@ -1,20 +1,22 @@
-"""Orders in doubt: adopted, created again, unconfirmed, or left as unowned; never twice, never another order's."""
+"""Orders in doubt: adopted, or created again, with every other upstream order kept as a spare; never another order's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
-from email.utils import format_datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from swap.orders.attempts import record_answer
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError
 from swap.store import orders as order_rows
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, XRP_ADDRESS, Clock, Shop, look
+from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, Clock, Shop, look
+from tests.faults import Fault, Faults, Looks, answering, spoiling
+from tests.test_matching import OTHER_XRP_ADDRESS
 
 
 def in_doubt(
@@ -32,10 +34,50 @@ def journal(service: Service, order_id: str) -> list[dict[str, Any]]:
     return [event["detail"] for event in service.support.record(order_id)["events"]]
 
 
-def reads(service: Service, clock: Clock, order_id: str, count: int = 3, apart: float = 11) -> None:
-    for _ in range(count):
+def attempts(service: Service, order_id: str) -> list[str]:
+    return [attempt["outcome"] for attempt in service.support.record(order_id)["attempts"]]
+
+
+def go_on(service: Service, clock: Clock, order_id: str, seconds: float, step: float = 6) -> None:
+    """Let that much time pass, with everything done when it is due."""
+    end = clock() + timedelta(seconds=seconds)
+    while clock() < end:
+        service.upstream_access._breaker.after("OK")
         look(service, order_id)
-        clock.advance(apart)
+        clock.advance(step)
+
+
+REFUSING = answering(422, {"message": "Amount Too Big", "data": {"details": {"expected": "0.001"}}})
+
+
+def naming(address: str) -> Fault:
+    """A create that is answered with this deposit address."""
+
+    def change(told: dict[str, Any]) -> None:
+        told["depositAddress"]["depositAddress"] = address
+
+    return spoiling(change)
+
+
+def is_first(world: World, told: dict[str, Any]) -> bool:
+    return str(told["orderId"]) == str(world.orders()[0].number)
+
+
+def promise(service: Service, order_id: str, times: Decimal) -> None:
+    """Change what the order was promised by this factor."""
+    with service.database.write() as session:
+        order = order_rows.get(session, order_id)
+        assert order is not None
+        assert order.amount_to_get is not None
+        (attempt,) = order_rows.attempts_of(session, order_id)
+        order.amount_to_get = attempt.amount_to_get = order.amount_to_get * times
+
+
+def answer_late(service: Service, world: World, order_id: str) -> None:
+    """Write down that the order's create was answered after all, with the order that it made."""
+    made = world.orders()[0]
+    told = service.upstream.order(str(made.number), made.destination, deadline=5)
+    record_answer(service.database, order_id, 1, "done", service.clock(), reply=told)
 
 
 def test_an_order_that_was_made_although_the_answer_was_lost_is_found_and_adopted(
@@ -91,57 +133,326 @@ def test_a_uuid_that_create_answered_and_the_list_does_not_know_leads_to_the_ord
     assert len(service.support.record(order_id)["order"]["internal"]["upstream_refs"]) >= 2
 
 
-def test_what_is_proved_absent_is_created_once_more_while_the_terms_stand(
+def test_an_order_is_created_again_when_it_was_not_found(
     shop: Shop, world: World, service: Service, clock: Clock
 ) -> None:
     order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(50)
-    other = shop.place("order-2", destination_memo="2")
-    clock.advance(5)
-    reads(service, clock, order_id)
+    go_on(service, clock, order_id, 18)
+    assert attempts(service, order_id) == ["unknown"]
+    go_on(service, clock, order_id, 6)
+    go_on(service, clock, order_id, 1)
+    order = shop.api.order(order_id)
+    assert (order["status"], order["deposit"]["payable"]) == ("awaiting_deposit", True)
+    assert attempts(service, order_id) == ["unknown", "done"]
+    assert len(world.orders()) == 1
+    types = [event["type"] for event in shop.api.order_events(order_id)]
+    assert types == ["order.created", "order.updated", "order.awaiting_deposit"], "creating again is no public event"
+
+
+def test_the_upstream_is_asked_at_2_8_and_20_seconds_and_the_create_is_sent_again_at_22(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    began = clock()
+    order_id = in_doubt(shop, world, "create.drop")
+    due = []
+    for _ in range(4):
+        with service.database.read() as session:
+            order = order_rows.get(session, order_id)
+        assert order is not None
+        assert order.next_check_at is not None
+        due.append(round((order.next_check_at - began).total_seconds()))
+        clock.advance(order.next_check_at - clock())
+        look(service, order_id)
+    assert due[0] in (2, 3), "two seconds after the answer that was none"
+    assert due[1:] == [8, 20, 22]
+    assert attempts(service, order_id) == ["unknown", "done"]
+
+
+def test_what_shows_up_after_the_order_was_created_again_is_kept_as_its_spare(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    world.chaos.change({"order.listed_late": 1.0})
+    order_id = in_doubt(shop, world)
+    (made,) = world.orders()
+    world.chaos.record(made.number).listed_at += 60
+    go_on(service, clock, order_id, 30)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+    assert len(world.orders()) == 2
+    assert service.support.unowned_orders() == []
+    clock.advance(61)
+    service.spares.search_due()
+    (spare,) = service.support.unowned_orders()
+    assert (spare["role"], spare["order_id"]) == ("spare", order_id)
+    assert spare["upstream_order_id"] == str(made.number)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[1].number)
+
+
+def test_the_search_for_spares_leaves_alone_what_an_order_in_doubt_may_still_find(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    settled = in_doubt(shop, world, "create.drop")
+    go_on(service, clock, settled, 30)
+    order_id = in_doubt(shop, world, name="order-2")
+    service.spares.search_due()
+    assert service.support.unowned_orders() == []
+    look(service, order_id)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+
+
+def test_an_order_of_nobody_in_the_list_is_nobodys_spare(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    """Two orders may have made it, and nothing in the list tells which."""
+    for name, memo in (("order-1", "1"), ("order-2", "2")):
+        order_id = in_doubt(shop, world, "create.drop", name=name, destination_memo=memo)
+        go_on(service, clock, order_id, 30)
+    world.chaos.change({"info.error_500": 1.0})
+    made = in_doubt(shop, world, name="order-3", destination_memo="1")
+    with service.database.write() as session:
+        changes = {"status": "failed", "status_reason": "create_unconfirmed", "next_check_at": None}
+        order = order_rows.get(session, made)
+        assert order is not None
+        order_rows.move(session, order, changes, at=clock(), source="test")
+    clock.advance(61)
+    service.spares.search_due()
+    (unowned,) = service.support.unowned_orders()
+    assert (unowned["role"], unowned["order_id"]) == ("unowned", None)
+
+
+def test_no_more_creates_are_sent_than_the_setting_allows(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    world.chaos.change({"create.drop": 1.0})
+    go_on(service, clock, order_id, 120)
+    assert attempts(service, order_id) == ["unknown"] * 3
+    assert shop.api.order(order_id)["status"] == "creating"
+    go_on(service, clock, order_id, 720, step=30)
+    order = shop.api.order(order_id)
+    assert (order["status"], order["status_reason"], order["final"]) == ("failed", "create_unconfirmed", True)
+    assert attempts(service, order_id) == ["unknown"] * 3
+
+
+def test_creates_that_were_not_sent_do_not_count(shop: Shop, world: World, service: Service, clock: Clock) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(22)
+    for _ in range(4):
+        world.chaos.force("create.rate_limited_bare")
+        look(service, order_id)
+        assert shop.api.order(order_id)["status"] == "creating"
+        clock.advance(12)
+    service.upstream_access._breaker.after("OK")
+    go_on(service, clock, order_id, 40)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+    sent = [outcome for outcome in attempts(service, order_id) if outcome != "not_sent"]
+    assert sent == ["unknown", "done"]
+
+
+def test_a_refusal_ends_an_order_only_after_what_the_create_before_it_may_have_made(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    world.chaos.change({"info.error_500": 1.0})
+    order_id = in_doubt(shop, world)
+    faults["create"] = REFUSING
+    go_on(service, clock, order_id, 30)
+    assert attempts(service, order_id) == ["unknown", "refused"]
+    assert shop.api.order(order_id)["status"] == "creating"
+    world.chaos.change({"info.error_500": 0.0})
+    go_on(service, clock, order_id, 60)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
+
+
+def test_an_order_that_is_not_found_after_a_refusal_ends_with_it(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    faults["create"] = REFUSING
+    go_on(service, clock, order_id, 660, step=30)
+    order = shop.api.order(order_id)
+    assert order["status"] == "failed"
+    assert order["status_reason"].startswith("amount")
+
+
+def test_a_floating_order_is_created_again_at_todays_rate_if_that_is_as_good(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(150)
+    go_on(service, clock, order_id, 12)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+    first, second = (sent["claimedPublicRate"] for sent in faults.sent)
+    assert first["updatedAt"] < second["updatedAt"]
+
+
+@pytest.mark.parametrize("mode", ["FLOATING", "FIXED"])
+def test_an_order_whose_rate_got_worse_is_looked_for_and_ends_with_its_quote(
+    shop: Shop, world: World, service: Service, clock: Clock, mode: str
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop", rate_mode=mode)
+    promise(service, order_id, Decimal("1.02"))
+    clock.advance(150)
+    go_on(service, clock, order_id, 480, step=30)
+    ended = shop.api.order(order_id)
+    assert (ended["status"], ended["status_reason"]) == ("failed", "quote_expired")
+    assert attempts(service, order_id) == ["unknown"]
+
+
+def test_an_answer_that_may_not_be_shown_is_read_again_and_shown_when_it_agrees(
+    shop: Shop, world: World, service: Service
+) -> None:
+    world.chaos.force("create.accept_then_other_destination")
+    order = shop.place()
+    assert (order["status"], order["status_reason"], order["deposit"]) == ("creating", "verifying", None)
+    look(service, order["id"])
+    order = shop.api.order(order["id"])
+    assert (order["status"], order["status_reason"]) == ("awaiting_deposit", None)
+    assert order["deposit"]["address"] == world.orders()[0].place.address
+    assert len(world.orders()) == 1
+
+
+def test_what_never_agrees_is_created_again_and_becomes_a_spare(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    looks.edit = lambda told: {**told, "destinationAddress": OTHER_XRP_ADDRESS} if is_first(world, told) else told
+    world.chaos.force("create.accept_then_other_destination")
+    order_id = shop.place()["id"]
+    go_on(service, clock, order_id, 30)
+    first, second = (str(made.number) for made in world.orders())
+    order = shop.api.order(order_id)
+    assert (order["status"], order["upstream_order_id"]) == ("awaiting_deposit", second)
+    (spare,) = service.support.unowned_orders()
+    assert (spare["role"], spare["order_id"], spare["upstream_order_id"]) == ("spare", order_id, first)
+
+
+def test_a_deposit_on_a_spare_raises_the_alarm(
+    shop: Shop, world: World, service: Service, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.chaos.change({"order.bare_info": 1.0})
+    order_id = in_doubt(shop, world)
+    world.chaos.change({"order.bare_info": 0.0})
+    go_on(service, clock, order_id, 30)
+    clock.advance(timedelta(minutes=11))
+    service.unowned.poll_due()
+    (spare,) = service.support.unowned_orders()
+    assert (spare["role"], spare["order_id"]) == ("spare", order_id)
+    assert spare["deposit_seen_at"] is not None
+
+
+def test_of_several_that_only_this_order_can_have_made_the_newest_is_shown(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order_id = in_doubt(shop, world)
+    world.chaos.record(world.orders()[0].number).listed_at += 60
+    clock.advance(23)
+    world.chaos.force("create.accept_then_drop")
+    look(service, order_id)
+    assert len(world.orders()) == 2
+    clock.advance(45)
+    look(service, order_id)
+    older, newer = (str(made.number) for made in world.orders())
+    assert shop.api.order(order_id)["upstream_order_id"] == newer
+    (spare,) = service.support.unowned_orders()
+    assert (spare["upstream_order_id"], spare["role"], spare["order_id"]) == (older, "spare", order_id)
+
+
+def test_the_record_shows_every_upstream_order_with_its_role(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order_id = in_doubt(shop, world)
+    world.chaos.record(world.orders()[0].number).listed_at += 60
+    clock.advance(23)
+    look(service, order_id)
+    clock.advance(61)
+    service.spares.search_due()
+    upstream_orders = service.support.record(order_id)["upstream_orders"]
+    assert [each["role"] for each in upstream_orders] == ["shown", "spare"]
+    spare, shown = world.orders()
+    assert str(shown.number) in upstream_orders[0]["refs"]
+    assert upstream_orders[0]["deposit_address"] == shown.place.address
+    assert str(spare.number) in upstream_orders[1]["refs"]
+
+
+def test_a_place_of_another_order_is_not_shown_and_the_order_is_created_again(
+    shop: Shop, world: World, service: Service, faults: Faults
+) -> None:
+    other = shop.place("order-1", destination_memo="2")["deposit"]["address"]
+    faults["create"] = naming(other)
+    order_id = shop.place("order-2")["id"]
+    assert shop.api.order(order_id)["deposit"] is None
+    del faults["create"]
+    look(service, order_id)
     order = shop.api.order(order_id)
     assert order["status"] == "awaiting_deposit"
-    assert order["upstream_order_id"] != other["upstream_order_id"]
-    assert len(world.orders()) == 2
-    assert [a["outcome"] for a in service.support.record(order_id)["attempts"]] == ["unknown", "done"]
+    assert order["deposit"]["address"] != other
+    assert [spare["role"] for spare in service.support.unowned_orders()] == ["spare"]
 
 
-def test_two_reads_are_no_proof_of_absence(shop: Shop, world: World, service: Service, clock: Clock) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(50)
-    shop.place("order-2", destination_memo="2")
-    reads(service, clock, order_id, count=2, apart=11)
-    assert len(service.support.record(order_id)["attempts"]) == 1
-
-
-def test_reads_in_quick_succession_count_as_one(shop: Shop, world: World, service: Service, clock: Clock) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(50)
-    shop.place("order-2", destination_memo="2")
-    reads(service, clock, order_id, count=4, apart=3)
-    assert len(service.support.record(order_id)["attempts"]) == 1
-
-
-def test_a_list_that_shows_nothing_newer_proves_nothing_before_five_minutes(
-    shop: Shop, world: World, service: Service, clock: Clock
+def test_an_upstream_that_names_places_of_others_twice_ends_the_order(
+    shop: Shop, world: World, service: Service, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(20)
-    reads(service, clock, order_id, count=5)
-    record = service.support.record(order_id)
-    assert record["order"]["internal"]["status"] == "in_doubt"
-    assert len(record["attempts"]) == 1
-
-
-def test_what_is_proved_absent_too_late_for_its_rate_ends_and_may_be_asked_for_anew(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(timedelta(minutes=6))
-    reads(service, clock, order_id)
+    faults["create"] = naming(shop.place("order-1", destination_memo="2")["deposit"]["address"])
+    order_id = shop.place("order-2")["id"]
+    look(service, order_id)
+    look(service, order_id)
     order = shop.api.order(order_id)
-    assert (order["status"], order["status_reason"], order["final"]) == ("failed", "create_absent", True)
-    assert world.orders() == []
+    assert (order["status"], order["status_reason"]) == ("failed", "address_in_use")
+    assert attempts(service, order_id) == ["done", "done"]
+    assert {spare["order_id"] for spare in service.support.unowned_orders()} == {order_id}
+
+
+def test_equal_orders_with_different_fixed_promises_each_find_their_own(
+    shop: Shop, world: World, service: Service, looks: Looks, clock: Clock
+) -> None:
+    first = in_doubt(shop, world, name="order-1", rate_mode="FIXED")
+    clock.advance(5)
+    second = in_doubt(shop, world, name="order-2", rate_mode="FIXED")
+    promise(service, second, Decimal("0.9"))
+    promised = shop.api.order(second)["amount_to_get"]
+    looks.edit = lambda told: told if is_first(world, told) else {**told, "amountToGet": promised}
+    for order_id in (second, first):
+        look(service, order_id)
+    assert [shop.api.order(each)["upstream_order_id"] for each in (first, second)] == [
+        str(made.number) for made in world.orders()
+    ]
+
+
+def test_a_sick_upstream_is_not_flooded_with_creates_sent_again(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    world.chaos.change({"create.drop": 1.0})
+    ids = [in_doubt(shop, world, "create.drop", name=f"order-{n}", destination_memo=str(n)) for n in range(12)]
+    clock.advance(23)
+    for order_id in ids:
+        service.upstream_access._breaker.after("OK")
+        look(service, order_id)
+    again = [order_id for order_id in ids if len(attempts(service, order_id)) > 1]
+    assert len(again) == 1, "one goes on, as the probe"
+    world.chaos.change({"create.drop": 0.0})
+    for _ in range(12):
+        clock.advance(40)
+        for order_id in ids:
+            service.upstream_access._breaker.after("OK")
+            look(service, order_id)
+    assert all(shop.api.order(order_id)["upstream_order_id"] for order_id in ids)
+
+
+def test_an_upstream_key_has_its_share_of_creates_sent_again_in_an_hour(
+    shop: Shop, world: World, service: Service, clock: Clock, other_service: Callable[..., Service]
+) -> None:
+    strict = other_service(spare_limit=1)
+    first = in_doubt(shop, world, "create.drop", name="order-1", destination_memo="1")
+    second = in_doubt(shop, world, "create.drop", name="order-2", destination_memo="2")
+    clock.advance(23)
+    world.chaos.force("create.drop")
+    strict.due.run(first)
+    strict.due.run(second)
+    assert attempts(service, first) == ["unknown", "unknown"]
+    assert attempts(service, second) == ["unknown"]
+    clock.advance(timedelta(minutes=5))
+    strict.due.run(second)
+    assert attempts(service, second) == ["unknown"], "five minutes later it is still the same hour"
+    look(service, second)
+    assert attempts(service, second) == ["unknown", "done"], "another limit lets it go on"
 
 
 def test_an_order_that_shows_up_late_in_the_list_is_waited_for(
@@ -157,58 +468,50 @@ def test_an_order_that_shows_up_late_in_the_list_is_waited_for(
     assert len(world.orders()) == 1
 
 
-def test_an_order_whose_deposit_details_cannot_be_read_ends_unconfirmed_and_leaves_an_orphan(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    world.chaos.change({"order.bare_info": 1.0})
-    order_id = in_doubt(shop, world)
-    look(service, order_id)
-    assert shop.api.order(order_id)["status"] == "creating"
-    clock.advance(timedelta(minutes=11))
-    look(service, order_id)
-    order = shop.api.order(order_id)
-    assert (order["status"], order["status_reason"]) == ("failed", "create_unconfirmed")
-    (orphan,) = service.support.unowned_orders()
-    assert orphan["upstream_order_id"] == str(world.orders()[0].number)
-    assert orphan["destination_address"] == XRP_ADDRESS
-    assert orphan["deposit_seen_at"] is None or orphan["order_id"] == order_id
-
-
-def test_a_deposit_on_an_orphan_raises_the_alarm(
-    shop: Shop, world: World, service: Service, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.chaos.change({"order.bare_info": 1.0})
-    order_id = in_doubt(shop, world)
-    clock.advance(timedelta(minutes=11))
-    look(service, order_id)
-    service.unowned.poll_due()
-    (orphan,) = service.support.unowned_orders()
-    assert orphan["deposit_seen_at"] is not None
-
-
-def test_nothing_is_adopted_while_an_identical_create_is_in_flight(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    order_id = in_doubt(shop, world)
-    rival = in_doubt(shop, world, "create.drop", name="order-2")
-    with service.database.write() as session:
-        order_rows.start_attempt(session, rival, SANDBOX_KEYS[0], clock())
-    look(service, order_id)
-    assert shop.api.order(order_id)["status"] == "creating"
-    clock.advance(18)
-    look(service, order_id)
-    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+def test_of_two_equal_orders_each_takes_one(shop: Shop, world: World, service: Service, clock: Clock) -> None:
+    first = in_doubt(shop, world)
+    second = in_doubt(shop, world, name="order-2")
+    for order_id in (first, second):
+        look(service, order_id)
+    taken = {shop.api.order(order_id)["upstream_order_id"] for order_id in (first, second)}
+    assert taken == {str(made.number) for made in world.orders()}
 
 
 def test_an_upstream_order_is_never_adopted_twice(shop: Shop, world: World, service: Service, clock: Clock) -> None:
     first = in_doubt(shop, world)
     second = in_doubt(shop, world, "create.drop", name="order-2")
-    look(service, first)
-    look(service, second)
-    clock.advance(timedelta(minutes=11))
-    look(service, second)
-    owners = [shop.api.order(order)["upstream_order_id"] for order in (first, second)]
+    for order_id in (first, second):
+        look(service, order_id)
+    owners = [shop.api.order(order_id)["upstream_order_id"] for order_id in (first, second)]
     assert owners == [str(world.orders()[0].number), None]
+
+
+def test_what_may_be_the_order_of_another_is_not_adopted(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    """The other gave a refund address, and public-info does not say whether this one has one."""
+    looks.edit = lambda told: {name: value for name, value in told.items() if not name.startswith("refund")}
+    other = in_doubt(shop, world, name="order-2", refund_address=BTC_ADDRESS)
+    order_id = in_doubt(shop, world, "create.drop", refund_address=None)
+    look(service, order_id)
+    assert shop.api.order(order_id)["upstream_order_id"] is None
+    looks.edit = None
+    look(service, other)
+    assert shop.api.order(other)["upstream_order_id"] == str(world.orders()[0].number)
+
+
+def test_an_answer_of_its_own_beats_a_likeness(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    """An equal order took the upstream order that this one's create made. It was shown, so this one gets another."""
+    taker = in_doubt(shop, world, "create.drop", name="order-1")
+    order_id = in_doubt(shop, world, name="order-2")
+    look(service, taker)
+    assert shop.api.order(taker)["upstream_order_id"] == str(world.orders()[0].number)
+    answer_late(service, world, order_id)
+    look(service, order_id)
+    order = shop.api.order(order_id)
+    assert (order["status"], order["upstream_order_id"]) == ("awaiting_deposit", str(world.orders()[1].number))
 
 
 def test_a_create_is_resolved_with_the_key_that_made_it(
@@ -251,197 +554,6 @@ def test_an_order_alike_that_was_placed_while_the_list_was_read_is_not_taken_fro
     look(service, placed[0])
     assert shop.api.order(first)["upstream_order_id"] is None
     assert shop.api.order(placed[0])["upstream_order_id"] == str(world.orders()[0].number)
-
-
-def test_an_order_that_the_list_half_tells_is_no_proof_of_absence(
-    shop: Shop, world: World, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order_id = in_doubt(shop, world)
-    read_list = service.upstream.orders
-    hidden = [
-        {"amount": None},
-        {"refund_address": None},
-        {"created_at": None},
-        {"refund_address": BTC_ADDRESS.upper()},
-        {"from_currency": None},
-    ]
-    for changes in hidden:
-        monkeypatch.setattr(
-            service.upstream, "orders", lambda changes=changes, **o: [replace(row, **changes) for row in read_list(**o)]
-        )
-        world.chaos.change({"info.error_500": 1.0})
-        clock.advance(120)
-        reads(service, clock, order_id, count=4)
-        assert len(service.support.record(order_id)["attempts"]) == 1, changes
-        service.upstream_access._breaker.after("OK")
-    assert len(world.orders()) == 1
-
-
-def test_a_second_create_that_nobody_answers_is_the_last(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(50)
-    shop.place("order-2", destination_memo="2")
-    clock.advance(5)
-    world.chaos.force("create.drop")
-    reads(service, clock, order_id)
-    assert [a["outcome"] for a in service.support.record(order_id)["attempts"]] == ["unknown", "unknown"]
-    for number in range(30):
-        clock.advance(40)
-        if number % 5 == 0:
-            shop.place(f"more-{number}", destination_memo=str(10 + number))
-        look(service, order_id)
-    order = shop.api.order(order_id)
-    assert order["status"] == "failed"
-    assert order["status_reason"] in ("create_absent", "create_unconfirmed")
-    assert len(service.support.record(order_id)["attempts"]) == 2
-
-
-def test_an_order_in_doubt_ends_even_when_public_info_never_answers(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    order_id = in_doubt(shop, world)
-    world.chaos.change({"info.error_500": 1.0})
-    for _ in range(22):
-        look(service, order_id)
-        service.upstream_access._breaker.after("OK")
-        clock.advance(60)
-    assert shop.api.order(order_id)["status_reason"] == "create_unconfirmed"
-    assert [orphan["upstream_order_id"] for orphan in service.support.unowned_orders()] == [
-        str(world.orders()[0].number)
-    ]
-
-
-def test_a_proof_of_absence_that_has_begun_is_brought_to_its_end_after_ten_minutes(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    """The resolver may have been away for most of them. Nobody has to search for an order that is proved not to be."""
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(timedelta(minutes=9, seconds=55))
-    reads(service, clock, order_id)
-    order = shop.api.order(order_id)
-    assert (order["status"], order["status_reason"]) == ("failed", "create_absent"), "its rate is too old by now"
-    assert world.orders() == []
-
-
-def test_a_proof_of_absence_does_not_go_on_for_ever(shop: Shop, world: World, service: Service, clock: Clock) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(timedelta(minutes=9, seconds=55))
-    look(service, order_id)
-    clock.advance(timedelta(minutes=11))
-    look(service, order_id)
-    order = shop.api.order(order_id)
-    assert (order["status"], order["status_reason"]) == ("failed", "create_unconfirmed")
-
-
-def test_a_wrong_idea_of_the_upstreams_clock_proves_no_absence(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    """Or an order that is there, and whose details cannot be read, would be made a second time."""
-    world.chaos.force("order.bare_info")
-    order_id = in_doubt(shop, world, "create.accept_then_malformed")
-    for _ in range(9):
-        ahead = format_datetime(clock() + timedelta(seconds=25), usegmt=True)
-        service.upstream._exchange.clock.observe({"Date": ahead}, 0.0)
-    clock.advance(30)
-    shop.place("later", destination_address=XRP_ADDRESS, destination_memo="7")
-    reads(service, clock, order_id, count=4)
-    assert shop.api.order(order_id)["status"] == "creating"
-    assert len(world.orders()) == 2
-
-
-def test_creating_again_goes_on_when_the_upstream_could_not_be_reached(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    """Whoever placed it was told 202, and does not ask again."""
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(50)
-    shop.place("order-2", destination_memo="2")
-    clock.advance(5)
-    world.chaos.force("create.rate_limited_bare")
-    reads(service, clock, order_id)
-    assert shop.api.order(order_id)["status"] == "creating"
-    clock.advance(25)
-    look(service, order_id)
-    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
-    outcomes = [attempt["outcome"] for attempt in service.support.record(order_id)["attempts"]]
-    assert outcomes == ["unknown", "not_sent", "done"]
-
-
-def test_an_order_alike_that_was_made_long_after_does_not_hide_that_one_is_absent(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    world.chaos.change({"order.bare_info": 1.0})
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(60)
-    in_doubt(shop, world, name="order-2", destination_memo="2")
-    world.chaos.change({"order.bare_info": 0.0})
-    clock.advance(20)
-    reads(service, clock, order_id)
-    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
-
-
-def test_an_order_taken_up_late_is_adopted_though_one_alike_has_been_in_doubt_for_long(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    long_ago = in_doubt(shop, world, "create.drop", destination_memo="2")
-    clock.advance(120)
-    order_id = in_doubt(shop, world, name="order-2")
-    with service.database.write() as session:
-        (attempt,) = order_rows.attempts_of(session, order_id)
-        attempt.sent_at -= timedelta(seconds=25)
-    look(service, order_id)
-    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
-    assert shop.api.order(long_ago)["upstream_order_id"] is None
-
-
-def test_of_two_equal_orders_the_elder_leaves_the_younger_its_own(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    """Its own is still on the way into the list; taken instead of it, the younger's would leave it to nobody."""
-    world.chaos.change({"order.listed_late": 1.0})
-    elder = in_doubt(shop, world)
-    clock.advance(5)
-    world.chaos.change({"order.listed_late": 0.0})
-    younger = in_doubt(shop, world, name="order-2")
-    look(service, elder)
-    assert shop.api.order(elder)["status"] == "creating"
-    look(service, younger)
-    clock.advance(11)
-    look(service, elder)
-    made = [str(each.number) for each in world.orders()]
-    assert [shop.api.order(order)["upstream_order_id"] for order in (elder, younger)] == made
-
-
-def test_what_was_created_again_has_its_own_ten_minutes(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    with service.database.write() as session:
-        (attempt,) = order_rows.attempts_of(session, order_id)
-        attempt.sent_at -= timedelta(minutes=9, seconds=30)
-    clock.advance(20)
-    world.chaos.change({"order.listed_late": 1.0})
-    world.chaos.force("create.accept_then_drop")
-    reads(service, clock, order_id)
-    assert len(service.support.record(order_id)["attempts"]) == 2
-    look(service, order_id)
-    clock.advance(15)
-    look(service, order_id)
-    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
-
-
-def test_reads_so_early_that_the_create_may_still_be_taken_up_prove_nothing(
-    shop: Shop, world: World, service: Service, clock: Clock
-) -> None:
-    order_id = in_doubt(shop, world, "create.drop")
-    clock.advance(16)
-    shop.place("order-2", destination_memo="2")
-    reads(service, clock, order_id)
-    assert len(service.support.record(order_id)["attempts"]) == 1
-    look(service, order_id)
-    assert len(service.support.record(order_id)["attempts"]) == 2
 
 
 def test_a_process_that_has_not_heard_of_a_new_key_leaves_the_order_to_others(

@@ -110,6 +110,8 @@ def test_every_mistake_is_told_at_once_and_none_repeats_its_value() -> None:
         "SWAP_ADMIN_BIND": ":80",
         "SWAP_DRAIN_SECONDS": "0",
         "SWAP_MAX_CREATES": "0",
+        "SWAP_CREATE_ATTEMPTS": "0",
+        "SWAP_SPARE_LIMIT": "BAD",
         "SWAP_FALLBACK_THREADS": "1.5",
         "LOG_LEVEL": "LOUD-BAD",
     }

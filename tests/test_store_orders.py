@@ -288,7 +288,7 @@ def test_a_signature_is_spent_once_however_many_bring_it_at_once(database: Datab
 def test_attempts_are_counted_and_answered_whatever_became_of_the_order(database: Database) -> None:
     order = make_order(database, status="creating")
     with database.write() as session:
-        numbers = [order_rows.start_attempt(session, order.id, "pk", NOON) for _ in range(3)]
+        numbers = [order_rows.start_attempt(session, order, NOON) for _ in range(3)]
         order_rows.finish_attempt(
             session, order.id, 2, outcome="unknown", refs=["1", "b"], finished_at=NOON, answer="{}"
         )

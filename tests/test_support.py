@@ -45,7 +45,7 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
         created_at=NOON,
     )
     with database.write() as session:
-        number = order_rows.start_attempt(session, order.id, "pk_1", NOON)
+        number = order_rows.start_attempt(session, order, NOON)
         order_rows.finish_attempt(
             session, order.id, number, outcome="done", refs=["90210"], finished_at=NOON, http_status=201, answer="{}"
         )
@@ -64,7 +64,7 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
         Deliverer(database, vault, Timing(now=clock), allow_private=True, timeout=5).deliver_due()
 
     record = Support(database).record(order.id)
-    assert list(record) == ["order", "attempts", "events", "deliveries"]
+    assert list(record) == ["order", "upstream_orders", "attempts", "events", "deliveries"]
     assert record["order"]["status"] == "awaiting_deposit"
     internal = record["order"]["internal"]
     assert internal["upstream_refs"] == ["90210", "guid"]

@@ -37,6 +37,7 @@ class Scheduler:
         self._periodic: dict[str, Callable[[], object]] = {
             "refresh": service.catalog.refresh_due,
             "orphans": service.unowned.poll_due,
+            "spares": service.spares.search_due,
             "pace": service.throttle.set_due,
             "list": service.list_signal.poll_due,
             "reconcile": service.reconcile.run_due,

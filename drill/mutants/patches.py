@@ -27,7 +27,7 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 def _unknown_is_failed(module: ModuleType) -> None:
     failed = {"status": "failed", "status_reason": "upstream_error", "next_check_at": None}
-    _replace(module, "in_doubt", lambda *_: {**failed, "status": module.Status.FAILED})
+    _replace(module, "in_doubt", lambda *_, **__: {**failed, "status": module.Status.FAILED})
 
 
 def _memo_is_dropped(module: ModuleType) -> None:
@@ -65,24 +65,26 @@ def _create_is_repeated(module: ModuleType) -> None:
 
 
 def _address_is_enough(module: ModuleType) -> None:
-    def in_list(_: Any, doubt: Any, listing: Any) -> Any:
-        rows = [] if listing is None else listing.rows
+    def all_of(self: Any, doubt: Any) -> Any:
         wanted = doubt.order.destination_address
-        return [module.Candidate.listed(row) for row in rows if row.destination_address == wanted]
+        rows = self.read_list(doubt.upstream) or ()
+        return [
+            module.Candidate(row.refs[0], row.refs, row.created_at) for row in rows if row.destination_address == wanted
+        ]
 
     def examine(self: Any, doubt: Any, candidate: Any) -> Any:
         order = doubt.order
         reply = doubt.upstream.order(candidate.ref, order.destination_address, order_ref=order.id, deadline=5)
         with self._database.read() as session:
             taken = module.order_rows.owned_refs(session, reply.refs, excluding=order.id)
-        return (module.Finding.ANOTHERS, None) if taken else (module.Finding.OURS, reply)
+        return module.Found(candidate, module.Finding.ANOTHERS if taken else module.Finding.OURS, reply)
 
-    _replace(module.CandidateSearch, "in_list", in_list)
+    _replace(module.CandidateSearch, "all_of", all_of)
     _replace(module.CandidateSearch, "examine", examine)
 
 
 def _rivals_are_ignored(module: ModuleType) -> None:
-    _replace(module.Resolver, "_no_rival", lambda *_: True)
+    _replace(module, "is_no_rivals", lambda session, order, found: True)
 
 
 def _address_belongs_to_all(module: ModuleType) -> None:

@@ -53,3 +53,11 @@ def within(actual: Decimal, expected: Decimal, tolerance: Decimal) -> bool:
     """
     with localcontext(_CONTEXT):
         return actual >= expected * (1 - tolerance)
+
+
+def keeps_promise(actual: Decimal | None, promised: Decimal | None, tolerance: Decimal, *, fixed: bool) -> bool:
+    """Whether a payout is what was promised: at a fixed rate as much or more, at a floating one not less by more than the
+    relative `tolerance`. What is not known on either side breaks no promise."""
+    if actual is None or promised is None:
+        return True
+    return actual >= promised if fixed else within(actual, promised, tolerance)

@@ -40,6 +40,8 @@ from swap.upstream.replies import Rate, RateMode, RateRequest
 log = structlog.get_logger()
 
 LIFETIME = timedelta(seconds=60)
+# How long the resolver waits for today's rate.
+_RENEW_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,28 @@ class Quotes:
             return FieldProblem("RATE_TOO_OLD", "The rate behind this quote is too old; ask for a new one.")
         return Quote(terms, hashlib.sha256(quote_id.encode()).hexdigest(), expires_at)
 
-    def still_stand(self, order: Order) -> bool:
+    def renewed(self, order: Order, tolerance: Decimal) -> Terms | None:
+        """The terms on which the order may be created again: its own while its quote stands; after that today's, if a
+        FLOATING rate is within the tolerance of what was promised, or a FIXED one promises as much. None when neither is so.
+
+        Raises TryAgainLater when the upstream gives no rate now.
+        """
+        if self._stand(order):
+            return Terms(order.amount_to_get, order.network_fee, order.confirmations_required, order.rate, None)
+        catalog = self._catalog.snapshot()
+        source = catalog.instrument(order.from_currency, order.from_network)
+        target = catalog.instrument(order.to_currency, order.to_network)
+        if source is None or target is None:
+            return None
+        swap = Swap(source, target, order.amount, "FIXED" if order.rate_mode == "FIXED" else "FLOATING")
+        try:
+            terms = terms_of(self.rate(swap, _RENEW_SECONDS, priority="resolve"))
+        except InvalidRequest:
+            return None
+        kept = money.keeps_promise(terms.amount_to_get, order.amount_to_get, tolerance, fixed=swap.mode == "FIXED")
+        return terms if kept else None
+
+    def _stand(self, order: Order) -> bool:
         """Whether what the order was promised could be promised now: its rate is fresh by the upstream's clock, and its
         quote, if it was made with one, has not expired."""
         updated_at = order.rate.get("updatedAt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from swap.store import deliveries, events, unowned
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.store.serializers import delivery_view, order_view
-from swap.tables import OrderAttempt, OrderEvent, UnownedOrder
+from swap.tables import Order, OrderAttempt, OrderEvent, UnownedOrder
 
 
 class Support:
@@ -22,7 +23,8 @@ class Support:
         self._database = database
 
     def record(self, order_id: str) -> dict[str, Any]:
-        """The order's full record: the row, every create attempt, every event with the journal, every delivery.
+        """The order's full record: the row, every upstream order made for it, every create attempt, every event with the
+        journal, every delivery.
 
         Raises NotFound (ORDER_NOT_FOUND).
         """
@@ -31,12 +33,14 @@ class Support:
             if order is None:
                 raise NotFound(f"There is no order {order_id[:64]}.", code="ORDER_NOT_FOUND")
             epoch = events.head(session).epoch
+            refs = order_rows.refs_of(session, order_id)
+            told = events.events_of(session, order_id, public_only=False)
             internal = {
                 "status": order.status,
                 "version": order.version,
                 "client_id": order.client_id,
                 "upstream_key": order.upstream_key,
-                "upstream_refs": sorted(order_rows.refs_of(session, order_id)),
+                "upstream_refs": sorted(refs),
                 "upstream_state": order.upstream_state,
                 "rate": order.rate,
                 "referrer_id": order.referrer_id,
@@ -53,8 +57,13 @@ class Support:
             }
             return {
                 "order": {**order_view(order), "internal": internal},
+                "upstream_orders": _shown(order, refs, told)
+                + [
+                    _upstream_order("spare", spare.refs, spare.deposit_address, spare.seen_at)
+                    for spare in unowned.spares_of(session, order_id)
+                ],
                 "attempts": [_attempt(attempt) for attempt in order_rows.attempts_of(session, order_id)],
-                "events": [_event(e, epoch) for e in events.events_of(session, order_id, public_only=False)],
+                "events": [_event(event, epoch) for event in told],
                 "deliveries": [delivery_view(d) for d in deliveries.deliveries_of(session, order_id)],
             }
 
@@ -81,15 +90,29 @@ class Support:
             return moved is not None
 
     def unowned_orders(self) -> list[dict[str, Any]]:
-        """Orders at the upstream that none of ours owns, oldest first; what `swap orders orphans` shows."""
+        """Orders at the upstream that nobody was shown, oldest first; what `swap orders orphans` shows. `role`: spare of the
+        order `order_id`, or unowned."""
         with self._database.read() as session:
             return [_unowned(row) for row in unowned.all_unowned(session)]
+
+
+def _shown(order: Order, refs: Sequence[str], told: Sequence[OrderEvent]) -> list[dict[str, Any]]:
+    """The upstream order whose deposit address the customer was shown, if one was."""
+    if order.deposit_kind is None:
+        return []
+    at = next((event.created_at for event in told if event.order and event.order["deposit"]), order.created_at)
+    return [_upstream_order("shown", refs, order.deposit_address, at)]
+
+
+def _upstream_order(role: str, refs: Sequence[str], deposit_address: str | None, at: datetime) -> dict[str, Any]:
+    return {"role": role, "refs": sorted(refs), "deposit_address": deposit_address, "created_at": iso(at)}
 
 
 def _unowned(row: UnownedOrder) -> dict[str, Any]:
     return {
         "upstream_order_id": row.ref,
         "refs": row.refs,
+        "role": "unowned" if row.order_id is None else "spare",
         "destination_address": row.destination_address,
         "amount": None if row.amount is None else plain(row.amount),
         "seen_at": iso(row.seen_at),

@@ -77,18 +77,23 @@ def record_answer(
         raise
 
 
+def complete_answer(attempt: OrderAttempt) -> OrderReply | None:
+    """The complete answer that was written down for the attempt, read as when it came. None when there is none, or when it
+    was too large to be kept whole."""
+    if attempt.outcome != "done" or attempt.answer is None:
+        return None
+    try:
+        reply = read_order(parse_json(attempt.answer.encode()))
+    except (ValueError, Malformed):
+        return None
+    return reply if reply.complete else None
+
+
 def last_complete_answer(attempts: Sequence[OrderAttempt]) -> tuple[OrderAttempt, OrderReply] | None:
-    """The last attempt whose complete answer was written down, and that answer, read as when it came. None when there is
-    none, or when it was too large to be kept whole."""
-    for attempt in reversed(attempts):
-        if attempt.outcome != "done" or attempt.answer is None:
-            continue
-        try:
-            reply = read_order(parse_json(attempt.answer.encode()))
-        except (ValueError, Malformed):
-            return None
-        return (attempt, reply) if reply.complete else None
-    return None
+    """The last attempt that was answered, and its answer, if that is complete."""
+    answered = next((attempt for attempt in reversed(attempts) if attempt.outcome == "done" and attempt.answer), None)
+    reply = None if answered is None else complete_answer(answered)
+    return None if answered is None or reply is None else (answered, reply)
 
 
 def _as_text(reply: OrderReply) -> str | None:

@@ -1,23 +1,29 @@
-"""Candidates for an order in doubt: which orders at the upstream may be its own, and what public-info says about each.
+"""Candidates for an order in doubt: which orders at the upstream may be its own.
 
-What speaks for a candidate is the upstream's list of orders, or an id in an incomplete answer to the create; and in either
-case its own public-info.
+An id in an answer to one of its creates names a candidate, and so does the upstream's list. What is believed is the
+candidate's own public-info: where all that tells the order apart is told and equal, the candidate is the order's.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum, auto
 
 import structlog
+from sqlalchemy.orm import Session
 
+from swap.domain.lifecycle import BEFORE_ADDRESS
 from swap.domain.times import Timing
-from swap.errors import OrderExpired, UpstreamError
-from swap.orders.matching import contradicts, could_match, deposit_place
+from swap.errors import UpstreamError
+from swap.orders.attempts import complete_answer
+from swap.orders.matching import confirms, contradicts, could_match, deposit_place, identical
+from swap.orders.reply_check import ReplyCheck
 from swap.store import orders as order_rows
+from swap.store import unowned
 from swap.store.database import Database
 from swap.tables import Order, OrderAttempt
 from swap.upstream.client import UpstreamClient
@@ -25,186 +31,216 @@ from swap.upstream.replies import ListedOrder, OrderReply
 
 log = structlog.get_logger()
 
-READS_APART = timedelta(seconds=10)
-READS = 3
-
-# How far apart the clocks may still be, once the offset is allowed for.
+# How far apart the two clocks may still be, once the offset is allowed for.
 CLOCK_SLACK = timedelta(seconds=2)
-# An upstream order that was made outside an attempt's time by less than this may be the attempt's after all, if a clock is
-# wrong: it is not adopted, but neither does it count as absent.
-_DOUBTFUL = timedelta(seconds=5)
 _LIST_SHARED_FOR = timedelta(seconds=2)
 # After its time limit a call may take this long to be over in fact.
 _GRACE = timedelta(seconds=2)
 
 
 class Finding(Enum):
-    """What public-info says about a candidate. ANOTHERS: another order of ours owns it. NOT_READ: it may be read later."""
+    """What public-info says about a candidate. OURS: it is the order's, and may be shown. HELD: it is the order's, and may
+    not be shown as it stands. CANNOT_TELL: it may be the order's. ANOTHERS: it is not. NOT_READ: it may be read later."""
 
     OURS = auto()
-    ANOTHERS = auto()
+    HELD = auto()
     CANNOT_TELL = auto()
+    ANOTHERS = auto()
     NOT_READ = auto()
 
 
 @dataclass(frozen=True)
 class Candidate:
     """An upstream order that may be the one in doubt. `ref`: the id to ask with; `refs`: all known ids; `created_at`: in
-    upstream time, None where that is not known; `from_list`: found in the list, not named by an answer to the create."""
+    upstream time, None where that is not known; `named`: by an answer to the order's own create, so nobody else's."""
 
     ref: str
     refs: tuple[str, ...]
-    created_at: datetime | None
-    from_list: bool
-
-    @classmethod
-    def listed(cls, row: ListedOrder) -> Candidate:
-        return cls(row.refs[0], row.refs, row.created_at, from_list=True)
-
-    @classmethod
-    def named(cls, ref: str) -> Candidate:
-        return cls(ref, (ref,), None, from_list=False)
+    created_at: datetime | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)
-class Listing:
-    """One full read of the upstream's list. `began`: our clock before it was asked for; it contains every order that is
-    older than that and was not delayed on its way into the list."""
+class Found:
+    """A candidate, and what was learned about it. `reply`: its public-info, where that was read; `problem`: why it may not
+    be shown (`swap.orders.reply_check`)."""
 
-    rows: Sequence[ListedOrder]
-    began: datetime
+    candidate: Candidate
+    finding: Finding
+    reply: OrderReply | None = None
+    problem: str | None = None
 
-    def proves_absence(self, window_end: datetime, sent_at: datetime, old_enough: timedelta) -> bool:
-        """Whether an order of the attempt sent at `sent_at` would have to be in it: the list shows a newer order of ours
-        (later than `window_end`, in upstream time), or the attempt is so old that no list lags that much."""
-        newest = max((row.created_at for row in self.rows if row.created_at is not None), default=None)
-        return (newest is not None and newest > window_end) or self.began - sent_at > old_enough
+    @property
+    def refs(self) -> list[str]:
+        """Every id that is known."""
+        return list(dict.fromkeys([*self.candidate.refs, *(self.reply.refs if self.reply else ())]))
+
+    @property
+    def made_at(self) -> datetime | None:
+        return self.candidate.created_at or (self.reply.created_at if self.reply else None)
 
 
 @dataclass(frozen=True)
 class Doubt:
     """An order in doubt, during one step of the resolver.
 
-    `first`: its first attempt that may have reached the upstream; `last`: its last one; `upstream`: the client for the key
-    pair that made the last one; `until`: the monotonic time at which the step must be over.
+    `sent`: its attempts that may have reached the upstream; `upstream`: the client for the key pair that made the last of
+    them; `until`: the monotonic time at which the step must be over.
     """
 
     order: Order
-    attempts: Sequence[OrderAttempt]
-    first: OrderAttempt
-    last: OrderAttempt
+    sent: Sequence[OrderAttempt]
     upstream: UpstreamClient
     until: float
 
 
-def named_by(attempts: Sequence[OrderAttempt]) -> list[Candidate]:
-    """The upstream orders that the answers to these attempts named, complete or not."""
-    return [Candidate.named(ref) for attempt in attempts for ref in attempt.refs]
+def sent_of(attempts: Sequence[OrderAttempt]) -> list[OrderAttempt]:
+    """The attempts that may have reached the upstream."""
+    return [attempt for attempt in attempts if attempt.outcome != "not_sent"]
 
 
-class AttemptTimes:
-    """When the upstream may have carried out a create that it did not answer. In our time, unless said otherwise."""
+def in_flight_until(attempt: OrderAttempt, timing: Timing) -> datetime:
+    """When an attempt without an answer is certainly over."""
+    return attempt.sent_at + timedelta(seconds=timing.create_timeout) + _GRACE
 
-    def __init__(self, timing: Timing) -> None:
-        self._now = timing.now
-        self.timeout = timedelta(seconds=timing.create_timeout)
-        # Reads are no closer than the longest call they wait for and two seconds more.
-        self.reads_apart = timing.shorten(
-            READS_APART, at_least=min(READS_APART, timedelta(seconds=timing.read_timeout + 2))
-        )
 
-    def in_flight_until(self, attempt: OrderAttempt) -> datetime:
-        """When an attempt without an answer is certainly over."""
-        return attempt.sent_at + self.timeout + _GRACE
+def in_flight(attempt: OrderAttempt, timing: Timing) -> bool:
+    return attempt.finished_at is None and timing.now() < in_flight_until(attempt, timing)
 
-    def in_flight(self, attempt: OrderAttempt) -> bool:
-        return attempt.finished_at is None and self._now() < self.in_flight_until(attempt)
 
-    def over_at(self, attempt: OrderAttempt) -> datetime:
-        """When the attempt's call was over. It may have waited for its turn, or have failed long before its limit."""
-        limit = attempt.sent_at + self.timeout
-        return limit if attempt.finished_at is None else max(limit, attempt.finished_at)
+def promises(sent: Sequence[OrderAttempt]) -> list[Decimal | None]:
+    """What was promised in each of the attempts: an upstream order is compared with the terms of any of them."""
+    return [attempt.amount_to_get for attempt in sent]
 
-    def window(self, first: OrderAttempt, last: OrderAttempt, offset_seconds: float) -> tuple[datetime, datetime]:
-        """When the upstream may have made an order of these attempts, in its own time. It may carry out a create after we
-        have given up waiting. What it made later than the reads that would prove the order absent is not this order's."""
-        offset = timedelta(seconds=offset_seconds)
-        end = self.over_at(last) + READS * self.reads_apart
-        return first.sent_at + offset - CLOCK_SLACK, end + offset + CLOCK_SLACK
+
+def made_since(sent: Sequence[OrderAttempt], offset_seconds: float) -> datetime:
+    """The earliest time, in the upstream's clock, at which it can have made an order of these attempts."""
+    return sent[0].sent_at + timedelta(seconds=offset_seconds) - CLOCK_SLACK
 
 
 class CandidateSearch:
-    def __init__(self, database: Database, times: AttemptTimes, timing: Timing) -> None:
-        self._database, self._times, self._timing = database, times, timing
-        self._listings: dict[str, tuple[datetime, Listing | None]] = {}
+    def __init__(self, database: Database, reply_check: ReplyCheck, timing: Timing) -> None:
+        self._database, self._reply_check, self._timing = database, reply_check, timing
+        self._shared_for = timing.shorten(_LIST_SHARED_FOR)
+        self._lists: dict[str, tuple[datetime, Sequence[ListedOrder] | None]] = {}
         self._reading = threading.Lock()
 
-    def read_list(self, upstream: UpstreamClient) -> Listing | None:
+    def read_list(self, upstream: UpstreamClient) -> Sequence[ListedOrder] | None:
         """The upstream's list; None when it cannot be read. One read, good or failed, serves all orders in doubt that ask
         within a moment of it."""
         with self._reading:
-            cached = self._listings.get(upstream.public_key)
-            if cached is not None and self._timing.now() - cached[0] < _LIST_SHARED_FOR:
-                return cached[1]
-            listing: Listing | None
-            began = self._timing.now()
+            read_at, rows = self._lists.get(upstream.public_key, (None, None))
+            if read_at is not None and self._timing.now() - read_at < self._shared_for:
+                return rows
             try:
-                listing = Listing(upstream.orders(deadline=self._timing.read_timeout, priority="resolve"), began)
+                rows = upstream.orders(deadline=self._timing.read_timeout, priority="resolve")
             except UpstreamError as error:
                 log.warning("resolver.list_not_read", code=error.code)
-                listing = None
-            self._listings[upstream.public_key] = self._timing.now(), listing
-            return listing
+                rows = None
+            self._lists[upstream.public_key] = self._timing.now(), rows
+            return rows
 
-    def in_list(self, doubt: Doubt, listing: Listing | None) -> list[Candidate]:
-        """Listed orders that may be the order's: of its pair, made about the time of its attempts, owned by no order of
-        ours, and different in nothing that the list says. What the list leaves out (it knows nulls) is no difference."""
-        if listing is None:
-            return []
-        # Where the offset is in doubt, better a candidate too many: what is left out here would count as absent.
-        offset = doubt.upstream.offset_seconds
-        begin, _ = self._times.window(doubt.first, doubt.last, min(0.0, offset))
-        _, end = self._times.window(doubt.first, doubt.last, max(0.0, offset))
-        around = begin - _DOUBTFUL, end + _DOUBTFUL
+    def all_of(self, doubt: Doubt) -> list[Candidate]:
+        """The upstream orders that may be this order's: those that answers named, and listed ones of its route, amount and
+        destination, made since its first attempt, that belong to nobody else."""
+        named = [Candidate(ref, (ref,), named=True) for attempt in doubt.sent for ref in attempt.refs]
+        begin = made_since(doubt.sent, doubt.upstream.offset_seconds)
         rows = [
             row
-            for row in listing.rows
-            if (row.created_at is None or _inside(row.created_at, around)) and could_match(row, doubt.order)
+            for row in self.read_list(doubt.upstream) or ()
+            if (row.created_at is None or row.created_at >= begin) and could_match(row, doubt.order)
         ]
+        refs = {ref for row in rows for ref in row.refs}
         with self._database.read() as session:
-            taken = order_rows.owned_refs(session, [ref for row in rows for ref in row.refs])
-        return [Candidate.listed(row) for row in rows if not taken.intersection(row.refs)]
+            taken = order_rows.owned_refs(session, refs) | unowned.spares_of_others(session, refs, doubt.order.id)
+        known = {candidate.ref for candidate in named}
+        return named + [
+            Candidate(row.refs[0], row.refs, row.created_at)
+            for row in rows
+            if not taken.intersection(row.refs) and not known.intersection(row.refs)
+        ]
 
-    def examine(self, doubt: Doubt, candidate: Candidate) -> tuple[Finding, OrderReply | None]:
-        """Whether the candidate is the order's own, by its public-info; and that answer, where there is one to adopt."""
+    def examine(self, doubt: Doubt, candidate: Candidate) -> Found:
+        """Whether the candidate is the order's own, by its public-info."""
         order = doubt.order
         left = min(self._timing.read_timeout, doubt.until - self._timing.monotonic())
         if left <= 0:
-            return Finding.NOT_READ, None
+            return Found(candidate, Finding.NOT_READ)
         try:
             reply = doubt.upstream.order(
                 candidate.ref, order.destination_address, order_ref=order.id, deadline=left, priority="resolve"
             )
         except UpstreamError as error:
-            # Even a 404 proves nothing: public-info may not know a listed order yet, or may not take this form of id.
+            # A 404 proves nothing: public-info may not know a listed order yet, or may not take this form of id.
             log.info("resolver.candidate_not_readable", order_id=order.id, ref=candidate.ref, code=error.code)
-            # An order that has expired will never be readable again.
-            return (Finding.CANNOT_TELL if isinstance(error, OrderExpired) else Finding.NOT_READ), None
-        listed_refs = candidate.refs if candidate.from_list else ()
+            return Found(candidate, Finding.NOT_READ)
+        refs = {*reply.refs, *candidate.refs}
         with self._database.read() as session:
-            if order_rows.owned_refs(session, {*reply.refs, *listed_refs}, excluding=order.id):
-                return Finding.ANOTHERS, None
+            if order_rows.owned_refs(session, refs, excluding=order.id):
+                return Found(candidate, Finding.ANOTHERS, reply)
+        if candidate.named:
+            reply = _with_deposit(reply, doubt.sent, candidate.ref)
+        promised = promises(doubt.sent)
+        if not candidate.named and contradicts(order, reply, promised):
+            return Found(candidate, Finding.ANOTHERS, reply)
+        problem = self._reply_check.problem(order, reply, self._reply_check.source_of(order))
+        if candidate.named:
+            shown = reply.complete and problem is None
+        else:
+            # Who was not told when it was made cannot say that it was not made long ago.
+            shown = reply.complete and confirms(order, reply, promised) and candidate.created_at is not None
+            if not shown:
+                return Found(candidate, Finding.CANNOT_TELL, reply, problem)
+        with self._database.read() as session:
             if order_rows.place_taken(session, deposit_place(order, reply), excluding=order.id):
-                return Finding.ANOTHERS, None
-        # An answer that contradicts the order is a rival's, or that of a stranger who must not use this key. Neither proves
-        # an absence. An answer without deposit details may be ours, but names no place to pay to.
-        window = self._times.window(doubt.first, doubt.last, doubt.upstream.offset_seconds)
-        in_time = not candidate.from_list or (
-            candidate.created_at is not None and _inside(candidate.created_at, window)
-        )
-        ours = reply.complete and in_time and not contradicts(order, reply)
-        return (Finding.OURS if ours else Finding.CANNOT_TELL), reply
+                problem = "address_in_use"
+        return Found(candidate, Finding.OURS if shown and problem is None else Finding.HELD, reply, problem)
 
 
-def _inside(moment: datetime, window: tuple[datetime, datetime]) -> bool:
-    return window[0] <= moment <= window[1]
+def _with_deposit(reply: OrderReply, sent: Sequence[OrderAttempt], ref: str) -> OrderReply:
+    """Public-info often repeats no deposit details (docs/upstream.md E8): then those of the create's own answer count. Where
+    both are told and differ, neither does."""
+    answer = next((complete_answer(attempt) for attempt in sent if ref in attempt.refs), None)
+    if answer is None:
+        return reply
+    told, first = (
+        (each.deposit_address, each.deposit_memo or None, each.payment_link if each.deposit_address is None else None)
+        for each in (reply, answer)
+    )
+    address, memo, link = first if told == (None, None, None) or told == first else (None, None, None)
+    return replace(reply, deposit_address=address, deposit_memo=memo, payment_link=link)
+
+
+def newest_first(found: Sequence[Found]) -> list[Found]:
+    return sorted(found, key=lambda each: (each.made_at is not None, each.made_at), reverse=True)
+
+
+def is_no_rivals(session: Session, order: Order, found: Found) -> bool:
+    """Whether the upstream order can be meant by no other order of ours, unless that is equal in everything: then each takes
+    one. Asked inside the transaction that acts on it, after public-info has answered: an order's row is written before its
+    create is sent, so every rival is visible by now."""
+    if found.candidate.named:
+        return True
+    for rival in order_rows.rivals(session, order):
+        attempts = order_rows.attempts_of(session, rival.id)
+        if any(set(attempt.refs).intersection(found.refs) for attempt in attempts):
+            return False
+        waiting = [attempt for attempt in attempts if _is_open(attempt, rival)]
+        told_apart = found.reply is not None and contradicts(rival, found.reply, promises(waiting))
+        if waiting and not told_apart and not identical(order, rival):
+            return False
+    return True
+
+
+def has_twin(session: Session, order: Order) -> bool:
+    """Whether an order of ours that is equal in everything may have made an upstream order that is not known yet."""
+    return any(
+        identical(order, rival)
+        and any(_is_open(attempt, rival) for attempt in order_rows.attempts_of(session, rival.id))
+        for rival in order_rows.rivals(session, order)
+    )
+
+
+def _is_open(attempt: OrderAttempt, order: Order) -> bool:
+    """Whether the attempt may have made an upstream order that nobody has recorded yet."""
+    return attempt.outcome in (None, "unknown") or (attempt.outcome == "done" and order.status in BEFORE_ADDRESS)

@@ -36,7 +36,8 @@ from swap.errors import (
     UpstreamRefused,
 )
 from swap.infra.queue import JobQueue
-from swap.orders.attempts import last_complete_answer, record_answer
+from swap.market.quotes import Terms
+from swap.orders.attempts import complete_answer, last_complete_answer, record_answer
 from swap.orders.destination import DestinationCheck
 from swap.orders.matching import deposit_place
 from swap.orders.reply_check import ReplyCheck
@@ -53,7 +54,7 @@ log = structlog.get_logger()
 TOTAL_SECONDS = 30.0
 NOT_SENT_KEPT = timedelta(minutes=10)
 # Sooner where the resolver tries again: the rate that was promised is good for minutes only.
-_RESOLVER_KEPT = timedelta(seconds=20)
+_TRY_AGAIN = timedelta(seconds=10)
 _SWEPT_AFTER_SECONDS = 5.0
 
 
@@ -91,12 +92,11 @@ class OrderCreator:
 
     # --- one attempt -------------------------------------------------------------------------------------------------
 
-    def send(self, order: Order, number: int, left: float, kept: timedelta = NOT_SENT_KEPT) -> Order:
+    def send(self, order: Order, number: int, left: float) -> Order:
         """Send the create that attempt `number` announced, and return the order as it is after the answer.
 
-        `left`: seconds until the caller must have an answer; `kept`: how long the order waits for another attempt when
-        this one is not sent. Raises OrderRefused (the order is kept as failed) and TryAgainLater (certainly
-        not sent).
+        `left`: seconds until the caller must have an answer. Raises OrderRefused (the order is kept as failed) and
+        TryAgainLater (certainly not sent).
         """
         deadline = min(self._timing.create_timeout, left)
         try:
@@ -107,7 +107,7 @@ class OrderCreator:
         except UpstreamRefused as error:
             raise self._refused(order, number, error) from error
         except NotSent as error:
-            raise self._not_sent(order, number, error, kept) from error
+            raise self._not_sent(order, number, error) from error
         except OutcomeUnknown as error:
             return self._unknown(order, number, error)
         record_answer(self._database, order.id, number, "done", self._timing.now(), reply=reply)
@@ -117,26 +117,35 @@ class OrderCreator:
 
     def _refused(self, order: Order, number: int, error: UpstreamRefused) -> OrderRefused:
         record_answer(self._database, order.id, number, "refused", self._timing.now(), error=error)
-        failed = {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
-        order = self._settler.settle(order.id, Settlement(lambda _: failed, {"code": error.code}))
+        # What an earlier create may have made is looked for first; then the order ends with this refusal.
+        ended: Changes = (
+            in_doubt(self._timing)
+            if self._may_have_been_made(order.id, number)
+            else {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
+        )
+        order = self._settler.settle(order.id, Settlement(lambda _: ended, {"code": error.code}))
         if isinstance(error, AddressRefused | MemoRefused):
             self._destinations.create_refused(order, error)
         return _refusal(error, order)
 
-    def _not_sent(self, order: Order, number: int, error: NotSent, kept: timedelta) -> TryAgainLater:
-        """Nothing was sent: keep the order `creating` for `kept`, so that the caller (or the resolver) can try again.
+    def _not_sent(self, order: Order, number: int, error: NotSent) -> TryAgainLater:
+        """Nothing was sent: keep the order `creating`, so that the caller can try again. Where an earlier create may have
+        made something, it stays in doubt, and the resolver tries again.
 
-        If a sweep has moved it to `in_doubt` meanwhile, take it back: every attempt before this one is known to have made
-        nothing.
+        If a sweep has moved it to `in_doubt` meanwhile, take it back: every attempt is known to have made nothing.
         """
         record_answer(self._database, order.id, number, "not_sent", self._timing.now(), error=error)
         # Keys, an IP list or a firewall are in the way of every order until an operator does something about them.
         log.error("orders.create_not_sent", order_id=order.id, attempt=number, cause=error.cause, status=error.status)
-        keep = {
-            "status": Status.CREATING,
-            "status_reason": None,
-            "next_check_at": self._timing.now() + self._timing.shorten(kept),
-        }
+        keep: Changes = (
+            in_doubt(self._timing, _TRY_AGAIN)
+            if self._may_have_been_made(order.id, number)
+            else {
+                "status": Status.CREATING,
+                "status_reason": None,
+                "next_check_at": self._timing.now() + self._timing.shorten(NOT_SENT_KEPT),
+            }
+        )
         detail = {"code": error.code, "cause": error.cause}
         self._settler.settle(order.id, Settlement(lambda _: keep, detail, attempt=number))
         return TryAgainLater(
@@ -147,12 +156,20 @@ class OrderCreator:
             order_id=order.id,
         )
 
+    def _may_have_been_made(self, order_id: str, number: int) -> bool:
+        """Whether an attempt before this one was sent and not answered."""
+        with self._database.read() as session:
+            return any(
+                attempt.number < number and attempt.outcome in (None, "unknown")
+                for attempt in order_rows.attempts_of(session, order_id)
+            )
+
     def _unknown(self, order: Order, number: int, error: OutcomeUnknown) -> Order:
         log.error("orders.create_in_doubt", order_id=order.id, attempt=number, cause=error.cause, status=error.status)
         now = self._timing.now()
         record_answer(self._database, order.id, number, "unknown", now, error=error, reply=error.found)
         detail = {"code": error.code, "cause": error.cause}
-        return self._settler.settle(order.id, Settlement(lambda _: in_doubt(self._timing.now()), detail))
+        return self._settler.settle(order.id, Settlement(lambda _: in_doubt(self._timing), detail))
 
     def sweep_due_at(self) -> datetime:
         """When a create that is sent now is swept up if it is never answered because this process died: later than the
@@ -182,47 +199,55 @@ class OrderCreator:
 
     def settle_from_stored_answer(self, order: Order, attempts: Sequence[OrderAttempt]) -> bool:
         """Settle an order from the complete answer that one of its `attempts` holds: a process died between writing the
-        answer down and acting on it. False when there is none, or when an id in it belongs to another order."""
+        answer down and acting on it. False when there is none, or when it may not be shown."""
         answer = last_complete_answer(attempts)
         if answer is None:
             return False
         attempt, reply = answer
+        if self._reply_check.problem(order, reply, self._reply_check.source_of(order)) is not None:
+            return False
         accept = self._accepting(order, reply)
 
         def changes(current: Order) -> Changes:
             # The answer may be old: the order is polled at once, before anybody has paid.
             return {**accept(current), "as_of": attempt.finished_at, "next_check_at": self._timing.now()}
 
-        def is_its_own(session: Session, current: Order) -> bool:
-            return not order_rows.owned_refs(session, reply.refs, excluding=current.id) and not order_rows.place_taken(
-                session, deposit_place(current, reply), excluding=current.id
-            )
-
         detail = {"source": "answer", "attempt": attempt.number}
+        is_its_own = lambda session, current: not _belongs_elsewhere(session, current, reply)  # noqa: E731
         order = self._settler.settle(order.id, Settlement(changes, detail, reply, allowed=is_its_own))
         if order.status in BEFORE_ADDRESS:
             return False
         log.warning("orders.settled_by_answer", order_id=order.id, attempt=attempt.number, status=order.status)
         return True
 
-    def create_again(self, order: Order, evidence: dict[str, Any]) -> Order | None:
-        """Create again what was proved never to have arrived. None when another process changed the order first.
+    def belongs_elsewhere(self, order: Order, attempt: OrderAttempt) -> bool:
+        """Whether the attempt was answered with an upstream order, or a place to pay at, of another order of ours."""
+        reply = complete_answer(attempt)
+        if reply is None:
+            return False
+        with self._database.read() as session:
+            return _belongs_elsewhere(session, order, reply)
+
+    def create_again(self, order: Order, terms: Terms, evidence: dict[str, Any]) -> Order | None:
+        """Create again, on these terms, what was not found. No public event: `status_reason` stays as it is. None when
+        another process changed the order first.
 
         Raises as `send`.
         """
         changes = {
             "status": Status.CREATING,
-            "status_reason": None,
             "next_check_at": self.sweep_due_at(),
             "upstream_key": self._options.upstream_key,
+            "rate": terms.claimed,
+            "network_fee": terms.network_fee,
         }
+        now = self._timing.now()
         with self._database.write() as session:
-            leased = order_rows.move(session, order, changes, at=self._timing.now(), source="resolver", detail=evidence)
+            leased = order_rows.move(session, order, changes, at=now, source="resolver", detail=evidence)
             if leased is None:
                 return None
-            number = order_rows.start_attempt(session, order.id, self._options.upstream_key, self._timing.now())
-        # The caller was told to wait, so only the resolver will ever try again.
-        return self.send(leased, number, self._timing.create_timeout, kept=_RESOLVER_KEPT)
+            number = order_rows.start_attempt(session, leased, now, amount_to_get=terms.amount_to_get)
+        return self.send(leased, number, self._timing.create_timeout)
 
     def fail_in_doubt(self, order_id: str, reason: str, evidence: dict[str, Any], attempt: int) -> Order:
         """End an order whose create stayed without an answer, if `attempt` is still its last one."""
@@ -248,25 +273,24 @@ class OrderCreator:
     def _accepted(self, order: Order, reply: OrderReply, source: InstrumentRow | None) -> Changes:
         problem = self._reply_check.problem(order, reply, source)
         if problem is not None:
+            # Nobody is shown a place to pay at that is in question. The resolver reads again, and creates again.
             log.error("orders.held", order_id=order.id, reason=problem, upstream_order_id=reply.primary_ref)
+            return in_doubt(self._timing, reason="verifying")
         now = self._timing.now()
         wait = next_poll(PollState(Status.AWAITING_DEPOSIT), self._timing)
-        # A held order keeps the amount that was quoted: a later poll is measured against that, not against what is in
-        # question.
-        amount_to_get = reply.amount_to_get if problem is None else None
         return {
             "status": Status.AWAITING_DEPOSIT,
-            "status_reason": None if problem is None else "under_review",
+            "status_reason": None,
             "upstream_order_id": reply.primary_ref,
             "upstream_state": reply.state or reply.status,
             "deposit_kind": "address" if reply.deposit_address is not None else "payment_link",
             "deposit_address": reply.deposit_address,
             "deposit_memo": reply.deposit_memo or None,
             "deposit_link": reply.payment_link if reply.deposit_address is None else None,
-            "payable": problem is None,
-            "payable_reason": problem,
+            "payable": True,
+            "payable_reason": None,
             "confirmations_required": reply.confirmations or order.confirmations_required,
-            "amount_to_get": amount_to_get or order.amount_to_get,
+            "amount_to_get": reply.amount_to_get or order.amount_to_get,
             "facts": reply.facts.to_json(),
             "as_of": now,
             "next_check_at": None if wait is None else now + wait,
@@ -279,6 +303,14 @@ def _require_payable_destination(order: Order, now: datetime) -> None:
     invoice = addresses.validate(order.to_currency, order.to_network, order.destination_address).invoice
     if invoice is not None and not invoices.is_in_time(invoice, now):
         raise InvoiceExpired(addresses.MESSAGES["invoice_expired"], cause="validation")
+
+
+def _belongs_elsewhere(session: Session, order: Order, reply: OrderReply) -> bool:
+    """Whether an id in the answer, or the place to pay at, belongs to another order of ours."""
+    place = deposit_place(order, reply)
+    return bool(order_rows.owned_refs(session, reply.refs, excluding=order.id)) or order_rows.place_taken(
+        session, place, excluding=order.id
+    )
 
 
 def _create_request(order: Order) -> CreateRequest:

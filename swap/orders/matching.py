@@ -7,7 +7,9 @@ owns which ids, and when an order was made, is judged elsewhere.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
+from decimal import Decimal
 
 from swap import addresses
 from swap.addresses import Verdict
@@ -26,8 +28,8 @@ def could_match(row: ListedOrder, order: Order) -> bool:
     )
 
 
-def same_pair(row: ListedOrder, order: Order) -> bool:
-    """Whether the listed titles are the order's, in any case; a title that is left out is no difference."""
+def same_pair(row: ListedOrder | OrderReply, order: Order) -> bool:
+    """Whether the titles are the order's, in any case; a title that is left out is no difference."""
     listed = (row.from_currency, row.from_network, row.to_currency, row.to_network)
     ours = (order.from_currency, order.from_network, order.to_currency, order.to_network)
     return all(a is None or a.casefold() == b.casefold() for a, b in zip(listed, ours, strict=True))
@@ -36,33 +38,61 @@ def same_pair(row: ListedOrder, order: Order) -> bool:
 def address_could_match(currency: str, network: str, listed: str | None, ours: str | None) -> bool:
     """Whether the listed address may be ours; an address that is left out may be any.
 
-    The list names no memos, so a memo packed into an address is not compared either: an upstream order that is passed over
-    here counts as absent.
+    The list names no memos, so a memo packed into an address is not compared here.
     """
     return not listed or (ours is not None and same_account(currency, network, listed, ours))
 
 
-def contradicts(order: Order, reply: OrderReply) -> bool:
-    """Whether public-info names another rate mode, memo or refund than the order's."""
+def contradicts(order: Order, reply: OrderReply, promises: Collection[Decimal | None] = ()) -> bool:
+    """Whether public-info tells of another order than this one: another route, amount, destination, rate mode, memo or
+    refund, or what a FIXED order was promised in none of its attempts (`promises`). What is not told is no difference."""
     reply = unpacked(order, reply)
     return (
-        (reply.destination_memo or None) not in (None, order.destination_memo)
+        not same_pair(reply, order)
+        or reply.amount not in (None, order.amount)
+        or not address_could_match(
+            order.to_currency, order.to_network, reply.destination_address, order.destination_address
+        )
+        or (reply.destination_memo or None) not in (None, order.destination_memo)
         or reply.rate_mode not in (None, order.rate_mode)
         or (reply.refund_memo or None) not in (None, order.refund_memo)
         or not _refund_could_match(order, reply.refund_address)
         or any(ours and _says_none(reply, name) for name, ours in _echoes(order))
+        or (_is_promised(order) and reply.amount_to_get is not None and reply.amount_to_get not in promises)
     )
 
 
-def confirms(order: Order, reply: OrderReply) -> bool:
-    """Whether memo, refund and refund memo can all be read in public-info, and are the order's."""
-    return all(name in reply.raw for name, _ in _echoes(order)) and not contradicts(order, reply)
+def confirms(order: Order, reply: OrderReply, promises: Collection[Decimal | None] = ()) -> bool:
+    """Whether all that tells the order apart can be read in public-info and is the order's: route, amount, destination and
+    rate mode, and where the order has them the memo, the refund, its memo, and a FIXED promise (`promises`: of each of its
+    attempts). What is not told is not equal."""
+    told = unpacked(order, reply)
+    required: list[object] = [
+        *(told.from_currency, told.from_network, told.to_currency, told.to_network),
+        *(told.amount, told.destination_address, told.rate_mode),
+    ]
+    if order.destination_memo:
+        required.append(told.destination_memo)
+    if order.refund_address:
+        required.append(told.refund_address)
+    if order.refund_memo:
+        required.append(told.refund_memo)
+    if _is_promised(order):
+        required.append(told.amount_to_get)
+    return None not in required and not contradicts(order, reply, promises)
 
 
 def identical(order: Order, other: Order) -> bool:
-    """Whether two orders that are alike in route, amount and destination have even the same memos, refund and rate mode."""
-    names = ("destination_memo", "refund_address", "refund_memo", "rate_mode")
+    """Whether two orders that are alike in route, amount and destination have even the same memos, refund, rate mode and
+    FIXED promise: nothing that the upstream repeats can tell them apart."""
+    names = ["destination_memo", "refund_address", "refund_memo", "rate_mode"]
+    if _is_promised(order):
+        names.append("amount_to_get")
     return all((getattr(order, name) or None) == (getattr(other, name) or None) for name in names)
+
+
+def _is_promised(order: Order) -> bool:
+    return order.rate_mode == "FIXED"
 
 
 def _refund_could_match(order: Order, refund: str | None) -> bool:

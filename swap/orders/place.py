@@ -112,7 +112,7 @@ class OrderPlacer:
             if inserted:
                 if quote is not None:
                     _spend(session, quote, order.id, self._timing.now())
-                number = order_rows.start_attempt(session, order.id, order.upstream_key, order.created_at)
+                number = order_rows.start_attempt(session, order, order.created_at)
         if not inserted:
             with self._database.read() as session:
                 known = order_rows.by_client_order_id(session, client_id, request.client_order_id)
@@ -122,11 +122,12 @@ class OrderPlacer:
         return _sent(self._creator.send(order, number, give_up - self._timing.monotonic()))
 
     def _may_be_sent_again(self, order: Order) -> bool:
-        """Whether its last attempt is known not to have reached the upstream."""
+        """Whether none of its attempts reached the upstream, for certain. Once one may have, it is the resolver that creates
+        again."""
         if order.status != Status.CREATING:
             return False
         with self._database.read() as session:
-            return order_rows.attempts_of(session, order.id)[-1].outcome == "not_sent"
+            return all(attempt.outcome == "not_sent" for attempt in order_rows.attempts_of(session, order.id))
 
     def _next_attempt(self, order: Order, request: OrderRequest, give_up: float) -> Placed:
         """The last attempt certainly never reached the upstream: the same request makes the next one, under a lease.
@@ -152,11 +153,7 @@ class OrderPlacer:
         with self._database.write() as session:
             changes["next_check_at"] = self._creator.sweep_due_at()
             leased = order_rows.move(session, order, changes, at=self._timing.now(), source="api")
-            number = (
-                0
-                if leased is None
-                else order_rows.start_attempt(session, order.id, leased.upstream_key, self._timing.now())
-            )
+            number = 0 if leased is None else order_rows.start_attempt(session, leased, self._timing.now())
         if leased is None:
             return _placed(load(self._database, order.id))
         return _sent(self._creator.send(leased, number, give_up - self._timing.monotonic()))

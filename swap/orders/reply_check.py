@@ -120,11 +120,8 @@ def _mismatches(order: Order, reply: OrderReply, tolerance: Decimal | None) -> I
         yield "amount_mismatch"
     if reply.rate_mode is not None and reply.rate_mode != order.rate_mode:
         yield "rate_mode_mismatch"
-    if (
-        tolerance is not None
-        and reply.amount_to_get is not None
-        and order.amount_to_get is not None
-        and not money.within(reply.amount_to_get, order.amount_to_get, tolerance)
+    if tolerance is not None and not money.keeps_promise(
+        reply.amount_to_get, order.amount_to_get, tolerance, fixed=order.rate_mode == "FIXED"
     ):
         yield "rate_mismatch"
 

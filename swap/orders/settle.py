@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 Changes = dict[str, Any]
 
+# When an order in doubt is looked for first.
+FIRST_LOOK = timedelta(seconds=2)
 # How often an order is read again that another process changes at the same moment.
 _TRIES = 5
 
@@ -34,8 +36,8 @@ class Settlement:
     """What the outcome of a create makes of its order.
 
     `changes`: column -> value, from the order as it is inside the transaction. `detail`: for the event. `reply`: the
-    upstream order that becomes the order's own, with all its ids. `attempt`: nothing changes unless this is the order's
-    last attempt. `allowed`: asked inside the transaction; nothing changes when it says no.
+    upstream order that becomes the order's own, with all its ids, if the changes show it. `attempt`: nothing changes unless
+    this is the order's last attempt. `allowed`: asked inside the transaction; nothing changes when it says no.
     """
 
     changes: Callable[[Order], Changes]
@@ -81,10 +83,10 @@ class Settler:
             if not _applies(session, order, settlement):
                 return order
             changes, detail = settlement.changes(order), settlement.detail
-            if reply is not None:
+            if reply is not None and changes["status"] == Status.AWAITING_DEPOSIT:
                 conflict = self._claim(session, order, reply)
                 if conflict:
-                    changes, detail = in_doubt(self._timing.now()), {**detail, **conflict}
+                    changes, detail = in_doubt(self._timing), {**detail, **conflict}
             moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api", detail=detail)
             if moved is None:
                 # The ids must not stay claimed either: the process that was first has decided about them.
@@ -127,6 +129,7 @@ class Settler:
             amount=order.amount,
             order_id=order.id,
             now=self._timing.now(),
+            deposit=(reply.deposit_address, reply.deposit_memo),
         )
 
 
@@ -136,12 +139,12 @@ def _applies(session: Session, order: Order, settlement: Settlement) -> bool:
     return settlement.allowed is None or settlement.allowed(session, order)
 
 
-def in_doubt(now: datetime) -> Changes:
-    """The changes of an order whose create may or may not have reached the upstream. No customer was told where to pay;
-    the resolver takes the order up at once."""
+def in_doubt(timing: Timing, after: timedelta = FIRST_LOOK, *, reason: str = "create_in_doubt") -> Changes:
+    """The changes of an order whose create may or may not have made something, or made what may not be shown (`reason`:
+    verifying). No customer was told where to pay; the resolver takes the order up `after` that time."""
     return {
         "status": Status.IN_DOUBT,
-        "status_reason": "create_in_doubt",
-        "next_check_at": now + timedelta(seconds=1),
+        "status_reason": reason,
+        "next_check_at": timing.now() + timing.shorten(after),
         "failures": 0,
     }

@@ -85,6 +85,8 @@ class Settings:
     admin_bind: str = "127.0.0.1:8082"
     drain_seconds: float = 10.0
     max_creates: int = 32
+    create_attempts: int = 3
+    spare_limit: int = 50
     fallback_threads: int = 4
     log_level: str = "INFO"
     var: Path = field(default_factory=state_folder)
@@ -136,6 +138,8 @@ def _names() -> dict[str, tuple[str, Callable[[str], Any]]]:
         "SWAP_ADMIN_BIND": ("admin_bind", texts.bind),
         "SWAP_DRAIN_SECONDS": ("drain_seconds", texts.seconds),
         "SWAP_MAX_CREATES": ("max_creates", texts.count),
+        "SWAP_CREATE_ATTEMPTS": ("create_attempts", texts.count),
+        "SWAP_SPARE_LIMIT": ("spare_limit", texts.count),
         "SWAP_FALLBACK_THREADS": ("fallback_threads", texts.count),
         "LOG_LEVEL": ("log_level", texts.one_of("DEBUG", "INFO", "WARNING", "ERROR")),
     }

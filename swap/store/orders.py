@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, inspect, or_, select, update
 from sqlalchemy.orm import Session
@@ -113,11 +114,21 @@ def spend_quote(session: Session, quote: str, order_id: str, expires_at: datetim
 # --- attempts and ids ------------------------------------------------------------------------------------------------
 
 
-def start_attempt(session: Session, order_id: str, upstream_key: str, now: datetime) -> int:
-    """Write down that a create is about to be sent. Returns the attempt's number, 1 for the first."""
-    last = session.scalar(select(func.max(OrderAttempt.number)).where(OrderAttempt.order_id == order_id))
+def start_attempt(session: Session, order: Order, now: datetime, *, amount_to_get: Decimal | None = None) -> int:
+    """Write down that a create is about to be sent, with the order's upstream key. `amount_to_get`: what this attempt is
+    promised, where that is not what the order was. Returns the attempt's number, 1 for the first."""
+    last = session.scalar(select(func.max(OrderAttempt.number)).where(OrderAttempt.order_id == order.id))
     number = (last or 0) + 1
-    session.add(OrderAttempt(order_id=order_id, number=number, upstream_key=upstream_key, sent_at=now, refs=[]))
+    session.add(
+        OrderAttempt(
+            order_id=order.id,
+            number=number,
+            upstream_key=order.upstream_key,
+            amount_to_get=order.amount_to_get if amount_to_get is None else amount_to_get,
+            sent_at=now,
+            refs=[],
+        )
+    )
     return number
 
 
@@ -132,6 +143,50 @@ def attempts_of(session: Session, order_id: str) -> Sequence[OrderAttempt]:
     return session.scalars(
         select(OrderAttempt).where(OrderAttempt.order_id == order_id).order_by(OrderAttempt.number)
     ).all()
+
+
+class Creates(NamedTuple):
+    """`sent`: attempts that may have reached the upstream; `unanswered_again`: those that created an order again and were
+    not answered; `last_again`: when an order was last created again."""
+
+    sent: int
+    unanswered_again: int
+    last_again: datetime | None
+
+
+_UNANSWERED = or_(OrderAttempt.outcome.is_(None), OrderAttempt.outcome == "unknown")
+_MAY_BE_SENT = or_(OrderAttempt.outcome.is_(None), OrderAttempt.outcome != "not_sent")
+_PAIR = (Order.from_currency, Order.from_network, Order.to_currency, Order.to_network)
+
+
+def creates_since(session: Session, upstream_key: str, since: datetime) -> Creates:
+    """The creates that were sent with this key since then."""
+    again = OrderAttempt.number > 1
+    query = select(
+        func.count(),
+        func.count(case((and_(again, _UNANSWERED), 1))),
+        func.max(case((again, OrderAttempt.sent_at))),
+    ).where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _MAY_BE_SENT)
+    return Creates(*session.execute(query).one())
+
+
+def unanswered_by_pair(session: Session, upstream_key: str, since: datetime) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Of each pair: how many creates were sent with this key since then, and how many of them were not answered."""
+    query = (
+        select(*_PAIR, func.count(), func.count(case((_UNANSWERED, 1))))
+        .join(OrderAttempt, OrderAttempt.order_id == Order.id)
+        .where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _MAY_BE_SENT)
+        .group_by(*_PAIR)
+    )
+    return {tuple(row[:4]): (row[4], row[5]) for row in session.execute(query)}
+
+
+def unanswered_since(session: Session, upstream_key: str, since: datetime) -> Sequence[Order]:
+    """The orders of which a create was sent with this key since then and not answered."""
+    attempts = select(OrderAttempt.order_id).where(
+        OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _UNANSWERED
+    )
+    return session.scalars(select(Order).where(Order.id.in_(attempts))).all()
 
 
 def claim_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]:
@@ -189,9 +244,9 @@ def refs_of(session: Session, order_id: str) -> Sequence[str]:
     return session.scalars(select(UpstreamRef.ref).where(UpstreamRef.order_id == order_id)).all()
 
 
-def rivals(session: Session, order: Order) -> Sequence[Order]:
-    """Other orders of ours, of any client, that may have made the same upstream order: alike in route, amount and
-    destination, made within an hour of it, and without an upstream id of their own so far."""
+def rivals(session: Session, order: Order) -> list[Order]:
+    """Other orders of ours, of any client, that are alike in route, amount and destination and were made within an hour of
+    it: an upstream order may be meant for either."""
     query = select(Order).where(
         Order.id != order.id,
         Order.destination_address == order.destination_address,
@@ -199,14 +254,10 @@ def rivals(session: Session, order: Order) -> Sequence[Order]:
         Order.from_network == order.from_network,
         Order.to_currency == order.to_currency,
         Order.to_network == order.to_network,
-        Order.upstream_order_id.is_(None),
         Order.created_at >= order.created_at - _RIVAL_FOR,
         Order.created_at <= order.created_at + _RIVAL_FOR,
     )
-    open_ends = (None, "create_in_doubt", "create_unconfirmed")
-    return [
-        rival for rival in session.scalars(query) if rival.amount == order.amount and rival.status_reason in open_ends
-    ]
+    return [rival for rival in session.scalars(query) if rival.amount == order.amount]
 
 
 # --- due ---------------------------------------------------------------------------------------------------------------

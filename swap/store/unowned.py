@@ -1,4 +1,4 @@
-"""Unowned orders (`swap orders orphans`): orders at the upstream that belong to none of ours, or were not proved to."""
+"""Orders at the upstream that nobody was shown (`swap orders orphans`): spares of our orders, and such as are nobody's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Text, cast, or_, select, update
 from sqlalchemy.orm import Session
@@ -24,11 +25,13 @@ def add(
     amount: Decimal | None,
     order_id: str | None,
     now: datetime,
+    deposit: tuple[str | None, str | None] = (None, None),
 ) -> bool:
-    """Record an upstream order as unowned, due to be polled. False when it is recorded already, or one of ours owns it.
+    """Record an upstream order that nobody was shown, due to be polled. False when it is recorded already, or shown.
 
-    `ref`: the id to ask with; `refs`: all known ids; `order_id`: the order of ours that may have made it. An upstream order
-    that shares any id with a recorded one is the same order: the recorded one gets the new ids.
+    `ref`: the id to ask with; `refs`: all known ids; `order_id`: the order of ours whose spare it is; `deposit`:
+    address and memo of the place to pay at, where told. An upstream order
+    that shares any id with a recorded one is the same order: the recorded one gets the new ids, and an owner if it has none.
     """
     all_refs = {ref, *refs}
     if session.scalar(select(UpstreamRef.ref).where(UpstreamRef.ref.in_(all_refs)).limit(1)) is not None:
@@ -36,6 +39,7 @@ def add(
     known = _sharing(session, all_refs)
     for unowned in known:
         unowned.refs = sorted(all_refs.union(unowned.refs))
+        unowned.order_id = unowned.order_id or order_id
     if known:
         return False
     return insert_new(
@@ -47,6 +51,8 @@ def add(
         destination_address=destination_address,
         amount=amount,
         order_id=order_id,
+        deposit_address=deposit[0],
+        deposit_memo=deposit[1],
         seen_at=now,
         deposit_seen_at=None,
         next_check_at=now,
@@ -78,6 +84,20 @@ def give(session: Session, ref: str, order_id: str) -> None:
     session.execute(update(UnownedOrder).where(UnownedOrder.ref == ref).values(order_id=order_id))
 
 
+def spares_of_others(session: Session, refs: set[str], order_id: str) -> set[str]:
+    """Which of these ids belong to spares of orders other than this one."""
+    rows = _sharing(session, refs) if refs else []
+    return refs.intersection(
+        ref for row in rows if row.order_id not in (None, order_id) for ref in (row.ref, *row.refs)
+    )
+
+
+def spares_of(session: Session, order_id: str) -> Sequence[UnownedOrder]:
+    """The spares of an order, oldest first."""
+    query = select(UnownedOrder).where(UnownedOrder.order_id == order_id)
+    return session.scalars(query.order_by(UnownedOrder.seen_at, UnownedOrder.ref)).all()
+
+
 def known_refs(session: Session) -> set[str]:
     """Every id of every unowned order."""
     rows = session.execute(select(UnownedOrder.ref, UnownedOrder.refs))
@@ -98,11 +118,6 @@ def claim_due(session: Session, now: datetime, lease: timedelta) -> UnownedOrder
     return unowned
 
 
-def record_poll(
-    session: Session, ref: str, *, refs: Sequence[str], deposit_seen_at: datetime | None, next_check_at: datetime | None
-) -> None:
-    session.execute(
-        update(UnownedOrder)
-        .where(UnownedOrder.ref == ref)
-        .values(refs=list(refs), deposit_seen_at=deposit_seen_at, next_check_at=next_check_at)
-    )
+def record_poll(session: Session, ref: str, **values: Any) -> None:
+    """Write down what a poll brought. `values`: column -> value."""
+    session.execute(update(UnownedOrder).where(UnownedOrder.ref == ref).values(**values))

@@ -99,13 +99,14 @@ class Order(Row):
 
 class OrderAttempt(Row):
     """One try at the upstream's create, written before the call. `outcome`: null while the call runs or when the process
-    died in it, then done, refused, not_sent or unknown. `refs`: every id form in the answer; `answer`: the answer, redacted.
-    `absent_reads`: when a read of the upstream's list would have had to show the order, but did not."""
+    died in it, then done, refused, not_sent or unknown. `amount_to_get`: what it was promised; `refs`: every id form in the
+    answer; `answer`: the answer, redacted."""
 
     __tablename__ = "order_attempts"
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     upstream_key: Mapped[str]
+    amount_to_get: Mapped[Decimal | None]
     sent_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
@@ -114,7 +115,8 @@ class OrderAttempt(Row):
     http_status: Mapped[int | None]
     refs: Mapped[list[Any]]
     answer: Mapped[str | None]
-    absent_reads: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+
+    __table_args__ = (Index("ix_order_attempts_upstream_key_sent_at", "upstream_key", "sent_at"),)
 
 
 class UpstreamRef(Row):
@@ -136,9 +138,9 @@ class DepositPlace(Row):
 
 
 class UnownedOrder(Row):
-    """An order at the upstream that belongs to none of ours, or could not be proved to. `ref`: the id to ask with;
-    `refs`: all known ids; `order_id`: the order of ours that may have made it; `deposit_seen_at`: when money was seen on
-    it, which an operator must deal with."""
+    """An order at the upstream that nobody was shown. `ref`: the id to ask with; `refs`: all known ids; `order_id`: the
+    order of ours whose spare it is, None where no one order can be named; `deposit_seen_at`: when money was seen on it,
+    which an operator must deal with."""
 
     __tablename__ = "orphans"
     ref: Mapped[str] = mapped_column(primary_key=True)
@@ -146,7 +148,9 @@ class UnownedOrder(Row):
     upstream_key: Mapped[str]
     destination_address: Mapped[str | None]
     amount: Mapped[Decimal | None]
-    order_id: Mapped[str | None]
+    order_id: Mapped[str | None] = mapped_column(index=True)
+    deposit_address: Mapped[str | None]
+    deposit_memo: Mapped[str | None]
     seen_at: Mapped[datetime]
     deposit_seen_at: Mapped[datetime | None]
     next_check_at: Mapped[datetime | None] = mapped_column(index=True)

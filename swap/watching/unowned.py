@@ -1,6 +1,6 @@
-"""Polling unowned orders: orders at the upstream that belong to none of ours, or could not be proved to.
+"""Polling orders at the upstream that nobody was shown: spares of our orders, and such as are nobody's.
 
-They are watched for thirty days, since a deposit on one of them is a customer's money.
+They are watched for thirty days, since a deposit on one of them would be a customer's money.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class UnownedOrderPoller:
         self._database, self._upstreams, self._timing = database, upstreams, timing
 
     def poll_due(self) -> None:
-        """Poll every unowned order that is due, and raise the alarm when a deposit shows up on one: a customer paid for an
-        order that we do not know as ours."""
+        """Poll each that is due, and raise the alarm when a deposit shows up on one: somebody paid to an address that we
+        never showed."""
         while True:
             now = self._timing.now()
             with self._database.write() as session:
@@ -50,6 +50,7 @@ class UnownedOrderPoller:
         age = now - unowned.seen_at
         wait = next((every for until, every in _SCHEDULE if age < until), None)
         refs, deposit_seen_at = list(unowned.refs), unowned.deposit_seen_at
+        address, memo = unowned.deposit_address, unowned.deposit_memo
         upstream = self._upstreams.get(unowned.upstream_key)
         if upstream is not None and unowned.destination_address is not None:
             try:
@@ -58,6 +59,8 @@ class UnownedOrderPoller:
                 log.warning("orphan.not_readable", ref=unowned.ref, code=error.code)
             else:
                 refs = sorted({*refs, *reply.refs})
+                if reply.deposit_address is not None:
+                    address, memo = reply.deposit_address, reply.deposit_memo
                 if reply.facts.deposit_seen and deposit_seen_at is None:
                     deposit_seen_at = now
                     log.critical("orphan.deposit_seen", ref=unowned.ref, order_id=unowned.order_id)
@@ -69,6 +72,8 @@ class UnownedOrderPoller:
                 session,
                 unowned.ref,
                 refs=refs,
+                deposit_address=address,
+                deposit_memo=memo,
                 deposit_seen_at=deposit_seen_at,
                 next_check_at=None if wait is None else now + self._timing.shorten(wait),
             )
