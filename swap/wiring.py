@@ -261,7 +261,7 @@ def keep_call(database: Database, call: Call) -> None:
         return
     with database.write() as session:
         kept = asdict(call)
-        del kept["retry_after"], kept["requests_left"]
+        del kept["retry_after"], kept["requests_left"], kept["subject"]
         calls.add_call(session, **kept)
 
 

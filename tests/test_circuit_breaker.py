@@ -124,3 +124,38 @@ def test_a_slow_list_as_the_probe_lets_another_probe_ask_soon(breaker: CircuitBr
     seconds.now = 2.2
     breaker.before()
     assert breaker.state == "away"
+
+
+def test_one_sick_subject_stops_nobody_however_often_it_fails(breaker: CircuitBreaker) -> None:
+    for _ in range(50):
+        breaker.before()
+        breaker.after(AWAY, endpoint="rate", status=503, subject="btc/btc ltc/ltc")
+        breaker.after("UPSTREAM_TIMEOUT", endpoint="rate", subject="btc/btc ltc/ltc")
+    assert breaker.state == "ok"
+
+
+def test_five_different_subjects_that_fail_mean_that_the_upstream_is_away(breaker: CircuitBreaker) -> None:
+    for number in range(4):
+        breaker.after(AWAY, endpoint="rate", status=503, subject=f"btc/btc coin/{number}")
+    before = breaker.state
+    breaker.after(AWAY, endpoint="order", status=500, subject="90210")
+    assert (before, breaker.state) == ("ok", "away")
+
+
+def test_where_nothing_can_be_connected_to_the_subject_does_not_matter(breaker: CircuitBreaker) -> None:
+    for _ in range(5):
+        breaker.after("UPSTREAM_UNREACHABLE", endpoint="rate", subject="btc/btc ltc/ltc")
+    assert breaker.state == "away"
+
+
+def test_a_failed_dependency_is_not_the_upstreams_absence(breaker: CircuitBreaker, seconds: Seconds) -> None:
+    for number in range(50):
+        breaker.before()
+        breaker.after(AWAY, endpoint="rate", status=424, subject=str(number))
+    assert breaker.state == "ok"
+    fail(breaker)
+    seconds.now = 1.1
+    breaker.before()
+    breaker.after(AWAY, endpoint="rate", status=424, subject="1")
+    seconds.now = 2.2
+    breaker.before()  # another probe: that one proved neither

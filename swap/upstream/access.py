@@ -54,14 +54,14 @@ class UpstreamAccess:
         """Take note of how one attempt ended: open or close the breakers, lower the rate after a 429 or when the upstream
         says that no requests are left."""
         if call.endpoint != "validate":
-            self._breaker.after(call.outcome, endpoint=call.endpoint, status=call.status)
+            self._breaker.after(call.outcome, endpoint=call.endpoint, status=call.status, subject=call.subject)
         else:
-            self._check_breaker.after(call.outcome)
+            self._check_breaker.after(call.outcome, status=call.status, subject=call.subject)
             if self._breaker.state != "ok" and call.outcome == Blocked.code:
                 # The check was the probe, and its endpoint's own firewall says nothing about the rest.
                 self._breaker.give_back()
             elif self._breaker.state != "ok":
-                self._breaker.after(call.outcome)
+                self._breaker.after(call.outcome, status=call.status, subject=call.subject)
         if call.status == 429:
             self._budget.refused(call.retry_after)
         elif call.requests_left is not None:

@@ -20,6 +20,8 @@ State = Literal["ok", "away", "blocked"]
 _AWAY_CODES = {Unreachable.code, TimedOut.code, UpstreamUnavailable.code}
 _LISTS = {"instruments", "orders", "pairs"}
 _GATEWAY_TIMEOUT = 504
+# What stands behind the upstream for one pair is away (section 4 of docs/upstream.md); the upstream itself is there.
+_FAILED_DEPENDENCY = 424
 _FAILURES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 # A probe that never came back must not keep every other call out.
@@ -33,7 +35,8 @@ class CircuitBreaker:
         self._scale, self._monotonic = scale, monotonic
         self._lock = threading.Lock()
         self._state: State = "ok"
-        self._failures: dict[str, int] = {"away": 0, "blocked": 0}
+        # Of each kind: the subjects that failed, each once, and every failure to connect.
+        self._failures: dict[State, set[object]] = {"away": set(), "blocked": set()}
         self._pause = _FIRST_PAUSE
         self._opens_at = 0.0
 
@@ -68,14 +71,16 @@ class CircuitBreaker:
             if self._state != "ok":
                 self._opens_at = min(self._opens_at, self._monotonic() + self._pause / self._scale)
 
-    def after(self, outcome: str, *, endpoint: str = "", status: int | None = None) -> None:
+    def after(self, outcome: str, *, endpoint: str = "", status: int | None = None, subject: str = "") -> None:
         """`outcome`: "OK" or the code of the error. An answer that refuses is an answer: the upstream is there.
 
         `endpoint` and HTTP `status`, where known: a whole list that does not come in time is a slow list, and no reason
-        to stop creates and polls.
+        to stop creates and polls. `subject`: what the request was about, such as a pair. A failure counts once for each
+        subject until there is an answer again: one pair that is sick must not shut the others out. Where there was no
+        connection the subject does not matter, and every failure counts.
         """
         slow_list = endpoint in _LISTS and (outcome == TimedOut.code or status == _GATEWAY_TIMEOUT)
-        if slow_list or outcome in (OutcomeUnknown.code, NotSent.code):
+        if slow_list or status == _FAILED_DEPENDENCY or outcome in (OutcomeUnknown.code, NotSent.code):
             # Half an answer proves neither, and a request that was never sent may have been held back by ourselves.
             self.give_back()
             return
@@ -85,10 +90,11 @@ class CircuitBreaker:
                 if self._state != "ok":
                     log.warning("breaker.closed", after=self._state)
                 self._state, self._pause = "ok", _FIRST_PAUSE
-                self._failures = {"away": 0, "blocked": 0}
+                self._failures = {"away": set(), "blocked": set()}
                 return
-            self._failures[bad] += 1
-            if self._state == "ok" and self._failures[bad] < _FAILURES:
+            connected = status is not None or outcome == TimedOut.code
+            self._failures[bad].add((endpoint, subject) if connected and subject else object())
+            if self._state == "ok" and len(self._failures[bad]) < _FAILURES:
                 return
             if self._state == "ok":
                 log.error("breaker.opened", state=bad, outcome=outcome)

@@ -34,6 +34,12 @@ class Asked:
     order_id: str | None = None
     destination: str | None = None
 
+    @property
+    def subject(self) -> str:
+        """What the question is about, in short; empty for a whole list."""
+        sides = self.pair or ((self.instrument,) if self.instrument else ())
+        return self.order_id or " ".join("/".join(side) for side in sides).casefold()
+
     def contradicted_by(self, answer: object) -> str | None:
         """What the parsed `answer` repeats wrongly, one word or two; None where it contradicts nothing.
 

@@ -310,6 +310,7 @@ class Exchange:
             at=record.at,
             retry_after=retry_after(answer.headers) if answer else None,
             requests_left=requests_left(answer.headers) if answer else None,
+            subject=question.asked.subject,
         )
         try:
             self._on_call(call)

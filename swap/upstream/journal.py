@@ -16,7 +16,8 @@ class Call:
 
     `outcome`: "OK" or the code of the error. `request_body`: for a GET, its query. Both bodies are redacted and at most
     4 kB. `at`: when the attempt began, our clock, aware UTC. `retry_after`: seconds, where the answer asked for a pause.
-    `requests_left`: see `swap.upstream.refusals.requests_left`.
+    `requests_left`: see `swap.upstream.refusals.requests_left`. `subject`: what it was about, for the circuit breaker: the
+    pair, instrument or order; empty for a whole list.
     """
 
     endpoint: str
@@ -32,6 +33,7 @@ class Call:
     at: datetime
     retry_after: float | None = None
     requests_left: tuple[int, float | None] | None = None
+    subject: str = ""
 
 
 def excerpt(body: object, secrets: Iterable[str] = ()) -> str | None:
