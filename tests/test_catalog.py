@@ -22,7 +22,7 @@ from swap.store import periodic
 from swap.store.database import Database
 from swap.tables import CatalogState, InstrumentRow, PairRow, PeriodicTask
 from swap.upstream.replies import Rate
-from swap.wiring import Service
+from swap.wiring import Service, doctor
 from tests.conftest import SANDBOX_KEYS, Clock
 from tests.faults import HTML_403, Fault, Faults, answering, cutting, dropping, spoiling
 
@@ -309,3 +309,23 @@ def test_of_a_new_instrument_without_the_flag_our_own_rules_say_whether_a_memo_i
 
     found = {name: told(*name) for name in (("XRP", "Ripple"), ("TON", "TON"), ("BTC", "BTC"), ("ODD", "Oddnet"))}
     assert list(found.values()) == [True, True, False, False], found
+
+
+def test_a_network_without_rules_is_told_with_what_it_may_be(service: Service, faults: Faults) -> None:
+    def renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        ton = next(row for row in rows if (row["currencyTitle"], row["networkTitle"]) == ("TON", "TON"))
+        return [*rows, {**ton, "networkTitle": "Gramchain"}]
+
+    def said() -> tuple[str, str]:
+        return next((f.state, f.said) for f in doctor(service).examine() if f.part == "networks")
+
+    assert said() == ("ok", "every network has rules of ours")
+    faults["instruments"] = spoiling(renamed)
+    with capture_logs() as logs:
+        assert service.catalog.refresh() and service.catalog.refresh()
+    told = [entry for entry in logs if entry["event"] == "catalog.networks_without_rules"]
+    assert [(entry["log_level"], entry["networks"]) for entry in told] == [
+        ("warning", ["TON on Gramchain (the rules of TON?)"])
+    ], "once per change"
+    service.catalog._looked_at = float("-inf")
+    assert said() == ("warn", "no rules of ours for TON on Gramchain (the rules of TON?)")

@@ -7,10 +7,22 @@ whether the account exists, or needs a memo, only the upstream and the receiver 
 
 from __future__ import annotations
 
+from swap.addresses.aliases import proposal
 from swap.addresses.memos import MemoRule
 from swap.addresses.payable import LONGEST, Invoice
 from swap.addresses.refusals import MESSAGES
 from swap.addresses.validator import memo_rule, network_code, validate
 from swap.addresses.verdict import WARNINGS, Verdict
 
-__all__ = ["LONGEST", "MESSAGES", "WARNINGS", "Invoice", "MemoRule", "Verdict", "memo_rule", "network_code", "validate"]
+__all__ = [
+    "LONGEST",
+    "MESSAGES",
+    "WARNINGS",
+    "Invoice",
+    "MemoRule",
+    "Verdict",
+    "memo_rule",
+    "network_code",
+    "proposal",
+    "validate",
+]

@@ -65,7 +65,7 @@ _TITLES = {
     "ASTR": ("Astar",),
     "XRP": ("Ripple", "XRPL"),
     "XLM": ("Stellar",),
-    "TON": ("Toncoin",),
+    "TON": ("Toncoin", "Gram", "The Open Network"),  # the coin was renamed Gram in June 2026
     "EOS": ("A", "Vaulta"),
     "HBAR": ("Hedera",),
     "ALGO": ("Algorand",),
@@ -128,3 +128,18 @@ def shares_form_with_usual(currency: str, code: str) -> bool:
         return False
     form = NETWORKS[code].form
     return form is not None and NETWORKS[usual].form == form
+
+
+def proposal(currency: str, network: str) -> str | None:
+    """The code of the network that a title without rules may mean: that of the currency's own name, or of a title that
+    contains the unknown one, or is contained in it. For an operator to judge; never for an address."""
+    own = ALIASES.get(currency.upper()[:_LONGEST_TITLE])
+    if own is not None:
+        return own
+    title = network.upper()[:_LONGEST_TITLE]
+    alike = {
+        code
+        for known, code in ALIASES.items()
+        if min(len(known), len(title)) > 3 and (known in title or title in known)
+    }
+    return alike.pop() if len(alike) == 1 else None

@@ -7,6 +7,7 @@ documentation "account address format"; Tezos `base58.ml`; NEO3 `AddressVersion`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from swap.addresses import base58, bech32
@@ -15,6 +16,8 @@ from swap.addresses.payable import Payable, Rule
 from swap.addresses.refusals import InvalidAddress
 
 _HASH = 20
+_TRON = b"\x41"
+_TRON_HEX = re.compile(r"41[0-9a-fA-F]{40}", re.ASCII)
 # A hash of zeros has no known preimage. The named ones are the well-known sinks whose text was chosen, not derived.
 _NOBODY = bytes(_HASH)
 _SINKS = frozenset(
@@ -142,3 +145,16 @@ def zcash(address: str) -> Payable:
 
 
 _TRANSPARENT = account(b"\x1c\xb8", b"\x1c\xbd", sizes=range(35, 36))
+
+
+def tron(contracts: frozenset[str]) -> Rule:
+    """`T...`: version 0x41 and 20 bytes. The same account in hex, as nodes write it, is refused with its Base58 form."""
+    rule = account(_TRON, contracts=contracts)
+
+    def either(address: str) -> Payable:
+        if _TRON_HEX.fullmatch(address):
+            modern = base58.encode_check(bytes.fromhex(address))
+            raise InvalidAddress("unsupported_form", f"This is Tron's hexadecimal form; wallets show it as {modern}.")
+        return rule(address)
+
+    return either

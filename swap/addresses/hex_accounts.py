@@ -39,8 +39,10 @@ def move(address: str) -> Payable:
         raise InvalidAddress("wrong_form")
     digits = address[2:]
     if len(digits) != 64:
-        if len(digits) < 40 and digits and _HEX.fullmatch(digits):
-            raise InvalidAddress("unsupported_form", "Use the full address: 0x and 64 digits.")
+        # 40 digits are an Ethereum account; any other shorter number may have lost its leading zeros, as some wallets write
+        # it (AIP-40).
+        if 0 < len(digits) < 64 and len(digits) != 40 and _HEX.fullmatch(digits):
+            raise InvalidAddress("unsupported_form", "Use the full address: 0x and 64 digits, leading zeros included.")
         raise InvalidAddress("wrong_length")
     if not _HEX.fullmatch(digits):
         raise InvalidAddress("bad_characters")
@@ -62,11 +64,13 @@ def icon(address: str) -> Payable:
 
 
 _PRINCIPAL = re.compile(r"([a-z2-7]{5}-){1,12}[a-z2-7]{1,5}", re.ASCII)
+# ICRC-1, textual encoding: the principal, a checksum, and the subaccount without its leading zeros.
+_ICRC1 = re.compile(_PRINCIPAL.pattern + r"-[a-z2-7]{7}\.[0-9a-f]{1,64}", re.ASCII)
 
 
 def internet_computer(address: str) -> Payable:
     """Account identifier: 64 hex digits, the first four bytes a CRC32. Principals are refused (policy)."""
-    if _PRINCIPAL.fullmatch(address):
+    if _PRINCIPAL.fullmatch(address) or _ICRC1.fullmatch(address):
         raise InvalidAddress("unsupported_form", "This is a principal; use the account identifier, 64 digits.")
     _lower(address, 64)
     data = bytes.fromhex(address)

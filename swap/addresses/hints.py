@@ -43,7 +43,9 @@ _NAME_ENDINGS = (
     ".eth", ".sol", ".ton", ".btc", ".crypto", ".x", ".apt", ".sui", ".near", ".chain", ".algo", ".bnb", ".arb", ".zil",
     ".ada",
 )  # fmt: skip
-_NAMES = frozenset({"EOSIO name", "Graphene name"})
+_NAMES = frozenset({"EOSIO name", "Graphene name", "NEAR name"})
+# Chains that know an Ethereum-type form of address beside the one that is paid to.
+_TWO_FORMS = frozenset({"KAVA", "SEI", "INJ", "CRO", "ONE", "IOTX"})
 _PHRASE_LENGTHS = frozenset({12, 13, 15, 18, 21, 24, 25})
 _AROUND = "\"'`<>()[]{},.;"
 
@@ -108,6 +110,9 @@ def explain(code: str, address: str, refusal: InvalidAddress) -> InvalidAddress:
     secret = _secret(address)
     if secret is not None:
         return secret
+    if code in _TWO_FORMS and _accepts(NETWORKS["ERC20"], address):
+        start = NETWORKS[code].starts[0]
+        return InvalidAddress("unsupported_form", f"Only the form that starts with {start} is paid to here.")
     other = _other_network(code, address)
     if other is not None:
         return other

@@ -95,10 +95,21 @@ MEMOS = MappingProxyType(
 )
 
 
-def check(code: str, rule: MemoRule, memo: str) -> tuple[str, ...]:
-    """Warnings about an acceptable memo. Raises InvalidAddress for one that the network would not carry as it is."""
+# What programs print for "no memo". No receiver is told apart by such a word.
+_NO_MEMO_WORDS = frozenset({"null", "none", "undefined", "nil", "nan", "n/a", "[object object]"})
+
+
+def check_written(memo: str) -> None:
+    """What no memo of any network is: nothing, or a word for nothing. Raises InvalidAddress."""
     if not memo:
         raise InvalidAddress("memo_empty")
+    if memo.strip().lower() in _NO_MEMO_WORDS:
+        raise InvalidAddress("memo_placeholder", "Leave the memo out altogether when there is none.")
+
+
+def check(code: str, rule: MemoRule, memo: str) -> tuple[str, ...]:
+    """Warnings about an acceptable memo. Raises InvalidAddress for one that the network would not carry as it is."""
+    check_written(memo)
     if rule.type == "none":
         raise InvalidAddress("memo_not_supported")
     if rule.type in _LIMITS:

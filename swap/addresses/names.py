@@ -47,9 +47,14 @@ def near(address: str) -> Payable:
             raise InvalidAddress("burn_address")
         return Payable(address, ("no_checksum",))
     if not 2 <= len(address) <= 64:
-        raise InvalidAddress("wrong_length")
+        raise InvalidAddress("wrong_length", "A NEAR account has 2 to 64 characters.")
     if not _NEAR_NAME.fullmatch(address):
-        raise InvalidAddress("wrong_form")
+        lower = address.lower()
+        if address != lower and (_NEAR_KEY.fullmatch(lower) or _NEAR_NAME.fullmatch(lower)):
+            raise InvalidAddress("wrong_case", "NEAR accounts have small letters only.")
+        raise InvalidAddress(
+            "wrong_form", "A NEAR account is small letters and digits, with single - _ . between them."
+        )
     if address.endswith(".testnet"):
         raise InvalidAddress("testnet")
     if _EVM.fullmatch(address):
@@ -83,12 +88,13 @@ def hip15(address: str, ledger: bytes = b"\x00") -> str:
 
 def hedera(address: str) -> Payable:
     """`0.0.number`, optionally with the letters of HIP-15, which differ per ledger and are compared here."""
+    # HIP-583: an account may have an Ethereum-type alias, or be written in one as a long number.
+    if _EVM.fullmatch(address.lower()) or _EVM.fullmatch("0x" + address.lower()):
+        raise InvalidAddress("unsupported_form", "Use the account number, such as 0.0.12345.")
     if len(address) > 40:
         raise InvalidAddress("wrong_length")
     match = _HEDERA.fullmatch(address)
     if match is None:
-        if _EVM.fullmatch(address.lower()):
-            raise InvalidAddress("unsupported_form", "Use the account number, such as 0.0.12345.")
         raise InvalidAddress("wrong_form")
     shard, realm, number, letters = match.groups()
     if shard != "0" or realm != "0" or not 0 < int(number) < 1 << 63:

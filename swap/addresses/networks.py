@@ -15,7 +15,7 @@ from swap.addresses import hex_accounts, names, own_checksums
 from swap.addresses.bech32 import BECH32M
 from swap.addresses.bech32_accounts import account as bech32_account
 from swap.addresses.bech32_accounts import chain_prefixed, nervos
-from swap.addresses.bitcoin import account, no_pay_to_script, same_as_bitcoin_script, tezos, with_segwit, zcash
+from swap.addresses.bitcoin import account, no_pay_to_script, same_as_bitcoin_script, tezos, tron, with_segwit, zcash
 from swap.addresses.blake256 import blake256d
 from swap.addresses.cardano import cardano
 from swap.addresses.cash import bitcoin_cash, conflux, kaspa
@@ -106,7 +106,7 @@ _NETWORKS: Iterable[Network] = (
     Network("RSK", "Rootstock", rootstock(30), (), "0x + 40 digits"),
     Network("XDC", "XDC Network", xdc, ("xdc",), "0x + 40 digits"),
     # Accounts with Base58Check
-    Network("TRC20", "Tron", account(b"\x41", contracts=_TRON_CONTRACTS), ("T",)),
+    Network("TRC20", "Tron", tron(_TRON_CONTRACTS), ("T",)),
     Network("XTZ", "Tezos", tezos, ("tz", "KT1")),
     Network("NEO3", "Neo N3", account(b"\x35"), ("N",)),
     Network("ONT", "Ontology", account(b"\x17"), ("A",)),
@@ -115,7 +115,8 @@ _NETWORKS: Iterable[Network] = (
     _cosmos("OSMO", "Osmosis", "osmo"),
     _cosmos("KAVA", "Kava", "kava"),
     _cosmos("RUNE", "THORChain", "thor"),
-    _cosmos("SEI", "Sei", "sei"),
+    # Sei's proposal 116 (SIP-3) makes it an Ethereum-type chain alone; until the upstream says more, the form that it had.
+    Network("SEI", "Sei", bech32_account("sei", warnings=("form_ending",)), ("sei1",)),
     _cosmos("TIA", "Celestia", "celestia"),
     _cosmos("DYDX", "dYdX Chain", "dydx"),
     _cosmos("LUNA", "Terra", "terra"),
@@ -159,7 +160,7 @@ _NETWORKS: Iterable[Network] = (
     Network("SOL", "Solana", solana),
     Network("ADA", "Cardano", cardano, ("addr1", "Ae2", "Ddz")),
     Network("XMR", "Monero", monero, ("4", "8")),
-    Network("NEAR", "NEAR", names.near),
+    Network("NEAR", "NEAR", names.near, (), "NEAR name"),
     Network("APT", "Aptos", hex_accounts.move, (), "0x + 64 digits"),
     Network("SUI", "Sui", hex_accounts.move, (), "0x + 64 digits"),
     Network("FIL", "Filecoin", own_checksums.filecoin, ("f1", "f2", "f3", "f410f")),

@@ -37,6 +37,7 @@ MESSAGES = MappingProxyType(
         "invoice_amount": "This invoice is for another amount than the payout.",
         "memo_not_text": "The memo must be text that can be stored as UTF-8.",
         "memo_empty": "The memo is empty; leave it out altogether when there is none.",
+        "memo_placeholder": "This is a word for no memo, not a memo.",
         "memo_not_supported": "This network has no memo, so the memo would be lost.",
         "memo_too_long": "The memo is longer than the network allows.",
         "memo_not_numeric": "This memo must be a number in plain digits 0-9.",

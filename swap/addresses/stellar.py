@@ -30,6 +30,8 @@ _NOT_PAYABLE = {
 
 def stellar(address: str) -> Payable:
     """`G` (56 characters) or `M` (69). Seeds, hashes, pools and contracts are refused, names (`*`) too."""
+    if address[0] == "W" and len(address) >= 56:
+        raise InvalidAddress("not_payable", "This names no account; use the address that starts with G or M.")
     if len(address) not in (56, 58, 69) and not 100 <= len(address) <= 165:
         raise InvalidAddress("wrong_length")
     data = RFC4648.decode(address)

@@ -37,6 +37,11 @@ def validate(currency: str, network: str, address: str, memo: str | None = None)
             return _invalid("address", InvalidAddress("not_text"), None, UNKNOWN_MEMO)
         if memo is not None and not _is_text(memo):
             return _invalid("memo", InvalidAddress("memo_not_text"), None, UNKNOWN_MEMO)
+        try:
+            if memo:
+                memos.check_written(memo)
+        except InvalidAddress as refusal:
+            return _invalid("memo", refusal, None, UNKNOWN_MEMO)
         reason = unresolved or "network_unknown"
         return Verdict("unchecked", reason, MESSAGES[reason], send_address=address, send_memo=memo)
     rule = MEMOS.get(code, NO_MEMO)

@@ -15,12 +15,14 @@ WARNINGS = MappingProxyType(
     {
         "no_checksum": "This address carries no checksum: a typo cannot be found, so show it back for confirmation.",
         "foreign_checksum": "The checksum is Ethereum's, not this network's.",
-        "off_curve": "The account belongs to a program (a multisig vault, for example), not to a key.",
+        "off_curve": "The account belongs to a program (a multisig vault, a token account), not to a key. "
+        "Coins sent to a token account are lost to most wallets: ask for a yes.",
         "masterchain": "The account is on the masterchain, where ordinary wallets are not.",
         "script_account": "The account belongs to a script, not to a key.",
         "converted": "The packed address is sent as a plain account and, where it has one, a memo.",
         "payment_id_inside": "The address contains a payment id.",
         "invoice": "An invoice is paid once, before it expires, and with its own amount where it names one.",
+        "form_ending": "This network is leaving this form of address; make sure that the receiving wallet still takes it.",
         "network_shut_down": "This network has been shut down; nothing can be sent on it.",
         "same_form_elsewhere": "Addresses of the currency's own network look the same; make sure of the network.",
         "memo_unusual_characters": "The memo has characters, or a length, that some senders refuse.",

@@ -6,7 +6,7 @@ Fresh under 5 minutes; stale under 60 (served, and flagged as such); older than 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -103,6 +103,17 @@ def settled(row: InstrumentRow | None, told: dict[str, Any]) -> dict[str, Any]:
     return {**told, "requires_memo": memo, "weaker_refreshes": 0}
 
 
+def without_rules(titles: Iterable[tuple[str, str]]) -> list[str]:
+    """The instruments, by currency and network title, whose addresses nobody here can check: "GRAMX on Gramnet". Where the
+    title seems to be a new name of a network that is known, its code is proposed."""
+    found = []
+    for currency, network in sorted(titles):
+        if addresses.network_code(currency, network) is None:
+            proposed = addresses.proposal(currency, network)
+            found.append(f"{currency} on {network}" + (f" (the rules of {proposed}?)" if proposed else ""))
+    return found
+
+
 class Catalog:
     def __init__(
         self,
@@ -187,6 +198,10 @@ class Catalog:
             periodic.reschedule(session, _TASK, now + self._timing.shorten(_REFRESH_EVERY))
         if changed:
             log.info("catalog.changed", instruments=len(new), pairs=len(known))
+            titles = {(told["currency"], told["network"]) for told in new.values() if told["type"] == "crypto"}
+            unruled = without_rules(titles)
+            if unruled:
+                log.warning("catalog.networks_without_rules", networks=unruled)
         return True
 
     def _fetch(self) -> tuple[dict[Key, dict[str, Any]], set[PairKey]]:

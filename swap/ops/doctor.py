@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from swap.errors import UpstreamError
 from swap.infra.queue import JobQueue
-from swap.market.catalog import Catalog
+from swap.market.catalog import Catalog, without_rules
 from swap.store import orders as order_rows
 from swap.store import unowned, watching
 from swap.store.database import Database
@@ -48,8 +48,14 @@ class Doctor:
         yield (database := self._examine_database())
         yield Finding("redis", *(("ok", "answers") if self._queue.ping() else _REDIS_AWAY))
         if database.state == "ok":
-            staleness = self._catalog.snapshot().staleness(self._clock())
+            snapshot = self._catalog.snapshot()
+            staleness = snapshot.staleness(self._clock())
             yield Finding("catalog", "ok" if staleness == "fresh" else "warn", staleness.replace("_", " "))
+            unruled = without_rules(
+                (row.currency, row.network) for row in snapshot.instruments.values() if row.type == "crypto"
+            )
+            said = f"no rules of ours for {', '.join(unruled)}" if unruled else "every network has rules of ours"
+            yield Finding("networks", "warn" if unruled else "ok", said)
         yield from self._examine_upstream(with_rows=database.state == "ok")
 
     def _examine_database(self) -> Finding:
