@@ -10,7 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swap.domain.expiry import APART, MISSED_LOOKS, UNSEEN_FOR
-from swap.domain.lifecycle import LOCAL_EXPIRY, PROFILES, TERMINAL, TRANSITIONS, Status, funds
+from swap.domain.facts import REPLACED_AFTER
+from swap.domain.lifecycle import LOCAL_EXPIRY, PROFILES, TERMINAL, TRANSITIONS, UNCOVERED_FOR, Status, funds
 from swap.domain.schedules import JITTER, PLANS, PollingPlan
 
 TARGET = Path(__file__).with_name("lifecycle.md")
@@ -25,11 +26,17 @@ MAPPING: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "2",
-        "`REFUND_COMPLETED`, and no later `WITHDRAWAL_COMPLETED`",
-        "**refunded**. If the upstream also says `completed` or `WITHDRAWAL_COMPLETED`, the log asks an operator to look "
-        "(`watch.review`). A completed order that becomes refunded is a *reversal*.",
+        "`REFUND_COMPLETED`",
+        "returns the oldest deposit that no payout covers. **refunded** once none is left. Where none was left, it takes "
+        "the payout back: a *reversal* of a completed order. A refund or a payout of money that nobody had paid in is for "
+        "an operator (`watch.review`).",
     ),
-    ("3", "`completed` is true", "**completed**, even if `state` says otherwise."),
+    (
+        "3",
+        "`completed` is true",
+        "**completed**, even if `state` says otherwise; it stays so when another deposit comes, unless the payout itself is "
+        "taken back.",
+    ),
     (
         "4",
         "`WITHDRAWAL_COMPLETED` and a withdrawal with a transaction id",
@@ -42,14 +49,14 @@ MAPPING: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "6",
-        "newest kind names AML, FROZEN, HOLD or KYC; or a form link with no progress since it first appeared",
-        "**on_hold**. Later progress ends the hold. Money that is detected afterwards does not, if the held money had "
-        "already come further: it is another deposit.",
+        "newest kind has AML, FROZEN, HOLD or KYC as a word; or a form link, where no event tells of a hold",
+        "**on_hold**. Later progress ends the hold, and a link as soon as it is no longer told. Money that is detected "
+        "afterwards does not, if the held money had already come further: it is another deposit.",
     ),
     ("7", "newest kind `REFUND_REQUESTED`", "**refunding**. Another deposit does not end it, real progress does."),
-    ("8", "newest kind `FUNDS_WITHDRAWAL_START`", "**sending**"),
-    ("9", "newest kind `DEPOSIT_REGISTERED`", "**exchanging**"),
-    ("10", "newest kind `INCOMING_FUNDS_DETECTED`, or any deposit listed", "**confirming**"),
+    ("8", "`FUNDS_WITHDRAWAL_START`, and that payout is not complete", "**sending**"),
+    ("9", "`DEPOSIT_REGISTERED`, and no payout or refund covers that deposit", "**exchanging**"),
+    ("10", "`INCOMING_FUNDS_DETECTED`, or any deposit listed, and none of the above", "**confirming**"),
     ("11", "newest kind `CREATION_END`, `isPendingToCreate`, or nothing at all", "**awaiting_deposit**"),
     (
         "12",
@@ -66,7 +73,7 @@ MAPPING: tuple[tuple[str, str, str], ...] = (
 
 FINAL_WORDS = {
     "no": "no",
-    "yes": "yes",
+    "yes": "yes, unless another deposit is left",
     "once unwatched": "once no longer watched",
     "once unwatched, without a deposit": "once no longer watched, if no deposit was seen",
 }
@@ -152,14 +159,28 @@ def render() -> str:
         "",
         "## What the upstream says, and what it means",
         "",
-        "All replies about an order are kept as one union of facts: a later reply that leaves something out takes nothing",
-        "back. Events are sorted by time; within one millisecond, by the course of an order. Their place in the array does",
-        "not matter. Progress is the furthest step since the last hold or refund request. The rows are tried from top to",
-        "bottom; their numbers are those of docs/upstream.md section 5.",
+        "The current answer counts: of those that are not stale, the one that was asked for last. An answer is stale",
+        "when it brings no new event and lacks one that is known, or when its `updatedAt` is older: then it changes",
+        "nothing. Deposits and payouts are those of the current answer, and older ones that were settled. So the",
+        "status does not depend on when an order was polled, nor on the order in which answers came. Events are",
+        "sorted by time; within one millisecond, by the course of an order. Their place in the array does not matter.",
+        "The rows are tried from top to bottom; their numbers are those of docs/upstream.md section 5.",
         "",
         "| # | the upstream says | state |",
         "|---|---|---|",
         *(f"| {number} | {said} | {then.format(apart=span(APART))} |" for number, said, then in MAPPING),
+        "",
+        "## More than one deposit",
+        "",
+        "Deposits and payouts are counted, never converted. A payout covers the deposits that were registered before",
+        "it began, a refund the oldest one that nothing covers. While a deposit of a completed or refunded order is",
+        "covered by neither, `funds` says where it is (`with_upstream`, `seen_on_chain`), and the order is not",
+        "`final`. Each further deposit gives an `order.late_deposit`. A deposit that lies with the upstream for",
+        f"{span(UNCOVERED_FOR)} after the last movement comes under review.",
+        "",
+        "A pending deposit that an answer no longer lists was replaced by its sender (a fee bump) or dated anew: only",
+        f"what the newest answer lists counts. Once {REPLACED_AFTER} answers have left it out, it comes back only",
+        "settled.",
         "",
         "## What time does",
         "",

@@ -59,7 +59,7 @@ WALKS: dict[str, tuple[tuple[float, ...], list[str], dict[str, Any]]] = {
     "refunded": (
         (70, 190, 310, 370),
         ["confirming", "exchanging", "refunding", "refunded"],
-        {"status": "refunded", "funds": "returned", "final": True, "next_check_at": None},
+        {"status": "refunded", "funds": "returned", "final": True},
     ),
     "hold_then_completes": (
         (70, 190, 490, 550, 610),
@@ -69,7 +69,7 @@ WALKS: dict[str, tuple[tuple[float, ...], list[str], dict[str, Any]]] = {
     "hold_then_refunded": (
         (70, 190, 490, 610),
         ["confirming", "on_hold", "action_required", "refunding", "refunded"],
-        {"status": "refunded", "funds": "returned", "final": True, "next_check_at": None},
+        {"status": "refunded", "funds": "returned", "final": True},
     ),
     "expires": (
         (70, 890, 950, 1560),
@@ -89,7 +89,7 @@ WALKS: dict[str, tuple[tuple[float, ...], list[str], dict[str, Any]]] = {
     "second_deposit": (
         (70, 190, 330, 450),
         ["confirming", "exchanging", "late_deposit", "sending", "completed"],
-        {"status": "completed", "funds": "delivered"},
+        {"status": "completed", "funds": "with_upstream", "final": False},
     ),
 }
 

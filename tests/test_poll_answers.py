@@ -13,8 +13,9 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
 
 from swap.domain.facts import Kind
+from swap.ops.by_hand import Act
 from swap.sandbox.world import World
-from swap.tables import Order, OrderEvent, UpstreamCall, UpstreamRef
+from swap.tables import Order, OrderEvent, TransferRow, UpstreamCall, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
@@ -36,6 +37,125 @@ def test_an_answer_that_forgets_moves_nothing_backwards(
     assert after["status"] == "exchanging"
     assert len(after["deposits"]) == 1
     assert types(service, order_id) == [*START, "exchanging"]
+
+
+Edit = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def pending(**changed: Any) -> Edit:
+    """The deposits as a look tells them that comes before they are settled."""
+
+    def edit(body: dict[str, Any]) -> dict[str, Any]:
+        told = {name: body["createdAt"] if value == "created" else value for name, value in changed.items()}
+        return {**body, "deposits": [{**deposit, **told} for deposit in body["deposits"]]}
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(pending(txId="a" * 64), id="a fee bump"),
+        pytest.param(pending(txId=None, createdAt="created"), id="no id yet, and another time"),
+    ],
+)
+def test_a_deposit_that_is_told_anew_before_it_is_settled_is_one_deposit_and_told_as_one(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, first: Edit
+) -> None:
+    order_id = place(shop, "completes")
+    looks.edit = first
+    walk(service, clock, order_id, (70,))
+    assert len(view(service, order_id)["deposits"]) == 1
+    looks.edit = None
+    seen = walk(service, clock, order_id, (190, 310, 370))
+    assert [len(order["deposits"]) for order in seen] == [1, 1, 1]
+    assert types(service, order_id) == [*START, "confirming", "exchanging", "sending", "completed"]
+    stored = all_of(service, TransferRow, TransferRow.order_id == order_id)
+    assert len([row for row in stored if row.direction == "deposit"]) == 1
+
+
+def test_each_further_deposit_is_told_and_none_is_told_again(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "completes")
+
+    def paid(times: int) -> Edit:
+        def edit(body: dict[str, Any]) -> dict[str, Any]:
+            (deposit,) = body["deposits"]
+            return {**body, "deposits": [{**deposit, "txId": f"{n}" * 64} for n in range(times)]}
+
+        return edit
+
+    for moment, times in zip((70, 100, 130, 190, 250, 310, 370), (1, 2, 1, 2, 3, 2, 3), strict=True):
+        looks.edit = paid(times)
+        walk(service, clock, order_id, (moment,))
+    found = view(service, order_id)
+    assert types(service, order_id).count("late_deposit") == 2
+    assert (found["status"], len(found["deposits"])) == ("completed", 3)
+    assert (found["funds"], found["final"]) == ("with_upstream", False), "the upstream registered one of them"
+
+
+def test_a_copy_that_lags_is_believed_in_nothing(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:
+    order_id = place(shop)
+    told: list[dict[str, Any]] = []
+
+    def keep(body: dict[str, Any]) -> dict[str, Any]:
+        told.append(body)
+        return body
+
+    looks.edit = keep
+    walk(service, clock, order_id, (70, 190, 310))
+    before = view(service, order_id)
+    looks.edit = lambda body: {**told[0], "completed": True}
+    (after,) = walk(service, clock, order_id, (330,))
+    assert {name for name in after if after[name] != before[name]} <= {"as_of", "next_check_at", "updated_at"}
+    looks.edit = None
+    walk(service, clock, order_id, (370,))
+    assert types(service, order_id) == [*START, "confirming", "exchanging", "sending", "completed"]
+
+
+def test_a_second_deposit_that_stays_with_the_upstream_for_a_day_is_for_a_person(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    order_id = place(shop, "second_deposit")
+    done, late, later = walk(service, clock, order_id, (450, 1.3 * DAY, 2.6 * DAY))
+    assert [order["status_reason"] for order in (done, late, later)] == [None, "under_review", "under_review"]
+    for order in (done, late, later):
+        assert (order["status"], order["funds"], order["final"]) == ("completed", "with_upstream", False)
+    assert read_order(service.database, order_id).status == "needs_review"
+    assert later["sequence"] == late["sequence"], "told once"
+    (review,) = all_of(service, OrderEvent, OrderEvent.type == "journal.review")
+    assert review.detail == {"status": "needs_review", "reason": "uncovered"}
+
+
+def test_a_person_who_releases_an_order_with_an_uncovered_deposit_is_not_asked_again(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    order_id = place(shop, "second_deposit")
+    walk(service, clock, order_id, (450, 1.3 * DAY))
+    service.review.release(order_id, Act("anna", "the upstream sends it back", do=True))
+    walk(service, clock, order_id, (1.4 * DAY, 2.6 * DAY))
+    assert read_order(service.database, order_id).status == "completed"
+
+
+def test_a_refunded_order_is_watched_and_follows_another_deposit(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "refunded")
+    walk(service, clock, order_id, (370,))
+    assert view(service, order_id)["final"] is True
+    later = (clock() + timedelta(hours=2)).isoformat()
+
+    def another(body: dict[str, Any]) -> dict[str, Any]:
+        (first,) = body["deposits"]
+        events = [{"kind": kind, "createdAt": later} for kind in ("INCOMING_FUNDS_DETECTED", "DEPOSIT_REGISTERED")]
+        second = {**first, "txId": "b" * 64, "createdAt": later}
+        return {**body, "deposits": [first, second], "orderEvents": [*events, *body["orderEvents"]]}
+
+    looks.edit = another
+    (found,) = walk(service, clock, order_id, (1.3 * DAY,))
+    assert (found["status"], found["funds"], found["final"]) == ("exchanging", "with_upstream", False)
+    assert types(service, order_id) == [*START, "refunded", "late_deposit", "exchanging"]
 
 
 @pytest.mark.parametrize(

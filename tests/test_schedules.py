@@ -82,7 +82,8 @@ def test_money_on_the_move_is_looked_at_by_the_last_change(status: Status) -> No
         (S.EXPIRED, 30 * DAY, None),
         (S.COMPLETED, 29 * DAY, DAY),
         (S.COMPLETED, 30 * DAY, None),
-        (S.REFUNDED, 0 * HOUR, None),
+        (S.REFUNDED, 29 * DAY, DAY),
+        (S.REFUNDED, 30 * DAY, None),
         (S.CREATING, 0 * HOUR, 30 * SECOND),
         (S.IN_DOUBT, 0 * HOUR, 30 * SECOND),
     ],
@@ -102,7 +103,7 @@ def test_failures_double_the_wait_up_to_an_hour_and_never_shorten_it() -> None:
         *(15 * SECOND, 30 * SECOND, 60 * SECOND, 32 * MINUTE, HOUR, HOUR)
     ]
     assert base(S.COMPLETED, age=DAY, failures=3) == DAY
-    assert base(S.REFUNDED, failures=3) is None
+    assert base(S.REFUNDED, age=31 * DAY, failures=3) is None
 
 
 @given(

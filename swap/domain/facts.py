@@ -1,23 +1,32 @@
 """What the upstream has said about one order, and how two answers become one (docs/upstream.md section 5).
 
 Times are aware UTC, cut to milliseconds. Amounts are Decimals in the currency of their side. A value here is always in
-canonical form: the same facts, received in any order, are equal and have equal JSON.
+canonical form: equal facts have equal JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import Decimal
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import IntEnum
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 from swap.domain.times import cut_to_ms, from_iso, iso
+from swap.domain.transfers import EPOCH, Transfer, carry, distinct, from_sightings
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What is kept of answers that are history, so that an upstream which dates everything anew at each answer cannot make the
+# facts grow: the newest of the events that the current answer does not repeat, of the transfers that it no longer lists,
+# and of the pending ones that vanished.
+KEPT_EVENTS, KEPT_TRANSFERS, KEPT_MISSED = 100, 50, 20
+# A pending deposit that this many answers left out was replaced by its sender.
+REPLACED_AFTER = 2
 
-_HOLD_WORDS = ("AML", "FROZEN", "HOLD", "KYC")
+_HOLD_WORDS = frozenset({"FROZEN", "FREEZE", "HOLD", "HELD", "ONHOLD", "HOLDING"})
+_HOLD_BEGINNINGS = ("AML", "KYC")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 class Kind(IntEnum):
@@ -36,12 +45,15 @@ class Kind(IntEnum):
 
     @classmethod
     def of(cls, raw: str) -> Kind:
-        """The exact names first; then the hold words as substrings, since only one full hold kind is attested. So a kind
-        such as KYC_PASSED reads as a hold until progress follows: that is late, but never a false all-clear."""
+        """The exact names first; then whole words of holding, since only one full hold kind is attested. A word inside
+        another one (THRESHOLD, UNFROZEN) says something else. A kind such as KYC_PASSED reads as a hold until progress
+        follows: that is late, but never a false all-clear."""
         name = raw.strip().upper()
         if name in cls.__members__:
             return cls[name]
-        return cls.HOLD if any(word in name for word in _HOLD_WORDS) else cls.UNKNOWN
+        words = [word.upper() for word in _WORD.findall(raw)]
+        held = any(word in _HOLD_WORDS or word.startswith(_HOLD_BEGINNINGS) for word in words)
+        return cls.HOLD if held else cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,101 +68,16 @@ class UpstreamEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
-    """One entry of `deposits` or `withdrawals`. `amount` in the currency of its side; `at` in upstream time.
-    `pending` only for deposits; `confirmations` None when the upstream did not say."""
-
-    direction: Literal["deposit", "withdrawal"]
-    amount: Decimal | None
-    tx_id: str | None
-    at: datetime | None
-    confirmations: int | None = None
-    pending: bool = False
-
-    def __post_init__(self) -> None:
-        if self.amount is not None and not self.amount.is_finite():
-            raise ValueError("an amount must be a finite number")
-        object.__setattr__(self, "tx_id", (self.tx_id or "").strip() or None)
-        if self.at is not None:
-            object.__setattr__(self, "at", cut_to_ms(self.at))
-
-
-def _order(transfer: Transfer) -> tuple[Any, ...]:
-    amount, at = transfer.amount, transfer.at
-    return (transfer.direction, at is None, at or EPOCH, amount is None, amount or Decimal(0), transfer.tx_id or "")
-
-
-def _one(sightings: list[Transfer]) -> Transfer:
-    """Several sightings of one transfer as one. Confirmations only rise, and a transfer that was once not pending never is
-    pending again. The amount is the best attested one: from a sighting with a transaction id, then one that is not
-    pending, then the most confirmed."""
-    amounts = [s for s in sightings if s.amount is not None]
-    best = max(
-        amounts,
-        # The last term only picks a spelling (0.1 or 0.10), so that equal facts have equal JSON.
-        key=lambda s: (s.tx_id is not None, not s.pending, s.confirmations or 0, s.amount, len(str(s.amount))),
-        default=None,
-    )
-    return Transfer(
-        direction=sightings[0].direction,
-        amount=best.amount if best else None,
-        tx_id=next((s.tx_id for s in sightings if s.tx_id), None),
-        at=min((s.at for s in sightings if s.at), default=None),
-        confirmations=max((s.confirmations for s in sightings if s.confirmations is not None), default=None),
-        pending=all(s.pending for s in sightings),
-    )
-
-
-def _sightings(transfers: Iterable[Transfer]) -> tuple[Transfer, ...]:
-    """Equal sightings folded together: their number grows with different ids, times and amounts, not with the polls."""
-    same: dict[tuple[Any, ...], list[Transfer]] = {}
-    for transfer in transfers:
-        same.setdefault((transfer.direction, transfer.tx_id, transfer.at, transfer.amount), []).append(transfer)
-    return tuple(sorted((_one(group) for group in same.values()), key=_order))
-
-
-def _resolve(sightings: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
-    """Merge the sightings of one transfer. Two sightings are one transfer if they have the same id; or the same time, where
-    one has no id yet; or the same time and amount, where neither has an id. That relation is not transitive (two payments
-    in one block). So it is worked out from all sightings each time, never pair by pair: the result cannot depend on the
-    order of replies."""
-    named: dict[tuple[str, str], list[Transfer]] = {}
-    for s in sightings:
-        if s.tx_id:
-            named.setdefault((s.direction, s.tx_id), []).append(s)
-    groups = list(named.values())
-
-    def near(sighting: Transfer) -> list[list[Transfer]]:
-        return [g for g in groups if g[0].direction == sighting.direction and any(m.at == sighting.at for m in g)]
-
-    # Equal amounts are joined first. Then a transfer with an id may absorb one sighting of another amount, and only one: of
-    # two transfers that were seen side by side without ids, neither may vanish because the other got its id. Sightings
-    # without amount are joined last.
-    unlike: list[Transfer] = []
-    blank: list[Transfer] = []
-    for s in (s for s in sightings if not s.tx_id):
-        equal = [g for g in near(s) if any(m.amount == s.amount for m in g)]
-        if equal:
-            equal[0].append(s)
-        else:
-            (blank if s.amount is None else unlike).append(s)
-    for s in (*unlike, *blank):
-        homes = [g for g in near(s) if s.amount is None or (g[0].tx_id and all(m.tx_id for m in g))]
-        if homes:
-            homes[0].append(s)
-        else:
-            groups.append([s])
-    return tuple(sorted((_one(group) for group in groups), key=_order))
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything the upstream has ever said about one order. A reply only ever adds (`merge`).
+    """What one answer says about an order; or, merged, the *current* answer and what is kept of those before it.
 
-    `transfers` may be given in any order and with repeats; it reads back as distinct transfers, oldest first.
-    `kyc_since` is the upstream time of the newest event known when the form link first appeared (the epoch without any
-    event): a link has no time of its own, and "no later progress" (row 6) needs one. Leave it out; it is filled in.
-    `sightings` is what `transfers` was resolved from; internal."""
+    Told by the current answer alone: `events`, the flags, `kyc_link`, `state`. `transfers`: those that it lists, and older
+    ones that were settled. `asked_at`: when it was asked for; None for the answer to a create. `updated_at`: its
+    `updatedAt`, where it names one.
+
+    History: `past` are events that other answers told; `missed` counts, by transaction id, the answers that left out a
+    deposit which was pending; `counted` is the largest number of deposits at one time, so that each further deposit is
+    told once."""
 
     events: frozenset[UpstreamEvent] = frozenset()
     transfers: tuple[Transfer, ...] = ()
@@ -159,24 +86,28 @@ class Facts:
     pending_to_create: bool = False
     kyc_link: str | None = None
     state: str | None = None
-    kyc_since: datetime | None = None
-    sightings: tuple[Transfer, ...] = field(init=False, repr=False)
+    # When an answer came is not what it says: facts that differ in these alone are equal.
+    asked_at: datetime | None = field(default=None, compare=False)
+    updated_at: datetime | None = field(default=None, compare=False)
+    past: frozenset[UpstreamEvent] = frozenset()
+    missed: Mapping[str, int] = field(default_factory=dict, hash=False)
+    counted: int = 0
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
         put("events", frozenset(self.events))
-        put("sightings", _sightings(self.transfers))
-        put("transfers", _resolve(self.sightings))
+        put("past", frozenset(_newest(frozenset(self.past) - self.events)))
+        put("transfers", distinct(self.transfers))
+        put("transfers", tuple(replace(t, pending=t.pending and not self._completed(t)) for t in self.transfers))
         put("kyc_link", self.kyc_link or None)
         put("state", self.state or None)
-        if self.kyc_link is None:
-            put("kyc_since", None)
-        elif self.kyc_since is None:
-            put("kyc_since", max((e.at for e in self.events), default=EPOCH))
-        else:
-            put("kyc_since", cut_to_ms(self.kyc_since))
+        put("missed", MappingProxyType(dict(sorted(self.missed.items()))))
+        put("counted", max(self.counted, len(self.deposits)))
+        for name in ("asked_at", "updated_at"):
+            at = getattr(self, name)
+            put(name, None if at is None else cut_to_ms(at))
 
     @property
     def deposits(self) -> tuple[Transfer, ...]:
@@ -187,9 +118,14 @@ class Facts:
         return tuple(t for t in self.transfers if t.direction == "withdrawal")
 
     @property
+    def known(self) -> frozenset[UpstreamEvent]:
+        """The events of all answers, as far as they are kept."""
+        return self.events | self.past
+
+    @property
     def timeline(self) -> tuple[UpstreamEvent, ...]:
         """Events, newest first; ties are broken by `Kind`. The order of the upstream's array is never trusted."""
-        return tuple(sorted(self.events, key=lambda e: (e.at, Kind.of(e.kind), e.kind), reverse=True))
+        return tuple(sorted(self.events, key=_by_time, reverse=True))
 
     @property
     def unknown_kinds(self) -> tuple[str, ...]:
@@ -198,80 +134,138 @@ class Facts:
 
     @property
     def deposit_seen(self) -> bool:
-        """Any sign that money came in, in the wide sense: listed, detected, frozen, paid out or being returned. It keeps an
-        order from expiring, and a failed order watched; so a false yes is the cheap mistake."""
+        """Any sign that money came in, in the wide sense: listed, detected, frozen, paid out or being returned, by any
+        answer. It keeps an order from expiring, and a failed order watched; so a false yes is the cheap mistake."""
         return self.signs > 0
 
     @property
     def signs(self) -> int:
         """How many things speak of a deposit, in the same wide sense: grows when a poll brings a new one."""
-        kinds = sum(Kind.of(e.kind) > Kind.CREATION_END for e in self.events)
-        return kinds + len(self.transfers) + self.completed
-
-    def latest(self, kind: Kind) -> datetime | None:
-        return max((e.at for e in self.events if Kind.of(e.kind) is kind), default=None)
+        kinds = sum(Kind.of(e.kind) > Kind.CREATION_END for e in self.known)
+        return kinds + self.counted + len(self.withdrawals) + self.completed
 
     def merge(self, other: Facts) -> Facts:
-        """The union by content; `other` is the newer answer. Idempotent, associative and monotone. Commutative except for
-        the two fields that are replaced: `state` and `kyc_link` are the newer one that is not None. A flag that was true
-        and a link that was named stay: an answer that leaves something out takes nothing back."""
-        since = [at for at in (self.kyc_since, other.kyc_since) if at is not None]
+        """What is known, and another answer. One of the two is the current one from now on; the other is history, of which
+        only settled transfers, events and what was counted are kept.
+
+        An answer is stale, and never becomes the current one, when it brings no new event and lacks one that is known, or
+        when its `updatedAt` is older. Of the others the one that was asked for last is current. So the same answers,
+        merged in any order, have the same current one."""
+        news = _supersedes(other, self)
+        current, history = (other, self) if news else (self, other)
+        missed = _count_missed(self, other) if news else self.missed
+        listed = [t for t in current.transfers if not t.pending or missed.get(t.tx_id or "", 0) < REPLACED_AFTER]
         return Facts(
-            events=self.events | other.events,
-            transfers=self.sightings + other.sightings,
-            completed=self.completed or other.completed,
-            failed_to_create=self.failed_to_create or other.failed_to_create,
-            pending_to_create=self.pending_to_create or other.pending_to_create,
-            kyc_link=other.kyc_link or self.kyc_link,
-            state=other.state or self.state,
-            kyc_since=min(since, default=None),
+            events=current.events,
+            transfers=tuple(_bounded(listed, carry(listed, history.transfers))),
+            completed=current.completed,
+            failed_to_create=current.failed_to_create,
+            pending_to_create=current.pending_to_create,
+            kyc_link=current.kyc_link,
+            state=current.state or (history.state if news else None),
+            asked_at=current.asked_at,
+            updated_at=current.updated_at,
+            # A create may tell events in a form that no later answer repeats: they are not what an answer is held against.
+            past=current.past | (history.known if history.asked_at or not current.asked_at else frozenset()),
+            missed=missed,
+            counted=self.counted,
         )
 
+    def _completed(self, transfer: Transfer) -> bool:
+        """Whether this is one of the payouts that were completed: as many as the events say, oldest first."""
+        if transfer.direction == "deposit" or transfer.tx_id is None:
+            return False
+        done = sum(Kind.of(e.kind) is Kind.WITHDRAWAL_COMPLETED for e in self.events)
+        return transfer in (self.withdrawals if self.completed and not done else self.withdrawals[:done])
+
     def to_json(self) -> dict[str, Any]:
-        """Plain types, exact and in a fixed order: equal facts give equal text. Amounts as decimal strings in plain
-        notation, times as ISO 8601 with milliseconds and `Z`. `transfers` holds the sightings."""
+        """Plain types, exact and in a fixed order: equal facts give equal text, but for the times of asking. Amounts as
+        decimal strings in plain notation, times as ISO 8601 with milliseconds and `Z`."""
         return {
-            "events": [{"kind": e.kind, "at": iso(e.at)} for e in reversed(self.timeline)],
-            "transfers": [
-                {
-                    "direction": s.direction,
-                    "amount": None if s.amount is None else format(s.amount, "f"),
-                    "tx_id": s.tx_id,
-                    "at": None if s.at is None else iso(s.at),
-                    "confirmations": s.confirmations,
-                    "pending": s.pending,
-                }
-                for s in self.sightings
-            ],
+            "events": _events_json(self.events),
+            "transfers": [transfer.to_json() for transfer in self.transfers],
             "completed": self.completed,
             "failed_to_create": self.failed_to_create,
             "pending_to_create": self.pending_to_create,
             "kyc_link": self.kyc_link,
-            "kyc_since": None if self.kyc_since is None else iso(self.kyc_since),
             "state": self.state,
+            "asked_at": None if self.asked_at is None else iso(self.asked_at),
+            "updated_at": None if self.updated_at is None else iso(self.updated_at),
+            "past": _events_json(self.past),
+            "missed": dict(self.missed),
+            "counted": self.counted,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Facts:
-        """The inverse of `to_json`. A missing key means that the upstream said nothing, so older rows stay readable. A value
-        of the wrong form raises ValueError, KeyError, TypeError or decimal.InvalidOperation: we wrote it ourselves."""
+        """The inverse of `to_json`. A missing key means that the upstream said nothing, so older rows stay readable: without
+        `asked_at`, `transfers` holds all sightings. A value of the wrong form raises ValueError, KeyError, TypeError or
+        decimal.InvalidOperation: we wrote it ourselves."""
+        transfers = [Transfer.from_json(transfer) for transfer in data.get("transfers", ())]
         return cls(
-            events=frozenset(UpstreamEvent(e["kind"], from_iso(e["at"])) for e in data.get("events", ())),
-            transfers=tuple(
-                Transfer(
-                    direction=t["direction"],
-                    amount=None if t.get("amount") is None else Decimal(t["amount"]),
-                    tx_id=t.get("tx_id"),
-                    at=from_iso(t["at"]) if t.get("at") else None,
-                    confirmations=t.get("confirmations"),
-                    pending=t.get("pending", False),
-                )
-                for t in data.get("transfers", ())
-            ),
+            events=_events_from(data.get("events", ())),
+            transfers=tuple(transfers) if "asked_at" in data else from_sightings(transfers),
             completed=data.get("completed", False),
             failed_to_create=data.get("failed_to_create", False),
             pending_to_create=data.get("pending_to_create", False),
             kyc_link=data.get("kyc_link"),
             state=data.get("state"),
-            kyc_since=from_iso(data["kyc_since"]) if data.get("kyc_since") else None,
+            asked_at=from_iso(data["asked_at"]) if data.get("asked_at") else None,
+            updated_at=from_iso(data["updated_at"]) if data.get("updated_at") else None,
+            past=_events_from(data.get("past", ())),
+            missed=data.get("missed", {}),
+            counted=data.get("counted", 0),
         )
+
+
+def _supersedes(news: Facts, known: Facts) -> bool:
+    """Whether `news` is the current answer from now on."""
+    if news.asked_at is None and _silent(news):
+        return False
+    if (news.asked_at is None) != (known.asked_at is None):
+        return known.asked_at is None  # any look counts more than the answer to a create
+    if news.events <= known.known and not news.events >= known.events:
+        return False  # stale: no new event, and one is missing
+    if known.events < news.events:
+        return True
+    if news.updated_at is not None and known.updated_at is not None and news.updated_at != known.updated_at:
+        return news.updated_at > known.updated_at
+    return (news.asked_at or EPOCH) >= (known.asked_at or EPOCH)
+
+
+def _silent(facts: Facts) -> bool:
+    """Whether an answer told nothing about the order itself."""
+    flags = facts.completed or facts.failed_to_create or facts.pending_to_create
+    return not (facts.events or facts.transfers or flags or facts.kyc_link or facts.state)
+
+
+def _count_missed(known: Facts, news: Facts) -> dict[str, int]:
+    """How often each deposit that was pending has been left out, this answer included."""
+    if known.asked_at is None:
+        return dict(news.missed)
+    listed = {transfer.tx_id for transfer in news.transfers}
+    pending = {t.tx_id: 0 for t in known.deposits if t.pending and t.tx_id}
+    counts = {**pending, **known.missed, **news.missed}
+    counts = {id_: min(n + (id_ not in listed), REPLACED_AFTER) for id_, n in counts.items() if id_}
+    return dict([(id_, n) for id_, n in counts.items() if n][-KEPT_MISSED:])
+
+
+def _bounded(listed: list[Transfer], carried: list[Transfer]) -> list[Transfer]:
+    older = sorted(carried[len(listed) :], key=lambda t: (t.at or EPOCH, t.tx_id or ""))
+    return carried[: len(listed)] + older[-KEPT_TRANSFERS:]
+
+
+def _by_time(event: UpstreamEvent) -> tuple[datetime, int, str]:
+    return (event.at, Kind.of(event.kind), event.kind)
+
+
+def _newest(events: Iterable[UpstreamEvent]) -> list[UpstreamEvent]:
+    return sorted(events, key=_by_time)[-KEPT_EVENTS:]
+
+
+def _events_json(events: Iterable[UpstreamEvent]) -> list[dict[str, str]]:
+    return [{"kind": e.kind, "at": iso(e.at)} for e in sorted(events, key=_by_time)]
+
+
+def _events_from(rows: Iterable[dict[str, str]]) -> frozenset[UpstreamEvent]:
+    return frozenset(UpstreamEvent(row["kind"], from_iso(row["at"])) for row in rows)

@@ -6,6 +6,7 @@ is pure: what the facts say, held back by the table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from swap.domain.expiry import ToldExpiry
-from swap.domain.facts import Facts, Kind, Transfer, UpstreamEvent
+from swap.domain.facts import Facts, Kind, UpstreamEvent
+from swap.domain.ledger import Ledger, Left, account
+from swap.domain.transfers import Transfer
 
 __all__ = [
     "BEFORE_ADDRESS",
@@ -24,14 +27,17 @@ __all__ = [
     "PUBLIC",
     "TERMINAL",
     "TRANSITIONS",
+    "UNCOVERED_FOR",
     "WATCHED",
     "Decision",
     "Facts",
     "Funds",
     "Profile",
+    "Review",
     "Status",
     "Transfer",
     "UpstreamEvent",
+    "account",
     "can_move",
     "expires_by_age",
     "funds",
@@ -93,8 +99,8 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
             | {S.COMPLETED, S.REFUNDED, S.NEEDS_REVIEW}
         ),
         S.FAILED: frozenset({S.REFUNDING, S.COMPLETED, S.REFUNDED, S.NEEDS_REVIEW}),
-        S.COMPLETED: frozenset({S.REFUNDED}),
-        S.REFUNDED: frozenset(),
+        S.COMPLETED: frozenset({S.REFUNDED, S.NEEDS_REVIEW}),
+        S.REFUNDED: frozenset({S.EXCHANGING, S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.NEEDS_REVIEW}),
     }
 )
 
@@ -110,6 +116,7 @@ Funds = Literal[
     "delivered",
     "not_seen_in_time",
 ]
+Review = Literal["reversal", "refund_conflict", "uncovered"]
 Final = Literal["no", "yes", "once unwatched", "once unwatched, without a deposit"]
 
 
@@ -150,6 +157,8 @@ BEFORE_ADDRESS: frozenset[Status] = frozenset(s for s, p in PROFILES.items() if 
 WATCHED: frozenset[Status] = frozenset(s for s, to in TRANSITIONS.items() if to) - BEFORE_ADDRESS
 
 LOCAL_EXPIRY = timedelta(days=7)
+# How long a deposit may lie with the upstream without any movement before a person is asked to look.
+UNCOVERED_FOR = timedelta(hours=24)
 
 
 def can_move(from_: Status, to: Status) -> bool:
@@ -165,23 +174,28 @@ def public_name(status: Status, before_review: Status | None = None) -> Status:
     return shown or S.ON_HOLD
 
 
-def funds(status: Status, deposit_seen: bool, before_review: Status | None = None) -> Funds:
-    """Where the money is, in one public word. Under review: what the status before it says."""
-    profile = PROFILES[status]
-    if profile.funds is None:
-        profile = PROFILES[public_name(status, before_review)]
+def funds(
+    status: Status, deposit_seen: bool, before_review: Status | None = None, *, left: Left | None = None
+) -> Funds:
+    """Where the money is, in one public word. Under review: what the status before it says. `left`: where a deposit is that
+    was neither paid out nor returned; an order that came to its end has nothing more important to say."""
+    shown = public_name(status, before_review)
+    if left is not None and shown in TERMINAL:
+        return left
+    profile = PROFILES[shown]
     word = profile.funds if deposit_seen else profile.funds_without_deposit or profile.funds
     assert word is not None  # a public name has a profile with funds
     return word
 
 
-def is_final(status: Status, deposit_seen: bool, watched: bool) -> bool:
+def is_final(status: Status, deposit_seen: bool, watched: bool, *, left: Left | None = None) -> bool:
     """Whether the customer may stop waiting. `watched`: another poll is planned, as for every order whose address was
-    shown. A failed order with a deposit is never final, watched or not: the upstream still has that money. A completed
-    order is final even while it is watched for a reversal."""
+    shown. A failed order with a deposit is never final, watched or not: the upstream still has that money. A completed or
+    refunded order is final even while it is watched for a reversal, but not while another deposit is `left` with the
+    upstream."""
     match PROFILES[status].final:
         case "yes":
-            return True
+            return left is None
         case "once unwatched":
             return not watched
         case "once unwatched, without a deposit":
@@ -195,17 +209,15 @@ class Decision:
     """What the facts mean for an order.
 
     `status`: the new one, maybe unchanged. `reason`: only of a change: reversal, late_deposit, local_expiry,
-    expiry_taken_back, refund_conflict. `review`: refund and completion are both in the facts; an operator should look
-    into it, at any status. `unknown_kinds`: to be logged. `late_deposit`: this change brings an expired order back.
-    `second_deposit`: more than one distinct deposit. `refused`: the status that the facts say but the table forbids; to
-    be journalled once per value, since every later poll says it again."""
+    expiry_taken_back, refund_conflict. `review`: why a person should look into it, at any status. `unknown_kinds`: to be
+    logged. `late_deposit`: this change brings an expired order back. `refused`: the status that the facts say but the
+    table forbids; to be journalled once per value, since every later poll says it again."""
 
     status: Status
     reason: str | None = None
-    review: bool = False
+    review: Review | None = None
     unknown_kinds: tuple[str, ...] = ()
     late_deposit: bool = False
-    second_deposit: bool = False
     refused: Status | None = None
 
 
@@ -230,11 +242,11 @@ def next_status(
     told: ToldExpiry = ToldExpiry(),  # noqa: B008 - frozen: nothing was told
     local_expiry: timedelta = LOCAL_EXPIRY,
 ) -> Decision:
-    """`facts` is the union of all replies, `told` what they said about the order's expiry. creating and in_doubt belong
-    to the create and the resolver, needs_review to an operator: these stay, but the flags are reported anyway."""
-    refund, payout = facts.latest(Kind.REFUND_COMPLETED), facts.latest(Kind.WITHDRAWAL_COMPLETED)
-    conflict = refund is not None and (facts.completed or payout is not None)
-    target = None if current in BEFORE_ADDRESS or current is S.NEEDS_REVIEW else _target(current, facts, told)
+    """`facts`: the current answer and what is kept of older ones; `told`: what they said about the order's expiry. creating
+    and in_doubt belong to the create and the resolver, needs_review to an operator: these stay, but the flags are reported
+    anyway."""
+    ledger = account(facts)
+    target = None if current in BEFORE_ADDRESS or current is S.NEEDS_REVIEW else _target(current, facts, told, ledger)
     reason: str | None = None
     if current is S.EXPIRED and not facts.deposit_seen:
         # A form link or a guessed word is no deposit. Without one, the order comes back only if the upstream has taken back
@@ -253,73 +265,75 @@ def next_status(
             reason = "reversal"
         elif late:
             reason = "late_deposit"
-        elif conflict:
+        elif ledger.unfounded:
             reason = "refund_conflict"
+    status = target if moved and target is not None else current
     return Decision(
-        status=target if moved and target is not None else current,
+        status=status,
         reason=reason if moved else None,
-        review=conflict or (moved and current is S.COMPLETED),
+        review=_review(status, ledger, now, reversal=moved and current is S.COMPLETED),
         unknown_kinds=facts.unknown_kinds,
         late_deposit=late,
-        second_deposit=len(facts.deposits) > 1,
         # "Nothing but the creation" is the absence of news, not a claim to be refused.
         refused=None if moved or target in (None, current, S.AWAITING_DEPOSIT) else target,
     )
 
 
-def _target(current: Status, facts: Facts, told: ToldExpiry) -> Status | None:
+def _review(status: Status, ledger: Ledger, now: datetime, *, reversal: bool) -> Review | None:
+    """A deposit that lies with the upstream is late after a day without any movement; on hold it waits for the customer."""
+    if reversal:
+        return "reversal"
+    if ledger.unfounded:
+        return "refund_conflict"
+    since = ledger.uncovered_since
+    waits = status in (S.ON_HOLD, S.NEEDS_REVIEW)
+    return "uncovered" if since is not None and not waits and now - since >= UNCOVERED_FOR else None
+
+
+def _target(current: Status, facts: Facts, told: ToldExpiry, ledger: Ledger) -> Status | None:
     """The mapping table, rows top to bottom; None keeps the status. `current` matters only for row 13 (a guess lifts
     awaiting_deposit, nothing else)."""
     if told.confirmed and not _paid(facts):
         return S.EXPIRED  # row 1
-    refund, payout = facts.latest(Kind.REFUND_COMPLETED), facts.latest(Kind.WITHDRAWAL_COMPLETED)
-    if refund is not None and (payout is None or payout <= refund):
+    if ledger.delivered:
+        return S.COMPLETED  # rows 3, 4; another deposit does not undo what was delivered
+    if ledger.was_delivered or (ledger.refunds and not ledger.open and not ledger.sending):
         return S.REFUNDED  # row 2
-    if facts.completed:
-        return S.COMPLETED  # row 3
-    if payout is not None and any(w.tx_id for w in facts.withdrawals):
-        return S.COMPLETED  # row 4
     # Row 5, the upstream's failedToCreate, moves no order here: an address that a customer was shown stays watched, whatever
     # the upstream says about its own side. `swap.orders.reply_check` ends payments to it.
-
-    line, branch = _newest(facts)
-    if not line and branch is not None:
+    branch = _branch(facts)
+    if branch is not None:
         return S.ON_HOLD if branch is Kind.HOLD else S.REFUNDING  # rows 6, 7
-    furthest = max(line, default=Kind.CREATION_END)
-    if furthest >= Kind.FUNDS_WITHDRAWAL_START:
+    if ledger.sending:
         return S.SENDING  # row 8, and row 4 without a transaction id
-    if furthest is Kind.DEPOSIT_REGISTERED:
+    if ledger.registered and not ledger.reversed:
         return S.EXCHANGING  # row 9
-    if furthest is Kind.INCOMING_FUNDS_DETECTED or facts.transfers:
+    if ledger.refunds:
+        # Some is returned, and the rest only seen on chain, or registered after a payout was taken back. From sending no
+        # way leads back to exchanging, and where a poll had not seen that payout the order must end the same.
+        return S.REFUNDED
+    if ledger.open:
         return S.CONFIRMING  # row 10; a listed deposit that is not pending is no reason to say less
     if facts.events or facts.state is None:
         return S.AWAITING_DEPOSIT if not facts.unknown_kinds else None  # rows 11, 12
     return _guess(facts.state) if current is S.AWAITING_DEPOSIT else None  # row 13
 
 
-def _newest(facts: Facts) -> tuple[list[Kind], Kind | None]:
-    """The progress since the last hold or refund request, and that hold or request (None when there was none).
-
-    A form link is read as a hold at the moment when it first appeared, above everything of the same moment. Unknown kinds
-    are ignored: the last event we understand decides, so the result does not depend on when we polled (row 12). The
-    furthest kind since the branch counts, not the last, because a second deposit is announced while the first is already
-    on its way out."""
-    seen = [(e.at, int(Kind.of(e.kind)), Kind.of(e.kind)) for e in facts.events]
-    if facts.kyc_since is not None:
-        seen.append((facts.kyc_since, len(Kind), Kind.HOLD))
-    kinds = [kind for _, _, kind in sorted(seen, reverse=True) if kind > Kind.CREATION_END]
-    # A refund can only be the newest thing here when row 2 has spoken; before a later payout it is history.
-    kinds = [kind for kind in kinds if kind is not Kind.REFUND_COMPLETED]
-    line = list(takewhile(lambda kind: kind < Kind.HOLD, kinds))
-    older = kinds[len(line) :]
-    if not older:
-        return line, None
+def _branch(facts: Facts) -> Kind | None:
+    """The hold or refund request that nothing has ended yet. A completed refund ends what came before it, progress ends a
+    hold and a refund that was called off. A form link is a hold of its own, as long as it is told; where events tell of
+    holds they know better when it ended. Unknown kinds are ignored: the last event we understand decides (row 12)."""
+    kinds = [Kind.of(event.kind) for event in facts.timeline]
+    since = list(takewhile(lambda kind: kind is not Kind.REFUND_COMPLETED, kinds))
+    line = list(takewhile(lambda kind: kind < Kind.HOLD, since))
+    older = since[len(line) :]
     # Money seen on chain after a refund request, or after a hold on money that had come further, is another deposit. It does
     # not end the refund or the hold of the first one.
-    another = older[0] is Kind.REFUND_REQUESTED or any(Kind.DEPOSIT_REGISTERED <= k < Kind.HOLD for k in older)
-    if another and max(line, default=None) is Kind.INCOMING_FUNDS_DETECTED:
-        line = []
-    return line, older[0]
+    another = any(kind is Kind.REFUND_REQUESTED or Kind.DEPOSIT_REGISTERED <= kind < Kind.HOLD for kind in older)
+    ended = max(line, default=Kind.UNKNOWN)
+    if older and not ended >= (Kind.DEPOSIT_REGISTERED if another else Kind.INCOMING_FUNDS_DETECTED):
+        return older[0]
+    return Kind.HOLD if facts.kyc_link is not None and Kind.HOLD not in kinds else None
 
 
 def _paid(facts: Facts) -> bool:
@@ -331,10 +345,13 @@ def _paid(facts: Facts) -> bool:
 
 # In the order in which one client tries them. Only "created" is attested; the other words are that client's guesses.
 _ENDED_WORDS = ("refund", "expire", "overdue", "fail", "error", "reject", "cancel")
+# How a word begins that is no end: "unconfirmed" and "threshold" say something else than what they contain.
 _MOVING_WORDS = (
     *("hold", "frozen", "verif", "kyc", "aml", "send", "withdraw", "payout"),
     *("exchang", "trade", "convert", "process", "received", "confirm"),
 )
+_DENIALS = frozenset({"not", "no", "non", "never", "un"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def says_ended(state: str | None) -> bool:
@@ -348,4 +365,6 @@ def _guess(state: str) -> Status | None:
     more, even if they sound further: it is the only such state that a wrong guess can be undone from (row 1)."""
     if says_ended(state):
         return None
-    return S.CONFIRMING if any(w in state.lower() for w in _MOVING_WORDS) else S.AWAITING_DEPOSIT
+    words = [word.lower() for word in _WORD.findall(state)]
+    moving = any(word.startswith(_MOVING_WORDS) for word in words) and _DENIALS.isdisjoint(words)
+    return S.CONFIRMING if moving else S.AWAITING_DEPOSIT

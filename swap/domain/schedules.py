@@ -72,7 +72,7 @@ PLANS: Mapping[Status, PollingPlan] = MappingProxyType(
         _S.EXPIRED: _LATE,
         _S.FAILED: _STRANDED,
         _S.COMPLETED: _REVERSAL,
-        _S.REFUNDED: _NEVER,
+        _S.REFUNDED: _REVERSAL,
     }
 )
 

@@ -170,7 +170,7 @@ def _require_record(order: Order, to: Status) -> None:
     facts = Facts.from_json(order.facts)
     shows = {
         Status.COMPLETED: facts.completed or any(payout.tx_id for payout in facts.withdrawals),
-        Status.REFUNDED: facts.latest(Kind.REFUND_COMPLETED) is not None,
+        Status.REFUNDED: any(Kind.of(event.kind) is Kind.REFUND_COMPLETED for event in facts.events),
     }.get(to, not facts.deposit_seen)
     if not shows:
         paid = "Money came in" if facts.deposit_seen else "Nothing was paid"

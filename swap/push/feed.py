@@ -188,4 +188,6 @@ class Feed:
 def _ended(order: Order) -> bool:
     if order.next_check_at is not None:
         return False
-    return lifecycle.is_final(Status(order.status), Facts.from_json(order.facts).deposit_seen, watched=False)
+    facts = Facts.from_json(order.facts)
+    left = lifecycle.account(facts).remaining
+    return lifecycle.is_final(Status(order.status), facts.deposit_seen, watched=False, left=left)

@@ -356,7 +356,7 @@ def move(
     )
     if counted.rowcount != 1:  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
         return None
-    if "facts" in changes and changes["facts"] != order.facts:
+    if "facts" in changes and changes["facts"].get("transfers") != order.facts.get("transfers"):
         _write_transfers(session, order.id, Facts.from_json(changes["facts"]))
     detail = {"source": source, **(detail or {})}
     if public:

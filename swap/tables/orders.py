@@ -16,8 +16,8 @@ class Order(Row):
     """One swap. `version` rises with every write; `sequence` with every public event. Deposit details are write-once.
 
     `request` is the caller's request as validated (a repeated `client_order_id` is compared with it); `rate` is what
-    was quoted (the claimed public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: all that the upstream has
-    said about this order so far, but for its expiry: that is `told_expiry`, a `swap.domain.expiry.ToldExpiry` as JSON,
+    was quoted (the claimed public rate sent upstream); `facts` is `lifecycle.Facts` as JSON: what the upstream
+    says about this order, but for its expiry: that is `told_expiry`, a `swap.domain.expiry.ToldExpiry` as JSON,
     or null. `payable`: the deposit details passed every check, so they are shown; `payable_reason`: why nothing may be
     paid to them all the same, or why they are not shown. `payable_until`: the end of a fixed rate, where the upstream
     named one. `as_of`: when it was last polled with success; `signalled_at`: when the upstream's list last made it due.

@@ -9,6 +9,7 @@ in all, a create `create_timeout`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
@@ -61,7 +62,7 @@ class UpstreamClient:
         take: Take | None = None,
         on_call: OnCall | None = None,
     ) -> None:
-        self._transport, self._keys = transport, keys
+        self._transport, self._keys, self._timing = transport, keys, timing
         self._exchange = Exchange(transport, keys, timing, take, on_call)
 
     def __repr__(self) -> str:
@@ -213,8 +214,11 @@ class UpstreamClient:
             asked=Asked(order_id=order_id, destination=destination_address),
         )
 
+        asked_at = self._timing.now()
+
         def read(body: object) -> OrderReply:
-            return _about(decode.read_order(body), order_id, destination_address)
+            reply = _about(decode.read_order(body), order_id, destination_address)
+            return replace(reply, facts=replace(reply.facts, asked_at=asked_at))
 
         return self._exchange.ask(question, read, self._exchange.until(deadline))
 

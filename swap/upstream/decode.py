@@ -267,6 +267,7 @@ def read_facts(row: dict[str, Any]) -> Facts:
         pending_to_create=flag(row.get("isPendingToCreate")) or False,
         kyc_link=link(row.get("KYCFormLink")),
         state=string(row.get("state")),
+        updated_at=moment(row.get("updatedAt")),
     )
 
 
@@ -275,13 +276,16 @@ def _array(value: object) -> list[Any]:
 
 
 def _transfer(direction: Literal["deposit", "withdrawal"], entry: dict[str, Any]) -> Transfer:
+    """A deposit of which nobody says whether it is pending is so while it has no confirmation. No entry says of a payout
+    that it is complete; the events do (`Facts`)."""
+    confirmations, pending = count(entry.get("confirmations")), flag(entry.get("isPending"))
     return Transfer(
         direction=direction,
         amount=amount(entry.get("amount")),
         tx_id=string(entry.get("txId")),
         at=moment(entry.get("createdAt")),
-        confirmations=count(entry.get("confirmations")),
-        pending=direction == "deposit" and (flag(entry.get("isPending")) or False),
+        confirmations=confirmations,
+        pending=direction == "withdrawal" or (confirmations == 0 if pending is None else pending),
     )
 
 

@@ -1,8 +1,9 @@
 """Polling one order: ask the upstream, merge what it says into the facts, and take the order through the one door.
 
-A poll only ever adds facts. What they mean is decided by `lifecycle.next_status`. What would move an order backwards
-changes nothing and is journalled, so that support can answer "why did it not change". A poll that brings no answer still
-lets time pass: an order expires, and stops being payable, whether the upstream speaks or not.
+An answer that is older than what is known changes nothing (`Facts.merge`). What the facts mean is decided by
+`lifecycle.next_status`. What would move an order backwards changes nothing either and is journalled, so that support can
+answer "why did it not change". A poll that brings no answer still lets time pass: an order expires, and stops being
+payable, whether the upstream speaks or not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from swap.domain.schedules import PollState, failure_delay, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
-from swap.orders.conflicts import Conflicts
+from swap.orders.conflicts import Conflicts, under_review
 from swap.store import calls, events
 from swap.store import orders as order_rows
 from swap.store.database import Database
@@ -119,6 +120,8 @@ class Poller:
             "next_check_at": self._next_poll_at(order, decision.status, now),
         }
         from_reply = self._changes_from(order, reply) if reply is not None else {}
+        before = order.as_of or order.updated_at
+        without_news = next_status(status, known, before, created_at=order.created_at, told=told_before)
         came = facts.deposit_seen and not known.deposit_seen
         conflict: Changes = {}
         if reply is not None:
@@ -127,7 +130,9 @@ class Poller:
             "payable", order.payable
         ):
             conflict["payable_reason"] = expiry.not_payable(told, order.payable_until, now)
-        late = decision.late_deposit or (decision.second_deposit and len(known.deposits) < 2)
+        if decision.review == "uncovered" != without_news.review:
+            conflict |= under_review(order, None, decision.status)
+        late = decision.late_deposit or facts.counted > max(1, known.counted)
         steps = _steps(order, decision, facts, always | from_reply, conflict, late=late, now=now)
 
         with self._database.write() as session:
@@ -143,7 +148,6 @@ class Poller:
             if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
                 log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
                 events.add_event(session, moved, "journal.unexpected_deposit", at=now, detail={"status": status})
-            without_news = next_status(status, known, now, created_at=order.created_at, told=told_before)
             self._journal(session, moved, decision, without_news)
             if reply is not None and (
                 facts != known or decision.status is not status or _differs(order, from_reply | conflict)
@@ -204,9 +208,10 @@ class Poller:
         if decision.refused is not None and decision.refused != without_news.refused:
             detail = {"source": "look", "refused": decision.refused, "status": order.status}
             events.add_event(session, order, "journal.refused", at=now, detail=detail)
-        if decision.review and not without_news.review:
-            log.error("watch.review", order_id=order.id, status=order.status)
-            events.add_event(session, order, "journal.review", at=now, detail={"status": order.status})
+        if decision.review not in (None, without_news.review):
+            log.error("watch.review", order_id=order.id, status=order.status, reason=decision.review)
+            detail = {"status": order.status, "reason": decision.review}
+            events.add_event(session, order, "journal.review", at=now, detail=detail)
 
     @staticmethod
     def _record_call(
@@ -306,9 +311,9 @@ def _steps(
         to_status = {"status": decision.status, "status_reason": decision.reason}
     to_status |= conflict
     action: Changes = {}
-    if facts.kyc_link != order.action_url:
+    if facts.kyc_link not in (None, order.action_url):
         action = {"action_url": facts.kyc_link, "action_since": now}
-    required = bool(action) and facts.kyc_link is not None and decision.status is Status.ON_HOLD
+    required = bool(action) and decision.status is Status.ON_HOLD
 
     steps: list[tuple[Changes, str | None]] = []
     if late:
