@@ -172,7 +172,7 @@ def _views(e: Evidence, order_id: str, order: dict[str, Any]) -> Iterator[dict[s
 
 def _place(view: dict[str, Any]) -> Place | None:
     deposit = view["deposit"]
-    return None if deposit is None else (deposit["address"], deposit["memo"])
+    return None if deposit is None or deposit["address"] is None else (deposit["address"], deposit["memo"])
 
 
 def _comparable(address: str | None) -> str | None:

@@ -166,7 +166,7 @@ class _Errand:
         if named:
             record.order_ids.add(str(named))
         deposit = answer.data.get("deposit")
-        if deposit is not None:
+        if deposit is not None and deposit["address"] is not None:
             record.places.add((str(named), (deposit["address"], deposit["memo"])))
         wrong = record.want.kind
         documented = {200, 201, 202, 422, 429, 503} | ({401} if wrong == "bad_signature" else set())

@@ -382,9 +382,10 @@ def test_an_address_that_only_an_answer_named_is_seen() -> None:
     assert violated(e) == {"shown_once"}
 
 
-def test_an_address_that_is_hidden_again_is_seen() -> None:
+@pytest.mark.parametrize("hidden", [None, {"address": None, "memo": None, "payable": False}])
+def test_an_address_that_is_hidden_again_is_seen(hidden: dict[str, Any] | None) -> None:
     e = evidence()
-    e.orders[0][0] |= {"deposit": None}
+    e.orders[0][0] |= {"deposit": hidden}
     assert "shown_once" in violated(e)
 
 

@@ -59,6 +59,16 @@ MUTANTS: dict[str, Mutant] = {
         frozenset({"promised"}),
         {"weights": (("wire.shifted", 0.5),)},
     ),
+    "overwrite-shown-address": Mutant(
+        "an order that shows an address may show another one later",
+        frozenset({"shown_once"}),
+        {"weights": (("create.accept_late", 0.3),)},
+    ),
+    "drop-spare": Mutant(
+        "what was made in vain is not written down",
+        frozenset({"accounted"}),
+        {"weights": (("create.accept_late", 0.3),)},
+    ),
     "spend-by-spelling": Mutant(
         "a quote is spent by its spelling, of which it has several",
         frozenset({"quotes"}),

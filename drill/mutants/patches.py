@@ -6,6 +6,7 @@ Loaded by `sitecustomize` in a fresh process: standard library only, and nothing
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from inspect import signature
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,13 @@ def _replace(owner: Any, name: str, value: Any) -> None:
     )
     if not takes_all and list(before.parameters)[1:] != list(now.parameters)[1:]:
         raise TypeError(f"{name} is called with {before}")
+    setattr(owner, name, value)
+
+
+def _replace_value(owner: Any, name: str, value: Any) -> None:
+    """For what is not called."""
+    if type(getattr(owner, name)) is not type(value):
+        raise TypeError(f"{name} is {getattr(owner, name)!r}")
     setattr(owner, name, value)
 
 
@@ -108,6 +116,35 @@ def _any_spelling_opens(module: ModuleType) -> None:
     _replace(tickets, "open", open_any)
 
 
+def _spare_is_dropped(module: ModuleType) -> None:
+    add = module.add
+
+    def add_unowned(session: Any, **row: Any) -> bool:
+        return bool(add(session, **row)) if row["order_id"] is None else False
+
+    _replace(module, "add", add_unowned)
+
+
+def _address_may_change(module: ModuleType) -> None:
+    _replace_value(module, "_WRITE_ONCE", ())
+
+
+def _newest_address_is_shown(module: ModuleType) -> None:
+    record_poll = module.record_poll
+
+    def record_and_show(session: Any, ref: str, **told: Any) -> None:
+        from swap.store import orders
+
+        record_poll(session, ref, **told)
+        spare = session.get(module.UnownedOrder, ref)
+        order = orders.get(session, spare.order_id) if spare is not None and spare.order_id else None
+        if order is not None and order.deposit_kind is not None and told["deposit_address"] is not None:
+            place = {name: told[name] for name in ("deposit_address", "deposit_memo")}
+            orders.move(session, order, place, at=datetime.now(UTC), source="look")
+
+    _replace(module, "record_poll", record_and_show)
+
+
 PATCHES: dict[str, dict[str, Patch]] = {
     "call-unknown-failed": {"swap.orders.settle": _unknown_is_failed},
     "adopt-by-address": {
@@ -118,6 +155,11 @@ PATCHES: dict[str, dict[str, Patch]] = {
     "skip-event": {"swap.store.orders": _event_is_skipped},
     "ignore-budget": {"swap.upstream.rate_budget": _budget_is_ignored},
     "retry-blindly": {"swap.upstream.client": _create_is_repeated},
+    "drop-spare": {"swap.store.unowned": _spare_is_dropped},
+    "overwrite-shown-address": {
+        "swap.store.orders": _address_may_change,
+        "swap.store.unowned": _newest_address_is_shown,
+    },
     "show-without-ownership": {"swap.store.orders": _address_belongs_to_all},
     "trust-shifted-answer": {"swap.upstream.echoes": _answer_is_not_compared},
     "spend-by-spelling": {"swap.infra.tickets": _any_spelling_opens},
