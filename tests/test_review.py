@@ -122,21 +122,23 @@ def test_once_the_money_is_there_another_amount_or_refund_address_is_the_upstrea
 
 
 def test_an_order_that_shares_its_place_with_another_comes_under_review_and_the_owner_does_not(
-    service: Service, shop: Shop, clock: Clock
+    service: Service, shop: Shop, clock: Clock, looks: Looks
 ) -> None:
     owner, guest = place(shop, "expires"), place(shop, "expires", client_order_id="order-2")
     owned = read_order(service.database, owner)
     with service.database.write() as session:
         order_rows.free_place(session, guest)
         session.execute(update(Order).where(Order.id == guest).values(deposit_address=owned.deposit_address))
+    place_of_both = {"depositAddress": owned.deposit_address}
+    looks.edit = lambda body: {**body, "depositAddress": {**body["depositAddress"], **place_of_both}}
     for seconds in (20, 65):
         clock.advance(seconds)
         look(service, owner)
         look(service, guest)
     assert read_order(service.database, owner).status == "awaiting_deposit"
     assert view(service, owner)["deposit"]["payable"] is True
-    # The upstream still names the place that it gave; the one that was shown is another's.
-    assert read_order(service.database, guest).status == "needs_review"
+    shared = read_order(service.database, guest)
+    assert (shared.status, shared.conflict) == ("needs_review", "address_in_use")
 
 
 # --- while it lasts --------------------------------------------------------------------------------------------------
@@ -572,6 +574,20 @@ def test_the_command_does_nothing_without_yes_and_prints_one_object(
     assert read_order(service.database, order_id).status == "needs_review"
     listed = json.loads(swap("under-review", "--json").stdout)["orders"]
     assert [(order["order_id"], order["status"]) for order in listed] == [(order_id, "awaiting_deposit")]
+
+
+def test_the_other_decisions_have_commands_too(
+    swap: Any, service: Service, shop: Shop, faults: Faults, world: World
+) -> None:
+    order_id = in_doubt(shop, faults)
+    linked = swap("link", orphaned(service, world), order_id, *WHO, "--json", "--yes")
+    assert json.loads(linked.stdout)["changes"]["status"] == {"from": "in_doubt", "to": "awaiting_deposit"}
+    assert json.loads(swap("review", order_id, *WHO, "--json", "--yes").stdout)["done"] is True
+    released = json.loads(swap("release", order_id, *WHO, "--json", "--yes").stdout)
+    assert released["upstream"]["destination_address"] == ADDRESSES["expires"]
+    ended = json.loads(swap("end", order_id, "--as", "expired", *WHO, "--json", "--yes").stdout)
+    assert ended["order"]["status"] == "expired"
+    assert view(service, order_id)["deposit"]["payable"] is False
 
 
 def test_what_is_refused_is_an_object_too_and_ends_with_1(swap: Any, shop: Shop) -> None:
