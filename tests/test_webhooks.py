@@ -502,6 +502,83 @@ def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others
     assert len(receiver.on("/bad")) == sent, "while disabled nothing is sent"
 
 
+def test_a_receiver_that_is_gone_is_disabled_at_once_and_the_others_are_told(
+    product: Product, receiver: Receiver
+) -> None:
+    gone = product.endpoints.create(product.client_id, f"{receiver.url}/gone")
+    product.endpoints.create(product.client_id, f"{receiver.url}/other")
+    receiver.answers["/gone"] = 410
+    product.order()
+    with structlog.testing.capture_logs() as logs:
+        product.deliver()
+    for _ in range(4):
+        product.order()
+    product.deliver()
+    found = product.endpoints.endpoint(product.client_id, gone["id"])
+    assert (found["enabled"], found["disabled_reason"]) == (False, "gone")
+    assert len(receiver.on("/gone")) == 1
+    assert {d.status for d in product.deliveries(endpoint_id=gone["id"])} == {"failed"}
+    assert [e["reason"] for e in logs if e["event"] == "webhooks.endpoint_disabled"] == ["gone"]
+    (told,) = [b for b in bodies(receiver, "/other") if b["type"] == "endpoint.disabled"]
+    assert (told["data"]["endpoint_id"], told["data"]["reason"]) == (gone["id"], "gone")
+
+
+def test_a_test_that_finds_nobody_disables_nothing(product: Product, receiver: Receiver) -> None:
+    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/gone")
+    receiver.answers["/gone"] = 410
+    product.endpoints.test(product.client_id, endpoint["id"])
+    product.deliver()
+    assert product.endpoints.endpoint(product.client_id, endpoint["id"])["enabled"]
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_for", "held"),
+    [(429, "3600", 3600), (429, None, 0), (502, None, 0), (504, "120", 120), (503, "3600", 3600)],
+)
+def test_an_overloaded_receiver_is_left_alone_as_a_whole_and_then_tried_by_one(
+    product: Product, receiver: Receiver, clock: Clock, status: int, asked_for: str | None, held: int
+) -> None:
+    product.endpoints.create(product.client_id, f"{receiver.url}/busy")
+    product.endpoints.create(product.client_id, f"{receiver.url}/other")
+    receiver.answers["/busy"] = status
+    receiver.headers = {} if asked_for is None else {"Retry-After": asked_for}
+    for _ in range(30):
+        product.order()
+    product.deliver()
+    first = len(receiver.on("/busy"))
+    assert first <= 10, "no more than were under way at once"
+    clock.advance(timedelta(seconds=held / 2))
+    product.deliver()
+    assert (len(receiver.on("/busy")), len(receiver.on("/other"))) == (first, 30)
+    clock.advance(timedelta(days=1))
+    product.deliver()
+    assert len(receiver.on("/busy")) == first + 1, "one finds out whether it is over"
+    receiver.answers["/busy"] = 204
+    clock.advance(timedelta(days=1))
+    product.deliver()
+    assert {d.status for d in product.deliveries()} == {"delivered"}
+
+
+def test_a_busy_answer_without_a_time_holds_its_own_delivery_alone(product: Product, receiver: Receiver) -> None:
+    product.endpoints.create(product.client_id, f"{receiver.url}/busy")
+    receiver.answers["/busy"] = 503
+    for _ in range(15):
+        product.order()
+    product.deliver()
+    assert len(receiver.on("/busy")) == 15
+
+
+def test_what_its_owner_wants_sent_now_ends_a_hold(product: Product, receiver: Receiver) -> None:
+    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/busy")
+    receiver.answers["/busy"], receiver.headers = 429, {"Retry-After": "3600"}
+    product.order()
+    product.deliver()
+    receiver.answers["/busy"] = 204
+    product.endpoints.test(product.client_id, endpoint["id"])
+    product.deliver()
+    assert len(receiver.on("/busy")) == 2
+
+
 def test_a_quiet_endpoint_is_not_disabled_by_a_failure_here_and_there(
     product: Product, receiver: Receiver, clock: Clock
 ) -> None:
@@ -661,6 +738,17 @@ def test_an_endpoint_belongs_to_the_client_of_the_key(product: Product) -> None:
         "https://user:pass@hooks.example/",
         "https://:pass@hooks.example/",
         "https://hooks.example/#part",
+        "https://hooks.example/hook ",
+        " https://hooks.example/hook",
+        "https://hooks.example/a hook",
+        "https://hooks.example/hook\u00a0",
+        "https://hooks/",
+        "https://hooks.local/",
+        "https://hooks.internal/",
+        "https://hooks.invalid/",
+        "https://hooks.test./",
+        "https://hooks..example/",
+        f"https://{'h' * 64}.example/",
         "ftp://hooks.example/",
         "https://[bad",
         "https://h:99999/",

@@ -46,6 +46,9 @@ _NOT_PUBLIC = tuple(
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 
+# Ends of names that the public DNS will never know (RFC 6761, RFC 6762, RFC 7686, RFC 9476, and what ICANN left private).
+_NEVER_PUBLIC = {"alt", "internal", "invalid", "local", "localhost", "onion", "test"}
+
 # As `socket.getaddrinfo` is called and answers.
 Resolve = Callable[..., list[AddressInfo]]
 
@@ -136,6 +139,9 @@ def refusal(url: str, *, allow_private: bool) -> str | None:
 
     What its name stands for is judged when it is used: it may change.
     """
+    if any(each.isspace() for each in url):
+        # It would be sent as %20, to a path that nobody meant.
+        return "A URL has no blanks."
     try:
         parts = urlsplit(canonical(url))
     except ValueError:
@@ -147,10 +153,17 @@ def refusal(url: str, *, allow_private: bool) -> str | None:
         private = is_private(host)
     except ValueError:
         # "2130706433" and "0x7f.1" are spellings of 127.0.0.1; no public name ends in a number.
-        private = host == "localhost" or host.endswith(".localhost") or host.rpartition(".")[2][0].isdigit()
+        private = not _may_be_public(host)
     if not allow_private and (parts.scheme != "https" or private):
         return "An endpoint must be https and public; SWAP_WEBHOOK_ALLOW_PRIVATE=1 allows others for development."
     return None
+
+
+def _may_be_public(name: str) -> bool:
+    """Whether a host name can stand for anything in the public DNS."""
+    labels = name.lower().split(".")
+    fits = all(0 < len(label) <= 63 for label in labels) and len(name) <= 253
+    return fits and len(labels) > 1 and labels[-1] not in _NEVER_PUBLIC and not labels[-1][0].isdigit()
 
 
 def _post(

@@ -36,6 +36,11 @@ KEPT = timedelta(days=90)
 _LEASE = timedelta(seconds=60)
 # Of one endpoint in all processes, and after how many failures in a row only one, to see whether it is back.
 _IN_FLIGHT = 10
+# What the receiver's answer means for the whole endpoint (Standard Webhooks, "Delivery success and failure"). A 503 holds it
+# only where it says for how long; by itself it may be about one message.
+_GONE = 410
+_OVERLOADED, _BUSY_FOR_A_TIME = (429, 502, 504), 503
+_LONGEST_HOLD = timedelta(minutes=5)
 _PROBE_FROM = 20
 # Threads of this process. They wait for the network nearly all of the time.
 _THREADS = 32
@@ -144,7 +149,7 @@ class Deliverer:
         if sent.status is not None and 200 <= sent.status < 300:
             with self._database.write() as session:
                 if endpoint.failures:
-                    endpoint_rows.record_success(session, endpoint.id)
+                    endpoint_rows.record_success(session, endpoint.id, self._timing.now())
                 delivery_rows.record(
                     session,
                     delivery,
@@ -172,6 +177,13 @@ class Deliverer:
         with self._database.write() as session:
             # A test is asked for while the client is at work on its endpoint, so its failure says nothing.
             since = endpoint_rows.record_failure(session, endpoint.id, now) if delivery.type != TEST else None
+            if delivery.type != TEST and sent.status == _GONE:
+                delivery_rows.record(session, delivery, status="failed", next_attempt_at=None, **result)
+                disable(session, endpoint, "gone", now)
+                return
+            held = self._held(sent, delay)
+            if held is not None:
+                endpoint_rows.hold(session, endpoint.id, now + held)
             if delay is not None:
                 again_at = now + max(delay, timedelta(seconds=sent.retry_after or 0))
                 if delivery_rows.record(session, delivery, next_attempt_at=again_at, **result):
@@ -181,6 +193,14 @@ class Deliverer:
             # Only when a delivery is given up: on a quiet endpoint one failure may be the first since another one days ago.
             if since is not None and now - since >= DISABLED_AFTER:
                 disable(session, endpoint, "no_success", now)
+
+    def _held(self, sent: Sent, delay: timedelta | None) -> timedelta | None:
+        """For how long nothing more goes to the endpoint; None when only this delivery failed."""
+        if sent.status in _OVERLOADED:
+            return max(min(delay or _LONGEST_HOLD, _LONGEST_HOLD), timedelta(seconds=sent.retry_after or 0))
+        if sent.status == _BUSY_FOR_A_TIME and sent.retry_after:
+            return timedelta(seconds=sent.retry_after)
+        return None
 
     def _send(
         self, endpoint: WebhookEndpoint, delivery: WebhookDelivery, event: OrderEvent | None, body: bytes

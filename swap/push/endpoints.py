@@ -115,7 +115,7 @@ class Endpoints:
                 # Deliveries that the publisher added while the endpoint was being disabled.
                 delivery_rows.skip_waiting(session, endpoint.id)
                 endpoint.enabled, endpoint.failures = True, 0
-                endpoint.failing_since = endpoint.disabled_at = endpoint.disabled_reason = None
+                endpoint.failing_since = endpoint.held_until = endpoint.disabled_at = endpoint.disabled_reason = None
             if changes.get("enabled") is False:
                 disable(session, endpoint, "by_client", self._clock())
         return endpoint_view(endpoint, self._clock())
@@ -228,7 +228,7 @@ def disable(session: Session, endpoint: WebhookEndpoint, reason: str, now: datet
         return
     if endpoint in session:
         session.refresh(endpoint)
-    if reason != "no_success":
+    if reason not in ("no_success", "gone"):
         return
     log.error("webhooks.endpoint_disabled", endpoint_id=endpoint.id, client_id=endpoint.client_id, reason=reason)
     data = {
@@ -263,5 +263,7 @@ def _kept(delivery: WebhookDelivery | None) -> WebhookDelivery:
 
 
 def _require_enabled(endpoint: WebhookEndpoint) -> None:
+    """For what its owner wants sent now, which ends a hold."""
     if not endpoint.enabled:
         raise Conflict("The endpoint is disabled; enable it first.", code="ENDPOINT_DISABLED")
+    endpoint.held_until = None

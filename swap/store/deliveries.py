@@ -116,12 +116,14 @@ def claim_due(
 ) -> Sequence[str]:
     """Lease up to `free` due deliveries, for the endpoints with the fewest in flight first. Returns their ids.
 
-    At most `at_once` deliveries to one endpoint are leased at any time, in all processes, and only one after `probe_from`
-    failures in a row. No endpoint gets more than half of what is free: endpoints that hang must leave room for the rest.
+    At most `at_once` deliveries to one endpoint are leased at any time, in all processes, and only one after a hold or
+    `probe_from` failures in a row. No endpoint gets more than half of what is free: endpoints that hang must leave room for
+    the rest.
     """
     own = WebhookDelivery.endpoint_id == WebhookEndpoint.id
     in_flight = select(func.count()).where(own, WebhookDelivery.leased_until > now).scalar_subquery()
-    room = case((WebhookEndpoint.failures >= probe_from, 1), else_=at_once) - in_flight
+    probed = or_(WebhookEndpoint.failures >= probe_from, WebhookEndpoint.held_until.is_not(None))
+    room = case((probed, 1), else_=at_once) - in_flight
     waiting = select(func.min(WebhookDelivery.next_attempt_at)).where(own, WebhookDelivery.status == _PENDING)
     locked = session.scalars(
         select(WebhookEndpoint.id)
@@ -163,11 +165,12 @@ def _lease(session: Session, endpoint_id: str, now: datetime, lease: timedelta, 
 
 
 def _has_due(now: datetime) -> ColumnElement[bool]:
-    """Of an endpoint: it is enabled, and a delivery to it is due."""
+    """Of an endpoint: it is enabled and not held, and a delivery to it is due."""
     due = _due(now).where(WebhookDelivery.endpoint_id == WebhookEndpoint.id).correlate(WebhookEndpoint)
     # Not EXISTS: PostgreSQL turns that into a join over all deliveries that are due anywhere. Here it stops at the first.
     first = due.order_by(WebhookDelivery.next_attempt_at).limit(1)
-    return and_(WebhookEndpoint.enabled, first.scalar_subquery().is_not(None))
+    free = or_(WebhookEndpoint.held_until.is_(None), WebhookEndpoint.held_until <= now)
+    return and_(WebhookEndpoint.enabled, free, first.scalar_subquery().is_not(None))
 
 
 def _due(now: datetime) -> Select[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, literal, select, update
+from sqlalchemy import case, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from swap.store.deliveries import skip_waiting
@@ -62,12 +62,17 @@ def endpoint(session: Session, client_id: str, endpoint_id: str, *, lock: bool =
     return session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
 
 
-def record_success(session: Session, endpoint_id: str) -> None:
-    """A delivery succeeded: the failures before it are forgotten."""
+def record_success(session: Session, endpoint_id: str, now: datetime) -> None:
+    """A delivery succeeded: the failures before it are forgotten, and a hold that is over."""
     session.execute(
         update(WebhookEndpoint)
         .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.failures > 0)
-        .values(failures=0, failing_since=None),
+        .values(
+            failures=0,
+            failing_since=None,
+            # One that was under way when the receiver had enough says nothing about now.
+            held_until=case((WebhookEndpoint.held_until <= now, None), else_=WebhookEndpoint.held_until),
+        ),
         execution_options=_UNSYNCED,
     )
 
@@ -84,6 +89,15 @@ def record_failure(session: Session, endpoint_id: str, now: datetime) -> datetim
         .returning(WebhookEndpoint.failing_since)
     )
     return session.execute(counted, execution_options=_UNSYNCED).scalar_one_or_none()
+
+
+def hold(session: Session, endpoint_id: str, until: datetime) -> None:
+    """Send nothing to the endpoint before `until`; a hold that lasts longer stays."""
+    shorter = or_(WebhookEndpoint.held_until.is_(None), WebhookEndpoint.held_until < until)
+    session.execute(
+        update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, shorter).values(held_until=until),
+        execution_options=_UNSYNCED,
+    )
 
 
 def disable(session: Session, endpoint_id: str, reason: str, now: datetime) -> bool:

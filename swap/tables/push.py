@@ -52,8 +52,9 @@ class FeedHead(Row):
 
 class WebhookEndpoint(Row):
     """`secret_sealed` signs; `old_secret_sealed` signs too until `old_secret_until`. `failures`: failed attempts in a row,
-    `failing_since`: when the first of them was; both are cleared by a success. A deleted endpoint stays, disabled and
-    without its secrets, because its deliveries show support what was sent where."""
+    `failing_since`: when the first of them was; both are cleared by a success. `held_until`: nothing is sent before that,
+    since the receiver has too much to do; then one delivery at a time until a success clears it. A deleted endpoint stays,
+    disabled and without its secrets, because its deliveries show support what was sent where."""
 
     __tablename__ = "webhook_endpoints"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -69,6 +70,7 @@ class WebhookEndpoint(Row):
     disabled_reason: Mapped[str | None]
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     failing_since: Mapped[datetime | None]
+    held_until: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 

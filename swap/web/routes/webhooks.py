@@ -43,7 +43,7 @@ def create() -> flask.Response:
 
 @blp.get("/v1/webhook-endpoints/<string:endpoint_id>")
 def endpoint(endpoint_id: str) -> flask.Response:
-    """One endpoint; `disabled_reason` is by_client or no_success (5 days without any)."""
+    """One endpoint; `disabled_reason` is by_client, gone (it answered 410) or no_success (5 days without any)."""
     return ok(current_service().endpoints.endpoint(caller().client_id, endpoint_id))
 
 
