@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
+from swap.domain.times import iso
 from swap.errors import RateLimited, UpstreamUnavailable
 from swap.tables import Order
 from swap.wiring import Service
@@ -221,6 +222,85 @@ def test_a_deposit_that_is_listed_is_stronger_than_any_expiry(
     looks.answer = GONE
     look_at(service, clock, order_id, 2, 12, 30)
     assert view(service, order_id)["status"] == "confirming"
+
+
+# --- the end of a fixed rate -----------------------------------------------------------------------------------------
+
+
+def windowed(minutes: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda body: {**body, "claimedPublicRate": {"fixedRate_maxTimeMinutes": minutes}}
+
+
+def lasts_fifteen_minutes(order: Order) -> bool:
+    ends = order.created_at + timedelta(minutes=15)
+    return order.payable_until is not None and abs(order.payable_until - ends) < timedelta(seconds=5)
+
+
+def test_a_fixed_rate_is_payable_for_its_window_and_never_again(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires", rate_mode="FIXED")
+    order = read_order(service.database, order_id)
+    assert order.payable_until is not None
+    assert lasts_fifteen_minutes(order)
+    assert view(service, order_id)["deposit"]["payable_until"] == iso(order.payable_until)
+    looks.edit = windowed(90)
+    look_at(service, clock, order_id, 1, 14.9)
+    assert deposit(service, order_id) == (True, None)
+    next_check_at = read_order(service.database, order_id).next_check_at
+    assert next_check_at is not None
+    assert next_check_at <= order.payable_until, "it is told when the moment has come"
+    looks.edit, looks.answer = None, QUIET
+    look_at(service, clock, order_id, 15.2)
+    assert deposit(service, order_id) == (False, "fixed_rate_ended")
+    look_at(service, clock, order_id, 17, 60)
+    assert deposit(service, order_id) == (False, "fixed_rate_ended")
+    assert read_order(service.database, order_id).payable_until == order.payable_until, "told once, and kept"
+    assert types(service, order_id) == [*START, "updated"]
+
+
+@pytest.mark.parametrize("answer", [NOT_FOUND, GONE])
+def test_a_fixed_rate_ends_without_a_good_answer(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, answer: tuple[str, str, bytes]
+) -> None:
+    order_id = place(shop, "expires", rate_mode="FIXED")
+    looks.answer = answer
+    look_at(service, clock, order_id, 15.2)
+    assert deposit(service, order_id) == (False, "fixed_rate_ended")
+
+
+def test_a_disagreement_that_is_settled_does_not_bring_back_a_rate_that_ran_out(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "completes", rate_mode="FIXED")
+    quiet = {"orderEvents": [], "deposits": [], "withdrawals": [], "completed": False}
+    looks.edit = lambda body: {**body, **quiet, "claimedDepositAmount": "9.9"}
+    look_at(service, clock, order_id, 14.5)
+    assert view(service, order_id)["deposit"]["payable_reason"] == "amount_mismatch"
+    looks.edit = lambda body: {**body, **quiet}
+    look_at(service, clock, order_id, 15.2)
+    assert deposit(service, order_id) == (False, "fixed_rate_ended")
+
+
+def test_a_window_that_only_a_later_answer_tells_counts_from_the_creation(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires", rate_mode="FIXED")
+    with service.database.write() as session:
+        session.execute(update(Order).values(payable_until=None))
+    looks.edit = windowed(15)
+    look_at(service, clock, order_id, 5)
+    assert lasts_fifteen_minutes(read_order(service.database, order_id))
+
+
+def test_a_floating_rate_has_no_window_whatever_is_told(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = windowed(1)
+    look_at(service, clock, order_id, 5)
+    assert deposit(service, order_id) == (True, None)
+    assert view(service, order_id)["deposit"]["payable_until"] is None
 
 
 # --- holds without a deposit -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from swap import addresses
 from swap.domain import invoices
+from swap.domain.expiry import ToldExpiry, not_payable
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.money import plain
 from swap.domain.schedules import PollState, next_poll
@@ -39,6 +40,7 @@ from swap.infra.queue import JobQueue
 from swap.market.quotes import Terms
 from swap.orders.attempts import complete_answer, last_complete_answer, record_answer
 from swap.orders.destination import DestinationCheck
+from swap.orders.fixed_rate import rate_ends_at
 from swap.orders.matching import deposit_place
 from swap.orders.reply_check import ReplyCheck
 from swap.orders.settle import Changes, Settlement, Settler, in_doubt
@@ -278,6 +280,7 @@ class OrderCreator:
             return in_doubt(self._timing, reason="verifying")
         now = self._timing.now()
         wait = next_poll(PollState(Status.AWAITING_DEPOSIT), self._timing)
+        ends_at = rate_ends_at(order, reply, self._upstream.offset_seconds, now)
         return {
             "status": Status.AWAITING_DEPOSIT,
             "status_reason": None,
@@ -288,7 +291,8 @@ class OrderCreator:
             "deposit_memo": reply.deposit_memo or None,
             "deposit_link": reply.payment_link if reply.deposit_address is None else None,
             "payable": True,
-            "payable_reason": None,
+            "payable_reason": not_payable(ToldExpiry(), ends_at, now),
+            "payable_until": ends_at,
             "confirmations_required": reply.confirmations or order.confirmations_required,
             "amount_to_get": reply.amount_to_get or order.amount_to_get,
             "facts": reply.facts.to_json(),

@@ -214,12 +214,19 @@ def read_order(body: object) -> OrderReply:
         refund_memo=text(row.get("refundAddressMemo")),
         created_at=moment(row.get("createdAt")),
         confirmations=count(row.get("minConfirmationsToTrade")),
+        fixed_rate_minutes=_minutes(row),
         state=string(row.get("state")),
         status=string(row.get("status")),
         facts=facts,
         raw=row,
         unreadable=_unreadable(row, nested),
     )
+
+
+def _minutes(row: dict[str, Any]) -> int | None:
+    """How long a fixed rate holds (E6); 0 says as little as nothing does."""
+    name = "fixedRate_maxTimeMinutes"
+    return count(_object(row.get("claimedPublicRate")).get(name)) or count(row.get(name)) or None
 
 
 def _unreadable(row: dict[str, Any], nested: dict[str, Any]) -> tuple[str, ...]:

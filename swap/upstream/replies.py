@@ -126,7 +126,8 @@ class OrderReply:
 
     `order_id`: the numeric id as text, or None. `refs`: every id form seen, in the order orderId, uuid, legacyOrderId,
     id, reference, depositAddress.orderId, without repetition. `confirmations`: how many the upstream asks for on the
-    deposit (minConfirmationsToTrade), where named. `state` and `status`: raw. `raw`: the answer as parsed, for the
+    deposit (minConfirmationsToTrade), where named. `fixed_rate_minutes`: how long after its creation a fixed rate holds
+    (fixedRate_maxTimeMinutes), where named. `state` and `status`: raw. `raw`: the answer as parsed, for the
     journal; numbers with a point are Decimal. `deposit_currency`, `deposit_network`: what the deposit address is said to be
     one of. `unreadable`: upstream's names of fields that are there, but in a form that is not known.
     """
@@ -151,6 +152,7 @@ class OrderReply:
     refund_memo: str | None = None
     created_at: datetime | None = None
     confirmations: int | None = None
+    fixed_rate_minutes: int | None = None
     state: str | None = None
     status: str | None = None
     facts: Facts = field(default_factory=Facts)

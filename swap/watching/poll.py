@@ -23,6 +23,7 @@ from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
 from swap.orders.conflicts import Conflicts, under_review
+from swap.orders.fixed_rate import rate_ends_at
 from swap.store import calls, events
 from swap.store import orders as order_rows
 from swap.store.database import Database
@@ -126,10 +127,12 @@ class Poller:
         conflict: Changes = {}
         if reply is not None:
             conflict = self._conflicts.changes(order, reply, decision.status, deposit_came=came)
-        if conflict.get("status", decision.status) is Status.AWAITING_DEPOSIT and conflict.get(
-            "payable", order.payable
-        ):
-            conflict["payable_reason"] = expiry.not_payable(told, order.payable_until, now)
+        if conflict.get("status", decision.status) is Status.AWAITING_DEPOSIT:
+            ends_at = order.payable_until
+            if reply is not None:
+                from_reply["payable_until"] = ends_at = rate_ends_at(order, reply, self._upstream.offset_seconds, now)
+            if conflict.get("payable", order.payable):
+                conflict["payable_reason"] = expiry.not_payable(told, ends_at, now)
         if decision.review == "uncovered" != without_news.review:
             conflict |= under_review(order, None, decision.status)
         late = decision.late_deposit or facts.counted > max(1, known.counted)
