@@ -39,7 +39,7 @@ coverage: setup ## branch coverage per folder, by every test
 	done
 
 # Real processes under fire have the machine to themselves.
-drill-small: setup ## the small drill: 60 orders, ninety seconds
+drill-small: setup ## the small drill: 60 orders, two minutes
 	$(BIN)/pytest -m drill
 
 drill: setup ## the service under a misbehaving upstream, killed and cut off; then an audit (8 minutes)

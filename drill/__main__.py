@@ -1,4 +1,4 @@
-"""python -m drill: 500 orders in 8 minutes; --small: 60 in 90 s; --mutant NAME: with the service broken on purpose.
+"""python -m drill: 500 orders in 8 minutes; --small: 60 in two minutes; --mutant NAME: with the service broken on purpose.
 
 Exit codes: 0 all checks passed (with --mutant: the break was caught), 1 they did not, 2 called wrongly or not started.
 """
@@ -90,7 +90,7 @@ def _plan(asked: argparse.Namespace, mutant: str | None) -> plans.Plan:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m drill", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument(
-        "--small", action="store_true", help="60 orders in about 90 seconds, fewer blows; mutants use it too"
+        "--small", action="store_true", help="60 orders in about two minutes, fewer blows; mutants use it too"
     )
     parser.add_argument("--orders", type=int)
     parser.add_argument("--clients", type=int, help="threads that place orders (16)")

@@ -42,7 +42,7 @@ class Plan:
     @property
     def placing_seconds(self) -> float:
         """While orders are placed and blows fall; the rest is for coming right again, and for the audit."""
-        return self.seconds * (0.21 if self.small else 0.5)
+        return self.seconds * (0.168 if self.small else 0.5)
 
     @property
     def settled_by(self) -> float:
@@ -137,7 +137,7 @@ _FULL: dict[str, Any] = {
 }
 _SMALL: dict[str, Any] = _FULL | {
     "orders": 60,
-    "seconds": 120.0,
+    "seconds": 150.0,
     "scale": 18.0,
     "speed": 60.0,
     "rps": 60.0,
@@ -152,6 +152,7 @@ def full(**changed: Any) -> Plan:
 
 
 def small(**changed: Any) -> Plan:
-    """60 orders in about 90 seconds, unless changed. Two minutes are the limit: an order whose create was lost twice, and
-    which then cannot be told from another, takes nearly as long to be given up."""
+    """60 orders in about two minutes, unless changed. Two and a half are the limit: an order whose create was lost twice,
+    and which then cannot be told from another, takes nearly as long to be given up; and an expiry is believed when it was
+    told twice, ten minutes of the service's time apart."""
     return Plan(**_SMALL | changed)
