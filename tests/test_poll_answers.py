@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, update
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from swap.domain.facts import Kind
 from swap.ops.by_hand import Act
@@ -361,6 +362,39 @@ def test_a_numeric_id_learned_later_is_the_one_asked_with_and_owned(
     assert [f"orderId={ref}&" in asked for ref, asked in zip((made.guid, made.number), looks.asked, strict=True)]
     refs = {r.ref: r.order_id for r in all_of(service, UpstreamRef)}
     assert refs[str(made.number)] == refs[made.guid] == order_id
+
+
+def completed(service: Service, shop: Shop, clock: Clock, count: int) -> list[str]:
+    placed = [place(shop, client_order_id=f"order-{number}") for number in range(count)]
+    for seconds in (20, 170, 180, 200):
+        clock.advance(seconds)
+        for order_id in placed:
+            look(service, order_id)
+    return placed
+
+
+@pytest.mark.parametrize(
+    "constant", [{"id": 1}, {"uuid": "00000000-0000-4000-8000-000000000000"}, {"reference": "swap"}]
+)
+def test_a_constant_that_poses_as_an_id_blinds_no_order(
+    service: Service, shop: Shop, clock: Clock, faults: Faults, looks: Looks, constant: dict[str, Any]
+) -> None:
+    faults["create"] = spoiling(lambda body: {**body, **constant})
+    looks.edit = lambda body: {**body, **constant}
+    with capture_logs() as logs:
+        placed = completed(service, shop, clock, 3)
+    assert [view(service, order_id)["status"] for order_id in placed] == ["completed"] * 3
+    alarms = [entry for entry in logs if entry["event"] == "orders.shared_upstream_id"]
+    assert [(entry["log_level"], entry["ref"]) for entry in alarms] == [("error", str(*constant.values()))], "once"
+    assert not {"orders.upstream_id_taken", "watch.answer_of_another"} & {entry["event"] for entry in logs}
+
+
+def test_a_constant_of_public_info_alone_blinds_no_order(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    looks.edit = lambda body: {**body, "reference": "swap"}
+    placed = completed(service, shop, clock, 2)
+    assert [view(service, order_id)["status"] for order_id in placed] == ["completed"] * 2
 
 
 def test_an_answer_that_names_itself_by_the_id_of_another_order_is_not_believed(

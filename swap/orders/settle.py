@@ -16,7 +16,7 @@ from swap.infra.queue import JobQueue
 from swap.orders.attempts import retry_while_database_away
 from swap.orders.matching import deposit_place
 from swap.store import orders as order_rows
-from swap.store import unowned
+from swap.store import shared_refs, unowned
 from swap.store.database import Database
 from swap.tables import Order
 from swap.upstream.replies import OrderReply
@@ -103,12 +103,13 @@ class Settler:
             log.critical("orders.deposit_address_in_use", order_id=order.id, refs=reply.refs)
             self._record_unowned(session, order, reply)
             return {"deposit_address_in_use": True}
-        taken = order_rows.claim_refs(session, order.id, reply.refs)
+        refs = shared_refs.real_refs(session, order.id, reply.primary_ref, reply.refs, self._timing.now())
+        taken = order_rows.claim_refs(session, order.id, refs)
         if taken:
             log.error("orders.upstream_id_taken", order_id=order.id, refs=sorted(taken))
             order_rows.free_place(session, order.id)
             return {"refs_taken": sorted(taken)}
-        unowned.adopt(session, reply.refs)
+        unowned.adopt(session, refs)
         return {}
 
     def _record_too_late(self, session: Session, order: Order, reply: OrderReply) -> None:

@@ -6,7 +6,16 @@ The database is the truth: due times, leases, deliveries and history are rows he
 from swap.tables.catalog import CatalogState, InstrumentRow, PairRow
 from swap.tables.clients import ApiKey, Client, UsedSignature
 from swap.tables.columns import Json, Money, Row, Utc, new_id
-from swap.tables.orders import DepositPlace, Order, OrderAttempt, SpentQuote, TransferRow, UnownedOrder, UpstreamRef
+from swap.tables.orders import (
+    DepositPlace,
+    Order,
+    OrderAttempt,
+    SharedRef,
+    SpentQuote,
+    TransferRow,
+    UnownedOrder,
+    UpstreamRef,
+)
 from swap.tables.push import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint
 from swap.tables.upstream import Disagreement, PeriodicTask, Reconciliation, UpstreamCall, Watching
 
@@ -27,6 +36,7 @@ __all__ = [
     "PeriodicTask",
     "Reconciliation",
     "Row",
+    "SharedRef",
     "SpentQuote",
     "TransferRow",
     "UnownedOrder",

@@ -127,6 +127,15 @@ class UpstreamRef(Row):
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
 
 
+class SharedRef(Row):
+    """A value that the upstream gives as an id, but to several of our orders, so that it is none
+    (`swap.store.shared_refs`)."""
+
+    __tablename__ = "shared_refs"
+    ref: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime]
+
+
 class DepositPlace(Row):
     """Where one order is paid: no two orders that are watched share a place. The primary key is the proof. `place`: source
     currency, network, normalised address or payment link, and memo (`swap.orders.matching.deposit_place`). Claimed in the

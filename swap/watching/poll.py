@@ -24,7 +24,7 @@ from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFou
 from swap.infra.queue import JobQueue
 from swap.orders.conflicts import Conflicts, under_review
 from swap.orders.fixed_rate import rate_ends_at
-from swap.store import calls, events
+from swap.store import calls, events, shared_refs
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order
@@ -147,7 +147,7 @@ class Poller:
                 order_rows.reschedule(session, order.id, now + timedelta(seconds=5), failures=order.failures)
                 return
             if reply is not None:
-                order_rows.claim_refs(session, order.id, reply.refs)
+                order_rows.claim_refs(session, order.id, self._real_refs(session, order, reply))
             if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
                 log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
                 events.add_event(session, moved, "journal.unexpected_deposit", at=now, detail={"status": status})
@@ -177,9 +177,13 @@ class Poller:
         conflict = self._conflicts.found(order, reply, Status(order.status))
         return told if conflict is not None else told.good(asked_at, apart)
 
+    def _real_refs(self, session: Session, order: Order, reply: OrderReply) -> tuple[str, ...]:
+        return shared_refs.real_refs(session, order.id, reply.primary_ref, reply.refs, self._timing.now())
+
     def _belongs_to_another(self, session: Session, order: Order, reply: OrderReply) -> bool:
         """Whether the answer names itself by any id of another order of ours. Then nothing in it may be believed."""
-        refs = sorted(order_rows.owned_refs(session, reply.refs, excluding=order.id))
+        named = self._real_refs(session, order, reply)
+        refs = sorted(order_rows.owned_refs(session, named, excluding=order.id))
         if not refs:
             return False
         log.error("watch.answer_of_another", order_id=order.id, refs=refs)
