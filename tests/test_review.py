@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from swap.cli import main
 from swap.domain.lifecycle import Status
@@ -18,7 +18,7 @@ from swap.ops.by_hand import Act
 from swap.sandbox.world import World
 from swap.store import orders as order_rows
 from swap.store import unowned
-from swap.tables import Order, OrderEvent
+from swap.tables import DepositPlace, Order, OrderEvent
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
@@ -127,7 +127,7 @@ def test_an_order_that_shares_its_place_with_another_comes_under_review_and_the_
     owner, guest = place(shop, "expires"), place(shop, "expires", client_order_id="order-2")
     owned = read_order(service.database, owner)
     with service.database.write() as session:
-        order_rows.free_place(session, guest)
+        session.execute(delete(DepositPlace).where(DepositPlace.order_id == guest))
         session.execute(update(Order).where(Order.id == guest).values(deposit_address=owned.deposit_address))
     place_of_both = {"depositAddress": owned.deposit_address}
     looks.edit = lambda body: {**body, "depositAddress": {**body["depositAddress"], **place_of_both}}

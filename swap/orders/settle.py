@@ -107,7 +107,7 @@ class Settler:
         taken = order_rows.claim_refs(session, order.id, refs)
         if taken:
             log.error("orders.upstream_id_taken", order_id=order.id, refs=sorted(taken))
-            order_rows.free_place(session, order.id)
+            order_rows.free_place(session, order.id, place)
             return {"refs_taken": sorted(taken)}
         unowned.adopt(session, refs)
         return {}

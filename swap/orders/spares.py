@@ -15,17 +15,17 @@ from math import ceil
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.domain.lifecycle import BEFORE_ADDRESS
+from swap.domain.lifecycle import BEFORE_ADDRESS, Facts
 from swap.domain.times import Timing
 from swap.errors import UpstreamError
-from swap.orders.candidates import Candidate, Finding, Found, has_twin, is_no_rivals, made_since, sent_of
-from swap.orders.matching import could_match
+from swap.orders.candidates import Candidate, Finding, Found, has_twin, is_no_rivals, made_since, promises, sent_of
+from swap.orders.matching import contradicts, could_match, deposit_place, shown_place
 from swap.store import orders as order_rows
 from swap.store import periodic, unowned
 from swap.store.database import Database
-from swap.tables import Order
+from swap.tables import Order, UnownedOrder
 from swap.upstream.client import UpstreamClient
-from swap.upstream.replies import ListedOrder
+from swap.upstream.replies import ListedOrder, OrderReply
 
 log = structlog.get_logger()
 
@@ -96,6 +96,7 @@ class SpareBounds:
 def record_spare(session: Session, order: Order, upstream_key: str, found: Found, now: datetime) -> None:
     """Keep an upstream order that `order` may have made and is not shown, so that it is watched: as its spare, or as
     nobody's where another order may be meant as well."""
+    its_own = found.candidate.named or (is_no_rivals(session, order, found) and not has_twin(session, order))
     new = unowned.add(
         session,
         ref=found.candidate.ref,
@@ -103,16 +104,52 @@ def record_spare(session: Session, order: Order, upstream_key: str, found: Found
         upstream_key=upstream_key,
         destination_address=order.destination_address,
         amount=order.amount,
-        order_id=order.id if _is_its_spare(session, order, found) else None,
+        order_id=order.id if its_own else None,
         now=now,
         deposit=(None, None) if found.reply is None else (found.reply.deposit_address, found.reply.deposit_memo),
     )
+    place = None if found.reply is None else deposit_place(order, found.reply)
+    if its_own and place is not None:
+        # No other order may be shown what belongs to a spare of this one.
+        order_rows.claim_place(session, order.id, place)
     if new:
         log.warning("orders.spare", order_id=order.id, refs=found.refs)
 
 
-def _is_its_spare(session: Session, order: Order, found: Found) -> bool:
-    return found.candidate.named or (is_no_rivals(session, order, found) and not has_twin(session, order))
+def move_to_spare(
+    session: Session, spare: UnownedOrder, reply: OrderReply, now: datetime, next_check_at: datetime
+) -> bool:
+    """Follow a deposit that came to a spare which has the very address its order's customer was shown (an upstream may use
+    an address again for one customer): what is write-once is the address, not the upstream's id. The order goes on with the
+    spare, and what it was polled by until now becomes the spare, polled at `next_check_at`. False when that is not so."""
+    order = None if spare.order_id is None else order_rows.get(session, spare.order_id)
+    if order is None or order.deposit_kind is None or Facts.from_json(order.facts).deposit_seen:
+        return False
+    sent = sent_of(order_rows.attempts_of(session, order.id))
+    if deposit_place(order, reply) != shown_place(order) or contradicts(order, reply, promises(sent)):
+        return False
+    before, refs = order.upstream_order_id, order_rows.refs_of(session, order.id)
+    changes = {"upstream_order_id": reply.primary_ref, "next_check_at": now}
+    moved = order_rows.move(session, order, changes, at=now, source="spare", detail={"refs": list(reply.refs)})
+    if moved is None:
+        return False
+    order_rows.release_refs(session, order.id)
+    unowned.adopt(session, reply.refs)
+    order_rows.claim_refs(session, order.id, {*spare.refs, *reply.refs})
+    unowned.add(
+        session,
+        ref=before or refs[0],
+        refs=refs,
+        upstream_key=spare.upstream_key,
+        destination_address=order.destination_address,
+        amount=order.amount,
+        order_id=order.id,
+        now=now,
+        deposit=(order.deposit_address, order.deposit_memo),
+    )
+    unowned.record_poll(session, before or refs[0], next_check_at=next_check_at)
+    log.warning("orders.moved_to_spare", order_id=order.id, refs=list(reply.refs), before=before)
+    return True
 
 
 class SpareSearch:

@@ -205,6 +205,11 @@ def claim_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]
     return taken
 
 
+def release_refs(session: Session, order_id: str) -> None:
+    """Give back the upstream's ids of an order that goes on with another upstream order."""
+    session.execute(delete(UpstreamRef).where(UpstreamRef.order_id == order_id))
+
+
 def owned_refs(session: Session, refs: Iterable[str], *, excluding: str | None = None) -> set[str]:
     """Which of these upstream ids belong to orders of ours other than `excluding`."""
     query = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(tuple(refs)))
@@ -224,9 +229,9 @@ def place_taken(session: Session, place: str | None, *, excluding: str) -> bool:
     return place is not None and session.scalar(query) is not None
 
 
-def free_place(session: Session, order_id: str) -> None:
+def free_place(session: Session, order_id: str, place: str | None) -> None:
     """Give back the place that this transaction claimed for an order which is not shown it after all."""
-    session.execute(delete(DepositPlace).where(DepositPlace.order_id == order_id))
+    session.execute(delete(DepositPlace).where(DepositPlace.order_id == order_id, DepositPlace.place == place))
 
 
 def free_places(session: Session) -> None:

@@ -139,7 +139,7 @@ class SharedRef(Row):
 class DepositPlace(Row):
     """Where one order is paid: no two orders that are watched share a place. The primary key is the proof. `place`: source
     currency, network, normalised address or payment link, and memo (`swap.orders.matching.deposit_place`). Claimed in the
-    transaction that shows it; freed after the order's watch has ended."""
+    transaction that shows it, or records a spare with it; freed after the order's watch has ended."""
 
     __tablename__ = "deposit_places"
     place: Mapped[str] = mapped_column(primary_key=True)

@@ -12,11 +12,13 @@ import structlog
 
 from swap.domain.times import Timing
 from swap.errors import UpstreamError
+from swap.orders.spares import move_to_spare
 from swap.store import orders as order_rows
 from swap.store import unowned as unowned_rows
 from swap.store.database import Database
 from swap.tables import UnownedOrder
 from swap.upstream.client import UpstreamClient
+from swap.upstream.replies import OrderReply
 
 log = structlog.get_logger()
 
@@ -58,6 +60,8 @@ class UnownedOrderPoller:
             except UpstreamError as error:
                 log.warning("orphan.not_readable", ref=unowned.ref, code=error.code)
             else:
+                if reply.facts.deposit_seen and self._moved(unowned, reply, now):
+                    return
                 refs = sorted({*refs, *reply.refs})
                 if reply.deposit_address is not None:
                     address, memo = reply.deposit_address, reply.deposit_memo
@@ -77,3 +81,8 @@ class UnownedOrderPoller:
                 deposit_seen_at=deposit_seen_at,
                 next_check_at=None if wait is None else now + self._timing.shorten(wait),
             )
+
+    def _moved(self, unowned: UnownedOrder, reply: OrderReply, now: datetime) -> bool:
+        with self._database.write() as session:
+            next_check_at = now + self._timing.shorten(_SCHEDULE[0][1])
+            return move_to_spare(session, unowned, reply, now, next_check_at)
