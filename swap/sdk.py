@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
+import math
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import requests
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 Instrument = tuple[str, str]
 
@@ -41,6 +47,41 @@ def sign(secret: str, method: str, path: str, query: str, timestamp: str, body: 
     return hmac.new(secret.encode(), text.encode() + body, hashlib.sha256).hexdigest()
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips the interim answers (1xx) that a proxy may send before the real one (RFC 9110, 15.2)."""
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(16):
+            if not 100 <= self.status < 200:
+                return
+            self.headers = self.msg = None  # type: ignore[assignment] # as if nothing had come yet
+            super().begin()
+        raise http.client.HTTPException("no final answer")
+
+
+class _Connection(HTTPConnection):
+    response_class = _FinalResponse
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _FinalResponse
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+
 class SwapClient:
     def __init__(
         self,
@@ -57,6 +98,9 @@ class SwapClient:
         self._timeout, self._sleep, self._clock = timeout, sleep, clock
         self._http = requests.Session()
         self._http.trust_env = False
+        for scheme in ("http://", "https://"):
+            self._http.mount(scheme, _Adapter())
+        self._ahead = 0.0  # how far the service's clock is ahead of ours, in seconds
 
     def __repr__(self) -> str:
         return f"SwapClient({urlsplit(self._base_url).netloc!r}, key={self._key!r})"
@@ -218,9 +262,22 @@ class SwapClient:
             query["after"] = page["next"]
 
     def _call(self, method: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
+        """Raises SwapApiError, and ValueError, which names the field, for what cannot be sent."""
+        _check(body)
         content = b"" if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
         encoded = urlencode({name: value for name, value in (query or {}).items() if value is not None})
-        timestamp = str(int(self._clock() * 1000))
+        try:
+            return self._send(method, path, encoded, content)
+        except SwapApiError as error:
+            theirs = error.details.get("server_time")
+            if error.code != "TIMESTAMP_OUTSIDE_WINDOW" or not isinstance(theirs, int):
+                raise
+        # One of the clocks is wrong; the service's is the one that counts. Once: a second refusal has another reason.
+        self._ahead = theirs / 1000 - self._clock()
+        return self._send(method, path, encoded, content)
+
+    def _send(self, method: str, path: str, encoded: str, content: bytes) -> dict[str, Any]:
+        timestamp = str(int((self._clock() + self._ahead) * 1000))
         answer = self._http.request(
             method,
             self._base_url + quote(path, safe="/") + (f"?{encoded}" if encoded else ""),
@@ -242,8 +299,42 @@ class SwapClient:
             code, message, details = error["code"], error["message"], {**error["details"]}
         except (ValueError, KeyError, TypeError):
             code, message, details = "NOT_UNDERSTOOD", "The answer is not the service's.", {"retry": "same_request"}
-        pause = answer.headers.get("Retry-After", "")
-        raise SwapApiError(answer.status_code, code, message, details, float(pause) if pause.isdigit() else None)
+        raise SwapApiError(answer.status_code, code, message, details, self._pause(answer.headers))
+
+    def _pause(self, headers: Mapping[str, str]) -> float | None:
+        """Retry-After in seconds, at most an hour: a number, rounded up, or a date; None when it is neither."""
+        value = headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+            return min(float(math.ceil(float(value))), 3600.0)
+        then, sent_at = _timestamp(value), _timestamp(headers.get("Date", ""))
+        if then is None:
+            return None
+        if sent_at is None:
+            sent_at = self._clock() + self._ahead
+        return min(max(float(math.ceil(then - sent_at)), 0.0), 3600.0)
+
+
+def _check(value: Any, name: str = "") -> None:
+    """Raises ValueError for what does not travel: half a surrogate pair, and an amount that is no text."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check(key, f"a name in {name}" if name else "a name")
+            _check(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check(item, name)
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{name}: the text holds half a surrogate pair")
+    elif name == "amount" and not isinstance(value, str | None):
+        raise ValueError("amount: amounts are decimal strings, such as '0.0125'")
+
+
+def _timestamp(http_date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(http_date)
+        return None if moment.tzinfo is None else moment.timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _side(instrument: Instrument) -> dict[str, str]:

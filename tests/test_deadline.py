@@ -125,10 +125,16 @@ def test_a_refused_connection_is_reported_as_such_and_no_address_as_out_of_time(
         (LATER, SENT_AT, 7),
         (SENT_AT, LATER, 0),
         ("Thu, 09 Oct 2125 08:53:20 GMT", SENT_AT, 60),
-        (LATER, "", None),
-        (LATER, "yesterday", None),
         ("-5", "", None),
-        ("1.5", "", None),
+        ("1.5", "", 2),
+        ("0.2", "", 1),
+        ("1760000005", SENT_AT, 5),
+        ("1760000005000", SENT_AT, 5),
+        ("1760000005.25", SENT_AT, 6),
+        ("1750000000", SENT_AT, 0),
+        ("\u00b2", "", None),
+        ("1.", "", None),
+        ("inf", "", None),
         ("1e3", "", None),
         ("\u0663", "", None),  # a digit, but no ASCII digit
         ("soon", SENT_AT, None),
@@ -144,4 +150,7 @@ def test_a_pause_is_a_number_of_seconds_or_a_date_on_the_servers_clock(
 def test_a_date_may_be_measured_against_our_own_clock() -> None:
     now = datetime(2025, 10, 9, 8, 53, 25, tzinfo=UTC)
     assert retry_after(LATER, "", longest=60, now=now) == 2
+    assert retry_after(LATER, "yesterday", longest=60, now=now) == 2
+    assert retry_after("1760000007", "", longest=60, now=now) == 2
+    assert retry_after(LATER, "", longest=60) == 0
     assert retry_after(LATER, SENT_AT, longest=60, now=now) == 7, "the server's own clock goes first"

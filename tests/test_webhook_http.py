@@ -242,7 +242,7 @@ def test_plain_http_is_not_sent_where_only_https_is_allowed() -> None:
         ("Sat, 31 Jan 2026 12:01:00 -0000", "Sat, 31 Jan 2026 12:00:00 GMT", None),
         ("soon", None, None),
         ("-5", None, None),
-        ("1.5", None, None),
+        ("1.5", None, 2.0),
         ("²", None, None),
         ("", None, None),
     ],

@@ -6,21 +6,28 @@ holds a thread for hours. So a timer shuts the socket when the time for the whol
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self, SupportsFloat
+from typing import Any, Self
 
 AddressInfo = tuple[Any, Any, int, str, Any]
 """One address of a host, as `socket.getaddrinfo` returns it."""
 SocketOption = tuple[int, int, int | bytes]
 """Level, name and value, as `setsockopt` takes them."""
+
+
+# ASCII digits only: others pass isdigit() and are no number on the wire. Anything longer asks for ever all the same.
+_NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,20})?")
+_CAN_ONLY_BE_A_TIME, _CAN_ONLY_BE_MILLISECONDS, _BEYOND_ANY_TIME = 1e9, 1e11, 1e14
 
 
 class Deadline:
@@ -120,32 +127,34 @@ def open_socket(address: AddressInfo, seconds: float, options: Sequence[SocketOp
     return connected
 
 
-def digits(text: str) -> float | None:
-    """The number that a text of nothing but ASCII digits stands for."""
-    return float(text) if text.isascii() and text.isdigit() else None
+def retry_after(value: str, date: str, *, longest: float, now: datetime | None = None) -> float | None:
+    """The pause that a header asks for, in whole seconds from 0 to `longest`; None when it asks for none that can be read.
 
-
-def retry_after(
-    value: str,
-    date: str,
-    *,
-    longest: float,
-    read_seconds: Callable[[str], SupportsFloat | None] = digits,
-    now: datetime | None = None,
-) -> float | None:
-    """The pause that an answer asks for, in seconds from 0 to `longest`; None when it asks for none that can be read.
-
-    `value`: the header Retry-After, in either of its forms, a number of seconds or a date (RFC 9110, 10.2.3). A date is
-    measured against `date`, the answer's own header Date, because the server's clock may differ from ours. Without that
-    header it is measured against `now`, and cannot be read where that is None.
-    `read_seconds`: which numbers are accepted; by default digits only, as the RFC has it.
+    `value`: Retry-After or the reset of a limit. A number of seconds or a date (RFC 9110, 10.2.3), and what servers send
+    besides: fractions, rounded up, and Unix times in seconds or milliseconds, known by their size. A time is measured
+    against `date`, the answer's own header Date, because the server's clock may differ from ours; without one that can be
+    read, against `now`, by default our clock.
     """
     value = value.strip()
-    seconds = read_seconds(value)
-    if seconds is None:
+    if _NUMBER.fullmatch(value):
+        seconds = float(value)
+        if seconds >= _BEYOND_ANY_TIME or seconds < _CAN_ONLY_BE_A_TIME:
+            return min(float(math.ceil(min(seconds, longest))), longest)
+        then = seconds / 1000 if seconds >= _CAN_ONLY_BE_MILLISECONDS else seconds
+    else:
         try:
-            sent_at = parsedate_to_datetime(date) if date or now is None else now
-            seconds = (parsedate_to_datetime(value) - sent_at).total_seconds()
+            then = _timestamp(value)
         except (ValueError, TypeError, OverflowError):
             return None
-    return min(max(float(seconds), 0.0), longest)
+    try:
+        sent_at = _timestamp(date)
+    except (ValueError, TypeError, OverflowError):
+        sent_at = (now or datetime.now(UTC)).timestamp()
+    return min(max(float(math.ceil(then - sent_at)), 0.0), longest)
+
+
+def _timestamp(http_date: str) -> float:
+    moment = parsedate_to_datetime(http_date)
+    if moment.tzinfo is None:
+        raise ValueError("no zone: it would be read in our own")
+    return moment.timestamp()

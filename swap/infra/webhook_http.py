@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -222,7 +221,7 @@ def _start(answer: http.client.HTTPResponse) -> str:
 
 def _pause(answer: http.client.HTTPResponse) -> float | None:
     value, date = answer.getheader("Retry-After") or "", answer.getheader("Date") or ""
-    return retry_after(value, date, longest=_LONGEST_PAUSE, now=datetime.now(UTC))
+    return retry_after(value, date, longest=_LONGEST_PAUSE)
 
 
 @cache

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from swap.errors import (
@@ -48,7 +47,6 @@ _FIELDS: tuple[Literal["memo", "address"], ...] = ("memo", "address")
 _LONGEST_RETRY_AFTER = 3600.0
 _LEFT_HEADERS = ("X-RateLimit-Remaining", "RateLimit-Remaining")
 _RESET_HEADERS = ("X-RateLimit-Reset", "RateLimit-Reset")
-_CAN_ONLY_BE_A_TIME = 1_000_000_000
 
 _AUTH = re.compile(r"signature|api[\s_-]?key|x-api-", re.IGNORECASE)
 _MEMO = re.compile(r"memo|\b(?:destination[\s_-]?)?tag\b", re.IGNORECASE)
@@ -118,26 +116,24 @@ def _looks_like_html(body: bytes) -> bool:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds, from either of its forms, at most an hour. A date without the answer's own Date says
-    nothing."""
+    """Retry-After in seconds, at most an hour; see `deadline.retry_after`."""
     value, date = headers.get("Retry-After", ""), headers.get("Date", "")
-    return deadline.retry_after(value, date, longest=_LONGEST_RETRY_AFTER, read_seconds=number)
+    return deadline.retry_after(value, date, longest=_LONGEST_RETRY_AFTER)
 
 
 def requests_left(headers: Mapping[str, str]) -> tuple[int, float | None] | None:
     """How many more requests will be answered, and in how many seconds the count begins anew, from X-RateLimit-Remaining
-    and -Reset (or without the X-); None when the answer names no count. A reset that can only be a Unix time is measured
-    against the answer's own Date. No evidence says that the upstream sends these (docs/upstream.md section 1)."""
+    and -Reset (or without the X-); None when the answer names no count. A reset that is read as `retry_after` reads it and
+    lies further off than any count lasts is no reset. No evidence says that the upstream sends these (docs/upstream.md
+    section 1)."""
     left = next((number(headers[name]) for name in _LEFT_HEADERS if name in headers), None)
     if left is None:
         return None
-    reset = next((number(headers[name]) for name in _RESET_HEADERS if name in headers), None)
-    if reset is not None and reset > _CAN_ONLY_BE_A_TIME:
-        try:
-            reset -= Decimal(str(parsedate_to_datetime(headers.get("Date", "")).timestamp()))
-        except (ValueError, TypeError):
-            reset = None
-    return int(min(max(left, Decimal(0)), Decimal(1_000_000))), None if reset is None else max(0.0, float(reset))
+    value = next((headers[name] for name in _RESET_HEADERS if name in headers), "")
+    reset = deadline.retry_after(value, headers.get("Date", ""), longest=2 * _LONGEST_RETRY_AFTER)
+    if reset is not None and reset > _LONGEST_RETRY_AFTER:
+        reset = None
+    return int(min(max(left, Decimal(0)), Decimal(1_000_000))), reset
 
 
 def classify(problem: ErrorAnswer, endpoint: str, excerpt: str | None = None) -> UpstreamError:
