@@ -217,7 +217,7 @@ def doctor(as_json: bool) -> None:
         show({"findings": [finding._asdict() for finding in findings]}, as_json)
     else:
         for finding in findings:
-            click.echo(f"{finding.state:4}  {finding.part:9}  {finding.said}")
+            click.echo(f"{finding.state:4}  {finding.part:12}  {finding.said}")
     sys.exit(any(finding.state == "bad" for finding in findings))
 
 

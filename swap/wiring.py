@@ -28,6 +28,7 @@ from swap.market.catalog import Catalog
 from swap.market.quotes import Quotes
 from swap.ops.by_hand import ByHand
 from swap.ops.doctor import Doctor
+from swap.ops.heartbeats import Heartbeats
 from swap.ops.housekeeping import Housekeeping
 from swap.ops.linking import Linking
 from swap.ops.review import Review
@@ -55,7 +56,7 @@ from swap.upstream.journal import Call
 from swap.upstream.key_pair import KeyPair
 from swap.upstream.rate_budget import RateBudget
 from swap.upstream.transport import Transport
-from swap.watching.due import DueOrders
+from swap.watching.due import AT_ONCE, DueOrders
 from swap.watching.list_signal import ListSignal
 from swap.watching.poll import Poller
 from swap.watching.reconcile import Reconciler
@@ -97,6 +98,7 @@ class Service:
     review: Review
     linking: Linking
     housekeeping: Housekeeping
+    heartbeats: Heartbeats
     timing: Timing
     # Set once the process is asked to end: it takes no new orders any more.
     draining: threading.Event = field(default_factory=threading.Event)
@@ -107,6 +109,7 @@ class Service:
         return self.timing.now
 
     def close(self) -> None:
+        self.due.close()
         self.deliverer.close()
         self.upstream.close()
         self.redis.close()
@@ -156,6 +159,7 @@ def build(
     renew = partial(quotes.renewed, tolerance=settings.rate_tolerance)
     search = CandidateSearch(database, reply_check, timing)
     resolver = Resolver(database, upstreams, search, creator, bounds, renew, timing)
+    sweeper = Sweeper(database, creator, queue, timing)
     throttle = PollThrottle(database, access, timing)
     conflicts = Conflicts(database, reply_check, timing)
     poller = Poller(database, upstream, conflicts, throttle, queue, timing)
@@ -173,9 +177,9 @@ def build(
         quotes=quotes,
         destinations=destinations,
         placer=OrderPlacer(database, destinations, catalog, quotes, creator, options, timing),
-        orders=OrderReader(database, clock),
+        orders=OrderReader(database, clock, throttle.slowdown),
         resolver=resolver,
-        due=DueOrders(database, poller, resolver, Sweeper(database, creator, queue, timing), timing),
+        due=DueOrders(database, poller, resolver, sweeper, timing, max(AT_ONCE, settings.fallback_threads)),
         spares=SpareSearch(database, upstreams, timing),
         unowned=UnownedOrderPoller(database, upstreams, timing),
         throttle=throttle,
@@ -189,7 +193,8 @@ def build(
         support=Support(database),
         review=Review(database, upstream, conflicts, by_hand, timing),
         linking=Linking(database, upstreams, creator, reply_check, by_hand, timing),
-        housekeeping=Housekeeping(database, feed, clock),
+        housekeeping=Housekeeping(database, feed, timing),
+        heartbeats=Heartbeats(database, clock),
         timing=timing,
     )
 
@@ -204,7 +209,15 @@ def doctor(service: Service) -> Doctor:
         KeyPair(settings.upstream_public_key, secret[:-1] + chr(ord(secret[-1]) ^ 1)),
         _timing(settings, service.clock),
     )
-    return Doctor(service.database, service.queue, service.catalog, service.upstream, forged, service.clock)
+    return Doctor(
+        service.database,
+        service.queue,
+        service.catalog,
+        service.heartbeats,
+        service.upstream,
+        forged,
+        service.clock,
+    )
 
 
 def _create_options(settings: Settings) -> CreateOptions:

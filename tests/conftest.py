@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from sqlalchemy import or_, select, update
 
 from swap.domain.times import Timing
 from swap.market.catalog import Catalog
@@ -30,6 +31,8 @@ from swap.sandbox.world import World
 from swap.sdk import SwapClient
 from swap.settings import Settings
 from swap.store.database import Database
+from swap.store.leases import LEASE
+from swap.tables import Order, new_id
 from swap.upstream.client import UpstreamClient
 from swap.upstream.key_pair import KeyPair
 from swap.upstream.transport import Transport
@@ -41,6 +44,7 @@ from tests.servers import SharedApi, Switch, served, served_app
 from tests.signed_client import BTC_ADDRESS as BTC_ADDRESS
 from tests.signed_client import XRP_ADDRESS as XRP_ADDRESS
 from tests.signed_client import Calls
+from tests.waiting import until
 
 SANDBOX_KEYS = ("pk_sandbox_test", "sk_sandbox_test_6b1f")
 BITCOIN, XRP = ("BTC", "BTC"), ("XRP", "XRP")
@@ -341,9 +345,31 @@ def calls(shop: Shop, api_url: str, clock: Clock) -> Calls:
     return Calls(shop, api_url, clock)
 
 
+@contextmanager
+def alive(service: Service, part: str, *queues: str) -> Iterator[None]:
+    """A process of that part which shows that it lives, and does nothing else."""
+    pulse = service.heartbeats.start(part, queues)
+    name = f"{part} {queues[0]}" if queues else part
+    until(lambda: service.heartbeats.alive(name))
+    yield
+    pulse.stop()
+
+
+def claimed(service: Service, order_id: str) -> Order | None:
+    """The order with a lease on it, whenever it is due; None when it is no longer watched, or another has its lease."""
+    now, token = service.clock(), new_id("lease")
+    free = or_(Order.leased_until.is_(None), Order.leased_until <= now)
+    with service.database.write() as session:
+        claim = update(Order).where(Order.id == order_id, Order.next_check_at.is_not(None), free)
+        session.execute(claim.values(leased_until=now + LEASE, lease_token=token))
+        return session.scalars(select(Order).where(Order.id == order_id, Order.lease_token == token)).one_or_none()
+
+
 def look(service: Service, order_id: str) -> None:
     """Have one order looked at now, whenever it is due."""
-    service.due.run(order_id)
+    order = claimed(service, order_id)
+    if order is not None:
+        service.due.run(order)
 
 
 @pytest.fixture(scope="session")

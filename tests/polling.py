@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from swap.sandbox.scenarios import scenario_addresses
 from swap.store.serializers import order_view
-from swap.tables import OrderEvent
+from swap.tables import Order, OrderEvent
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.factories import read_order
@@ -26,10 +26,18 @@ def place(shop: Shop, scenario: str = "completes", **changed: Any) -> str:
 
 def watch_due(service: Service) -> list[str]:
     """One round of what scheduler and workers do together. Returns who was looked at."""
-    batches = service.due.claim_due(100)
-    for batch in batches:
-        service.due.run_all(batch)
-    return [order_id for batch in batches for order_id in batch]
+    found = due_ids(service)
+    service.due.work(60)
+    return found
+
+
+def due_ids(service: Service) -> list[str]:
+    """Who waits to be looked at, the longest overdue first."""
+    now = service.clock()
+    free = or_(Order.leased_until.is_(None), Order.leased_until <= now)
+    with service.database.read() as session:
+        due = select(Order.id).where(Order.next_check_at <= now, free)
+        return list(session.scalars(due.order_by(Order.next_check_at)))
 
 
 def walk(service: Service, clock: Clock, order_id: str, moments: Iterable[float]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ SECRET_KEY = "a key for tests, of at least 32 characters"
 class NoQueue:
     """Redis is away."""
 
-    def enqueue(self, _job: str, *_arguments: object) -> bool:
+    def enqueue(self, _job: str) -> bool:
         return False
 
     def announce(self, *_: object) -> None:

@@ -29,6 +29,7 @@ from swap.upstream.refusals import judge_create
 from swap.wiring import Service
 from tests.conftest import XRP_ADDRESS, Clock, Shop, look
 from tests.faults import Faults, cutting, spoiling
+from tests.polling import due_ids
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,7 +82,7 @@ def attempt_of(service: Service, order_id: str) -> dict[str, Any]:
 def swept(service: Service, clock: Clock, order_id: str) -> dict[str, Any]:
     """The order after the look that is due once its create must be over."""
     clock.advance(service.settings.upstream_create_timeout + 6)
-    assert order_id in [each for batch in service.due.claim_due(10) for each in batch]
+    assert order_id in due_ids(service)
     look(service, order_id)
     return dict(service.support.record(order_id)["order"])
 
@@ -102,7 +103,7 @@ def test_a_complete_answer_is_used_although_public_info_tells_no_deposit_details
     assert [event["type"] for event in shop.api.order_events(order_id)] == ["order.created", "order.awaiting_deposit"]
     assert service.support.record(order_id)["events"][-1]["detail"] == {"source": "answer", "attempt": 1}
     assert shop.place(destination_memo="7", refund_address=None)["id"] == order_id
-    assert service.due.claim_due(10) == [[order_id]], "such an old answer is looked after at once"
+    assert due_ids(service) == [order_id], "such an old answer is looked after at once"
 
 
 def test_an_order_that_was_swept_into_doubt_is_settled_from_its_answer_too(

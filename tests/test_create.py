@@ -26,6 +26,7 @@ from swap.wiring import Service
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, look, new_shop
 from tests.factories import order_request
 from tests.faults import HTML_403, Fault, Faults, Holding, answering, cutting, dropping, spoiling
+from tests.polling import due_ids
 from tests.signed_client import ETH, ETH_ADDRESS, XRP, Answer, Calls, body
 
 OTHER_XRP_ADDRESS = "rEb8TK3gBgk5auZkwc6sHnwrGVJH8DuaLh"
@@ -183,7 +184,7 @@ def test_a_deposit_memo_that_is_missing_is_never_made_up_by_a_look(
     del faults["create"]
     faults["order"] = spoiling(_deposit(depositAddressMemo=None))
     clock.advance(5)
-    service.due.run(answer.data["id"])
+    look(service, answer.data["id"])
     assert calls.get(f"/v1/orders/{answer.data['id']}").data["deposit"] is None
 
 
@@ -194,7 +195,7 @@ def test_a_look_that_tells_everything_shows_the_order(
     order = calls.order().data
     assert (order["status_reason"], order["deposit"]) == ("verifying", None)
     clock.advance(5)
-    service.due.run(order["id"])
+    look(service, order["id"])
     found = calls.get(f"/v1/orders/{order['id']}").data
     assert found["deposit"]["payable"] is True
     assert found["deposit"]["address"] is not None
@@ -207,7 +208,7 @@ def test_a_rate_that_only_one_answer_told_is_not_shown(
     order = calls.order().data
     assert order["status_reason"] == "verifying"
     clock.advance(5)
-    service.due.run(order["id"])
+    look(service, order["id"])
     found = calls.get(f"/v1/orders/{order['id']}").data
     assert found["deposit"]["payable"] is True
     assert found["amount_to_get"] == order["amount_to_get"] != "150"
@@ -223,7 +224,7 @@ def test_an_order_of_which_two_deposit_addresses_are_told_is_created_again(
     faults["order"] = spoiling(_deposit(depositAddress=BTC_ADDRESS))
     for _ in range(4):
         clock.advance(6)
-        service.due.run(order["id"])
+        look(service, order["id"])
     found = calls.get(f"/v1/orders/{order['id']}").data
     assert found["deposit"]["address"] == world.orders()[1].place.address
     (spare,) = service.support.unowned_orders()
@@ -324,7 +325,7 @@ def test_a_place_is_free_again_after_the_watch_over_its_order(
     faults["create"] = spoiling(lambda body: body["depositAddress"].update(depositAddress=first["deposit"]["address"]))
     with service.database.write() as session:
         session.execute(update(Order).where(Order.id == first["id"]).values(next_check_at=None))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     second = shop.place("two", amount="0.05", destination_memo="99")
     assert second["deposit"]["address"] == first["deposit"]["address"]
 
@@ -446,7 +447,7 @@ def test_ten_minutes_without_another_try_end_the_order(
     assert due is not None
     assert 590 < (due - clock()).total_seconds() <= 600
     clock.advance(601)
-    service.due.run(order_id)
+    look(service, order_id)
     order = calls.get(f"/v1/orders/{order_id}").data
     assert (order["status"], order["status_reason"], order["final"]) == ("failed", "create_not_sent", True)
     del faults["create"]
@@ -627,10 +628,10 @@ def test_a_create_we_died_in_is_swept_into_doubt_and_never_sent_again(
     assert order.status == "creating"
     assert attempts(service, order.id)[0].outcome is None
     assert calls.order().status == 202
-    assert service.due.claim_due(10) == []
+    assert due_ids(service) == []
     clock.advance(service.settings.upstream_create_timeout + 6)
-    assert service.due.claim_due(10) == [[order.id]]
-    service.due.run(order.id)
+    assert due_ids(service) == [order.id]
+    look(service, order.id)
     assert stored(service, order.id).status == "in_doubt"
     again = calls.order()
     assert (again.status, again.data["status_reason"]) == (202, "create_in_doubt")
@@ -657,7 +658,7 @@ def test_a_done_answer_that_comes_after_the_sweep_is_applied(
 ) -> None:
     def sweep(order: Order) -> None:
         clock.advance(60)
-        service.due.run(order.id)
+        look(service, order.id)
         assert stored(service, order.id).status == "in_doubt"
 
     answer = _while_it_hangs(service, calls, shop, faults, sweep, Holding())
@@ -676,7 +677,7 @@ def test_a_not_sent_answer_that_comes_after_the_sweep_takes_the_order_out_of_dou
     def slow(*arguments: Any, **options: Any) -> Any:
         order = only_order(service, shop)
         clock.advance(60)
-        service.due.run(order.id)
+        look(service, order.id)
         assert stored(service, order.id).status == "in_doubt"
         return real(*arguments, **options)
 
@@ -765,7 +766,7 @@ def test_an_answer_that_the_database_never_takes_is_logged_with_its_ids_and_swep
     assert (order.status, attempts(service, order.id)[0].outcome) == ("creating", None)
     for seconds in (21, 2):
         clock.advance(seconds)
-        service.due.run(order.id)
+        look(service, order.id)
     assert stored(service, order.id).deposit_address == made.place.address
 
 
@@ -785,7 +786,7 @@ def test_an_answer_that_only_its_attempt_took_is_used_by_the_sweep(
     assert (order.status, attempts(service, order.id)[0].outcome) == ("creating", "done")
     world.chaos.change({"order.bare_info": 1.0})
     clock.advance(21)
-    service.due.run(order.id)
+    look(service, order.id)
     assert calls.order().data["deposit"]["address"] == world.orders()[0].place.address
 
 

@@ -11,7 +11,7 @@ import segno
 
 from swap.web.deposit_svg import deposit_svg
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, new_shop
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, look, new_shop
 from tests.faults import Faults, dropping, spoiling
 from tests.signed_client import ETH, ETH_ADDRESS, EUR, USDT, XRP, Answer, Calls
 
@@ -106,7 +106,7 @@ def test_what_must_not_be_paid_has_no_picture(service: Service, calls: Calls, fa
     del faults["create"]
     paid = calls.order(client_order_id="paid").data
     clock.advance(600)
-    service.due.run(paid["id"])
+    look(service, paid["id"])
     late = calls.get(f"/v1/orders/{paid['id']}").data
     assert late["status"] != "awaiting_deposit" and late["deposit"]["uri"] is None
     assert picture(calls, paid).status == 409

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from swap.sandbox.world import World
 from swap.tables import Disagreement, Order
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, look, new_shop
 from tests.faults import HTML_403, Faults, Holding, answering, dropping
 from tests.servers import served
 from tests.signed_client import ETH_ADDRESS, EUR, XRP, Answer, Calls, body
@@ -438,7 +438,7 @@ def test_a_packed_order_in_doubt_is_found_again(
     order_id = answer.data["id"]
     for _ in range(6):
         clock.advance(20)
-        service.due.run(order_id)
+        look(service, order_id)
     found = calls.get(f"/v1/orders/{order_id}").data
     assert found["upstream_order_id"] == str(world.orders()[0].number)
     assert found["destination"]["given"] == X_ADDRESS

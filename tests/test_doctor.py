@@ -14,7 +14,7 @@ from sqlalchemy import delete
 from swap.settings import Settings
 from swap.tables import UpstreamRef
 from swap.wiring import Service, doctor
-from tests.conftest import Shop
+from tests.conftest import Clock, Shop, alive
 from tests.polling import place
 from tests.scripted_upstream import reply, serving
 
@@ -25,10 +25,30 @@ def findings(service: Service) -> dict[str, tuple[str, str]]:
 
 def test_a_sound_installation_is_found_sound(service: Service, shop: Shop) -> None:
     place(shop)
-    found = findings(service)
+    with alive(service, "scheduler"), alive(service, "worker", "watch", "push"), alive(service, "api"):
+        found = findings(service)
     assert {state for state, _ in found.values()} == {"ok"}
+    assert found["worker watch"][1] == "1 live"
     assert found["upstream"][1] == "lists 1 orders of this key"
     assert found["signature"][1] == "a good signature is accepted, a wrong one refused"
+
+
+def test_parts_that_are_silent_are_reported(service: Service, clock: Clock) -> None:
+    assert findings(service)["worker watch"] == ("warn", "none has run within a day")
+    with alive(service, "stream"), alive(service, "scheduler"), alive(service, "worker", "push"):
+        pass  # each ends as it was told to
+    with alive(service, "api"), alive(service, "scheduler"), alive(service, "worker", "watch"):
+        clock.advance(10)
+        assert findings(service)["worker watch"] == ("ok", "1 live")
+        clock.advance(6)  # all of them were killed
+        found = findings(service)
+        assert found["stream"][0] == "ok", "an installation may have none"
+        assert {found[part][0] for part in ("api", "scheduler", "worker watch", "worker push")} == {"bad"}
+        assert found["worker watch"][1].startswith("silent since 20")
+        with alive(service, "scheduler"), alive(service, "worker", "watch"):
+            found = findings(service)
+            assert found["scheduler"] == ("warn", "1 live, 1 went silent within a day without being stopped")
+            assert found["worker push"][0] == "bad"
 
 
 def test_orders_that_another_program_made_with_our_key_are_reported(service: Service, shop: Shop) -> None:

@@ -60,6 +60,19 @@ def test_an_order_that_the_list_shows_to_have_changed_is_looked_at_at_once_and_n
     assert view(service, order_id)["status"] != before["status"]
 
 
+def test_the_list_cuts_short_no_back_off(service: Service, shop: Shop, clock: Clock) -> None:
+    order_id = place(shop)
+    clock.advance(20)
+    assert watch_due(service) == [order_id]
+    put_off(service, clock, order_id)
+    with service.database.write() as session:
+        session.execute(text("UPDATE orders SET failures = 5"))
+    clock.advance(600)
+    read_list(service, clock)
+    assert watch_due(service) == []
+    assert read_order(service.database, order_id).signalled_at is not None, "noted all the same"
+
+
 def test_an_order_that_the_list_shows_unchanged_is_left_to_its_plan(service: Service, shop: Shop, clock: Clock) -> None:
     order_id = place(shop, "expires")
     clock.advance(20)

@@ -17,15 +17,19 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, func, inspect, select
 
 from swap.domain.lifecycle import Facts, Status, Transfer
+from swap.errors import RateLimited
 from swap.sandbox.world import World
 from swap.store import database as database_module
 from swap.store import orders as order_rows
+from swap.store import watching
 from swap.store.serializers import order_view
 from swap.tables import Order, OrderEvent, TransferRow, new_id
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, new_shop
-from tests.faults import HTML_403, Faults, Holding, answering, spoiling
+from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, look, new_shop
+from tests.faults import HTML_403, Faults, Holding, Looks, answering, spoiling
+from tests.polling import due_ids
 from tests.signed_client import BTC, ETH, ETH_ADDRESS, EUR, USDT, Answer, Calls, body
+from tests.waiting import until
 
 IBAN = "RO49AAAA1B31007593840000"
 
@@ -82,7 +86,7 @@ def test_events_are_numbered_from_one_without_holes(service: Service, calls: Cal
     order_id = calls.order().data["id"]
     for _ in range(4):
         clock.advance(120)
-        service.due.run(order_id)
+        look(service, order_id)
     events = calls.get(f"/v1/orders/{order_id}/events").data["events"]
     assert [e["sequence"] for e in events] == list(range(1, len(events) + 1))
     assert [e["type"] for e in events][:2] == ["order.created", "order.awaiting_deposit"]
@@ -532,7 +536,7 @@ def test_orders_are_found_by_what_support_is_told(service: Service, calls: Calls
     wanted = calls.order(user_id="u1", session_id="s1", account_id="a1").data
     calls.order(client_order_id="order-2", to=ETH, destination_address=ETH_ADDRESS, destination_memo=...)
     clock.advance(400)
-    service.due.run(wanted["id"])
+    look(service, wanted["id"])
     wanted = calls.get(f"/v1/orders/{wanted['id']}").data
     for name, value in {
         "client_order_id": "order-1",
@@ -603,17 +607,66 @@ def due(service: Service, order_id: str) -> float | None:
     return None if order.next_check_at is None else (order.next_check_at - service.clock()).total_seconds()
 
 
-def test_a_refresh_makes_an_order_due_unless_it_was_just_looked_at(
+def test_a_refresh_makes_an_order_due_at_once_or_five_seconds_after_its_last_look(
     service: Service, calls: Calls, clock: Clock
 ) -> None:
     order_id = calls.order().data["id"]
     assert calls.post(f"/v1/orders/{order_id}/refresh", b"").status == 202
-    assert (due(service, order_id) or 0) > 5
+    assert 4 < (due(service, order_id) or 0) <= 5, "five seconds after the last look, no sooner"
     clock.advance(6)
     answer = calls.post(f"/v1/orders/{order_id}/refresh", b"")
     assert (answer.status, answer.data["id"]) == (202, order_id)
     assert (due(service, order_id) or 0) <= 0
-    assert service.due.claim_due(10) == [[order_id]]
+    assert due_ids(service) == [order_id]
+
+
+def test_a_refresh_cuts_short_neither_a_back_off_nor_a_pause_nor_the_pace_of_all_polls(
+    service: Service, calls: Calls, faults: Faults, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RateLimited("Too many.", retry_after=20)
+
+    def refreshed() -> float:
+        assert calls.post(f"/v1/orders/{order_id}/refresh", b"").status == 202
+        return due(service, order_id) or 0
+
+    order_id = calls.order().data["id"]
+    clock.advance(20)
+    with monkeypatch.context() as patched:
+        patched.setattr(service.upstream, "order", refuse)
+        look(service, order_id)
+    assert refreshed() > 15, "put off"
+    faults["order"] = answering(404, b"{}")
+    clock.advance(60)
+    for _ in range(6):
+        look(service, order_id)
+    assert refreshed() > 600, "backs off"
+    del faults["order"]
+    clock.advance(3600)
+    look(service, order_id)
+    with service.database.write() as session:
+        watching.change(session, fresh=Decimal(4), aged=Decimal(4))
+    service.throttle._cached = None
+    clock.advance(6)
+    assert 10 < refreshed() <= 15, "twenty seconds after the last look, when all looks are four times as rare"
+    clock.advance(16)
+    assert due_ids(service) == [order_id]
+
+
+def test_a_refresh_during_a_look_has_no_other_look_begin(
+    service: Service, calls: Calls, clock: Clock, looks: Looks
+) -> None:
+    order_id = calls.order().data["id"]
+    clock.advance(30)
+    looks.hold = threading.Event()
+    looking = threading.Thread(target=service.due.work)
+    looking.start()
+    until(lambda: looks.asked)
+    assert calls.post(f"/v1/orders/{order_id}/refresh", b"").status == 202
+    assert due_ids(service) == []
+    looks.hold.set()
+    looking.join()
+    assert len(looks.asked) == 1
 
 
 def test_a_refresh_leaves_an_order_alone_that_cannot_be_looked_at(
@@ -624,7 +677,7 @@ def test_a_refresh_leaves_an_order_alone_that_cannot_be_looked_at(
     clock.advance(60)
     assert calls.post(f"/v1/orders/{order_id}/refresh", b"").data["status"] == "creating"
     assert (due(service, order_id) or 0) > 500
-    assert service.due.claim_due(10) == []
+    assert due_ids(service) == []
 
 
 # --- money -----------------------------------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from sqlalchemy import event
 
 from swap.store import orders as order_rows
 from swap.tables import Order, TransferRow
-from swap.watching.due import LEASE
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
-from tests.factories import make_order, read_order
+from tests.factories import make_order, move, read_order
 from tests.faults import Looks
 from tests.polling import DAY, START, all_of, journal, place, types, view, walk, watch_due
+from tests.waiting import until
 
 UNREACHED = "redis://127.0.0.1:1"
 
@@ -207,7 +207,7 @@ def test_two_workers_that_look_at_one_order_move_it_once(
     order_id = place(shop)
     clock.advance(190)
     looks.hold = threading.Event()
-    threads = [threading.Thread(target=s.due.run, args=(order_id,)) for s in (service, other) * 3]
+    threads = [threading.Thread(target=s.due.work) for s in (service, other) * 3]
     for thread in threads:
         thread.start()
     looks.hold.set()
@@ -234,29 +234,26 @@ def test_a_look_that_comes_too_late_does_not_end_the_watch_of_a_moved_order(
     assert found["next_check_at"] is not None
 
 
-def test_a_lost_race_has_the_order_looked_at_soon_but_never_revives_a_final_one(service: Service) -> None:
-    watched = make_order(service.database, next_check_at=service.clock() + timedelta(hours=1))
-    final = make_order(service.database, next_check_at=None)
-    soon = service.clock() + timedelta(seconds=5)
-    with service.database.write() as session:
-        for order in (watched, final):
-            order_rows.reschedule(session, order.id, soon, failures=0)
-            order_rows.reschedule(session, order.id, soon + timedelta(hours=2), failures=0)
-    at = read_order(service.database, watched.id).next_check_at
-    assert at is not None
-    assert abs(at - soon) < timedelta(milliseconds=1)
-    assert read_order(service.database, final.id).next_check_at is None
-
-
-def test_a_claimed_order_is_nobody_elses_until_its_lease_is_over(service: Service, shop: Shop, clock: Clock) -> None:
+def test_an_order_that_changed_during_a_look_is_looked_at_again_soon(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
     order_id = place(shop)
-    clock.advance(20)
-    assert service.due.claim_due(10) == [[order_id]]
-    assert service.due.claim_due(10) == []
-    clock.advance(LEASE - timedelta(seconds=1))
-    assert service.due.claim_due(10) == []
-    clock.advance(2)
-    assert service.due.claim_due(10) == [[order_id]]
+    clock.advance(190)
+    looks.hold = threading.Event()
+    looking = threading.Thread(target=service.due.work)
+    looking.start()
+    until(lambda: looks.asked)
+    held = read_order(service.database, order_id)
+    assert move(service.database, held, upstream_state="seen elsewhere", next_check_at=clock() + timedelta(hours=1))
+    looks.hold.set()
+    looking.join()
+    after = read_order(service.database, order_id)
+    assert (after.status, after.lease_token) == ("awaiting_deposit", None)
+    assert after.next_check_at is not None
+    assert after.next_check_at < clock() + timedelta(seconds=6)
+    clock.advance(6)
+    assert watch_due(service) == [order_id]
+    assert view(service, order_id)["status"] == "exchanging"
 
 
 # --- creates that were never settled ---------------------------------------------------------------------------------

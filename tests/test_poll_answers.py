@@ -16,12 +16,13 @@ from structlog.testing import capture_logs
 from swap.domain.facts import Kind
 from swap.ops.by_hand import Act
 from swap.sandbox.world import World
+from swap.store import leases
 from swap.tables import Order, OrderEvent, TransferRow, UpstreamCall, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
 from tests.faults import Faults, Looks, spoiling
-from tests.polling import DAY, START, all_of, journal, place, types, view, walk, watch_due
+from tests.polling import DAY, START, all_of, due_ids, journal, place, types, view, walk, watch_due
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -337,9 +338,15 @@ def test_a_look_that_broke_on_the_database_hands_its_lease_back_and_counts_no_fa
         with real() as session:
             yield session
 
-    assert service.due.claim_due(10) == [[order_id]]
-    monkeypatch.setattr(service.database, "write", away)
-    service.due.run_all([order_id])
+    assert due_ids(service) == [order_id]
+    claimed = leases.claim
+
+    def then_away(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(service.database, "write", away)
+        return claimed(*arguments, **options)
+
+    monkeypatch.setattr(leases, "claim", then_away)
+    service.due.work(60)
     stored = read_order(service.database, order_id)
     assert (left, stored.failures, stored.status) == ([0], 0, "awaiting_deposit")
     assert stored.next_check_at is not None
@@ -568,6 +575,26 @@ def test_a_row_that_cannot_be_read_backs_off_and_stops_nobody(service: Service, 
     assert stored.failures == 1
     assert stored.next_check_at is not None
     assert stored.next_check_at < clock() + timedelta(seconds=60), "its own back-off, not the lease"
+
+
+def test_an_order_without_any_id_to_ask_with_backs_off_like_one_that_cannot_be_read(
+    service: Service, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    with service.database.write() as session:
+        session.execute(update(Order).values(upstream_order_id=None))
+        session.execute(delete(UpstreamRef))
+    alarms: list[str] = []
+    monkeypatch.setattr("swap.watching.poll.log.error", lambda event, **_: alarms.append(event))
+    for number in range(1, 12):
+        clock.advance(3 * 3600)
+        assert watch_due(service) == [order_id]
+        assert watch_due(service) == []
+        stored = read_order(service.database, order_id)
+        assert (stored.failures, stored.lease_token) == (number, None)
+    assert alarms == ["watch.no_upstream_id", "watch.order_not_readable"]
+    assert stored.next_check_at is not None
+    assert stored.next_check_at > clock() + timedelta(minutes=40)
 
 
 def test_a_gone_answer_is_a_fact_and_no_failure(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:

@@ -327,7 +327,7 @@ def test_a_spent_quote_stays_spent_however_late_it_is_brought_again(
     quote_id = ticket(calls)
     assert calls.order(quote_id=quote_id).status == 201
     clock.advance(timedelta(days=30))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     with service.database.read() as session:
         assert session.scalar(select(func.count()).select_from(SpentQuote)) == 1
 

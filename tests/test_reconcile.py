@@ -447,10 +447,10 @@ def test_the_scheduler_does_it_and_forgets_old_reports(service: Service, clock: 
     scheduler.close()
     assert reports(service) == ["clean"]
     clock.advance(timedelta(days=399))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     assert len(all_of(service, Reconciliation)) == 1
     clock.advance(timedelta(days=2))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     assert all_of(service, Reconciliation) == []
 
 

@@ -446,12 +446,12 @@ def test_an_upstream_key_has_its_share_of_creates_sent_again_in_an_hour(
     second = in_doubt(shop, world, "create.drop", name="order-2", destination_memo="2")
     clock.advance(23)
     world.chaos.force("create.drop")
-    strict.due.run(first)
-    strict.due.run(second)
+    look(strict, first)
+    look(strict, second)
     assert attempts(service, first) == ["unknown", "unknown"]
     assert attempts(service, second) == ["unknown"]
     clock.advance(timedelta(minutes=5))
-    strict.due.run(second)
+    look(strict, second)
     assert attempts(service, second) == ["unknown"], "five minutes later it is still the same hour"
     look(service, second)
     assert attempts(service, second) == ["unknown", "done"], "another limit lets it go on"
@@ -523,7 +523,7 @@ def test_a_create_is_resolved_with_the_key_that_made_it(
     rotated = other_service(
         upstream_public_key="pk_new", upstream_secret_key="sk_new", upstream_old_keys=(SANDBOX_KEYS,)
     )
-    rotated.due.run(order_id)
+    look(rotated, order_id)
     assert shop.api.order(order_id)["status"] == "awaiting_deposit"
 
 
@@ -563,7 +563,7 @@ def test_a_process_that_has_not_heard_of_a_new_key_leaves_the_order_to_others(
 ) -> None:
     order_id = in_doubt(shop, world)
     behind = other_service(upstream_public_key="pk_before", upstream_secret_key="sk_before")
-    behind.due.run(order_id)
+    look(behind, order_id)
     assert shop.api.order(order_id)["status"] == "creating"
     look(service, order_id)
     assert shop.api.order(order_id)["status"] == "awaiting_deposit"

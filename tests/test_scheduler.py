@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from decimal import Decimal
 
 import pytest
 from redis import Redis
@@ -14,13 +13,17 @@ from rq.serializers import JSONSerializer
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
+from swap.infra.queue import JOBS
+from swap.ops import housekeeping
+from swap.sandbox.world import World
+from swap.store import calls as upstream_calls
 from swap.store import clients
-from swap.store import orders as order_rows
-from swap.tables import Order, OrderEvent, UpstreamCall, UsedSignature, WebhookDelivery
-from swap.watching.due import BATCH, LEASE
+from swap.tables import Heartbeat, Order, OrderEvent, UpstreamCall, UsedSignature, WebhookDelivery
+from swap.watching.due import AT_ONCE
 from swap.wiring import Service
-from tests.conftest import Clock, Shop
+from tests.conftest import Clock, Shop, alive
 from tests.factories import make_client, make_order, make_orders, read_order
+from tests.polling import due_ids
 from tests.receivers import Receiver
 from tests.waiting import until
 from workers.schedule import Scheduler
@@ -43,10 +46,23 @@ def scheduler_of() -> Iterator[MakeScheduler]:
         scheduler.close()
 
 
-def rung(redis: Redis, queue: str) -> list[tuple[str, list[str]]]:
-    """The jobs that wait: name, and the ids they carry."""
+def rung(redis: Redis, queue: str) -> list[str]:
+    """The jobs that wait, by name. None carries anything."""
     jobs = Queue(queue, connection=redis, serializer=JSONSerializer).jobs
-    return [(job.func_name.rpartition(".")[2], [each for batch in job.args for each in batch]) for job in jobs]
+    assert all(not job.args and not job.kwargs for job in jobs)
+    return [job.func_name.rpartition(".")[2] for job in jobs]
+
+
+def hear(redis: Redis, queue: str) -> None:
+    """As a worker that takes the next job."""
+    Queue(queue, connection=redis, serializer=JSONSerializer).pop_job_id()
+
+
+@pytest.fixture
+def workers(service: Service) -> Iterator[None]:
+    """A worker that lives, with both queues; it takes no jobs."""
+    with alive(service, "worker", "watch", "push"):
+        yield
 
 
 def due(service: Service, count: int) -> list[str]:
@@ -56,26 +72,26 @@ def due(service: Service, count: int) -> list[str]:
     return ids
 
 
-def test_a_tick_rings_for_looks_in_batches_and_for_the_push(
-    service: Service, redis: Redis, scheduler_of: MakeScheduler, clock: Clock
+def test_a_tick_rings_once_for_as_many_looks_as_a_worker_starts_at_once_and_claims_none(
+    service: Service, redis: Redis, scheduler_of: MakeScheduler, workers: None
 ) -> None:
-    ids = make_orders(service.database, BATCH + 5)
+    ids = make_orders(service.database, AT_ONCE + 5)
     made = service.keys.create("shop")  # the client of these orders
     service.endpoints.add(made.key, "https://hooks.example")
     scheduler = scheduler_of(service)
     scheduler.tick()
-    looks = rung(redis, "watch")
-    assert [(name, len(batch)) for name, batch in looks] == [("look", BATCH), ("look", 5)]
-    assert sorted(each for _, batch in looks for each in batch) == sorted(ids)
+    assert rung(redis, "watch") == ["look", "look"]
+    assert due_ids(service) == ids, "a ring carries no claim"
     # It publishes itself, for that is short and the workers may be held up by a slow endpoint.
-    until(lambda: rung(redis, "push") == [("deliver", [])])
-    redis.flushall()
+    until(lambda: rung(redis, "push") == ["deliver"])
     scheduler.tick()
-    assert rung(redis, "push") == [("deliver", [])]
-    assert rung(redis, "watch") == [], "leased"
+    assert rung(redis, "watch") == ["look", "look"]
+    assert rung(redis, "push") == ["deliver"]
 
 
-def test_with_nothing_due_a_tick_rings_for_nothing(service: Service, redis: Redis, scheduler_of: MakeScheduler) -> None:
+def test_with_nothing_due_a_tick_rings_for_nothing(
+    service: Service, redis: Redis, scheduler_of: MakeScheduler, workers: None
+) -> None:
     make_order(service.database, next_check_at=service.clock() + timedelta(hours=1))
     service.feed.publish()
     redis.flushall()
@@ -83,43 +99,117 @@ def test_with_nothing_due_a_tick_rings_for_nothing(service: Service, redis: Redi
     assert rung(redis, "watch") == rung(redis, "push") == []
 
 
-def test_two_schedulers_never_lease_one_order_twice(
-    service: Service, other_service: Callable[..., Service], redis: Redis, scheduler_of: MakeScheduler
+def test_rings_that_wait_are_for_what_is_due_now_however_many_schedulers_tick(
+    service: Service, other_service: Callable[..., Service], redis: Redis, scheduler_of: MakeScheduler, workers: None
 ) -> None:
-    ids = due(service, 90)
+    due(service, 2)
     schedulers = [scheduler_of(service), scheduler_of(other_service())]
-    for _ in range(3):
+    for _ in range(12):
         for scheduler in schedulers:
             scheduler.tick()
-    found = [each for _, batch in rung(redis, "watch") for each in batch]
-    assert sorted(found) == sorted(ids)
+    assert rung(redis, "watch") == ["look"]
+    make_orders(service.database, 20 * AT_ONCE)
+    for scheduler in schedulers:
+        scheduler.tick()
+    assert len(rung(redis, "watch")) == JOBS["look"][1], "a backlog of any size"
 
 
-def test_what_a_flush_of_redis_took_is_due_again_after_the_lease(
-    service: Service, redis: Redis, scheduler_of: MakeScheduler, clock: Clock
+def test_after_a_flush_of_redis_the_next_tick_rings_again(
+    service: Service, redis: Redis, scheduler_of: MakeScheduler, workers: None
 ) -> None:
-    (order_id,) = due(service, 1)
+    due(service, 1)
     scheduler = scheduler_of(service)
     scheduler.tick()
-    assert rung(redis, "watch") == [("look", [order_id])]
     redis.flushall()
-    clock.advance(LEASE - timedelta(seconds=5))
     scheduler.tick()
-    assert rung(redis, "watch") == []
-    clock.advance(6)
-    scheduler.tick()
-    assert rung(redis, "watch") == [("look", [order_id])]
+    assert rung(redis, "watch") == ["look"]
 
 
-def test_no_more_is_leased_than_can_be_asked_for_before_the_leases_run_out(
-    service: Service, other_service: Callable[..., Service], redis: Redis, scheduler_of: MakeScheduler
+def test_a_job_that_comes_late_or_twice_looks_at_nothing_twice(
+    service: Service, other_service: Callable[..., Service], shop: Shop, world: World, clock: Clock
 ) -> None:
-    slow = other_service(upstream_rps=Decimal(2))
-    due(slow, 5 * BATCH)
-    scheduler = scheduler_of(slow)
-    for _ in range(3):
+    shop.place()
+    clock.advance(30)
+    other = other_service()
+    jobs = [threading.Thread(target=each.due.work) for each in (service, other) * 3]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert service.due.work() == 0
+    assert sum(second["endpoints"].get("info", 0) for second in world.load.report()["seconds"]) == 1
+
+
+# --- nobody hears the bell -------------------------------------------------------------------------------------------
+
+
+def test_where_no_worker_lives_the_scheduler_does_the_work_itself_although_redis_does(
+    service: Service, shop: Shop, world: World, scheduler_of: MakeScheduler, clock: Clock
+) -> None:
+    world.chaos.force("create.accept_then_drop")
+    doubt = shop.place("doubt")["id"]
+    paid = shop.place("paid", destination_memo="5")["id"]
+    scheduler = scheduler_of(service)
+
+    def both_are_done() -> bool:
+        clock.advance(30)
         scheduler.tick()
-    assert len(rung(redis, "watch")) == 2, "ten seconds' worth at two requests a second"
+        read = [read_order(service.database, order_id) for order_id in (doubt, paid)]
+        return read[0].status != "in_doubt" and read[1].status == "completed"
+
+    until(both_are_done, 60)
+
+    def all_is_published() -> bool:
+        scheduler.tick()
+        return not service.feed.has_unpublished()
+
+    until(all_is_published)
+
+
+def test_a_worker_of_the_other_queue_is_no_worker_for_looks(
+    service: Service, shop: Shop, scheduler_of: MakeScheduler, clock: Clock
+) -> None:
+    order_id = shop.place()["id"]
+    clock.advance(190)
+    with alive(service, "worker", "push"):
+        scheduler_of(service).tick()
+        until(lambda: read_order(service.database, order_id).status == "exchanging")
+
+
+def test_a_worker_that_lives_but_takes_no_jobs_is_not_waited_for_longer_than_fifteen_seconds_and_a_job(
+    service: Service,
+    redis: Redis,
+    scheduler_of: MakeScheduler,
+    workers: None,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    due(service, 1)
+    worked: list[float] = []
+    monkeypatch.setattr(service.due, "work", lambda *_: worked.append(clock.time()))
+    scheduler = scheduler_of(service)
+
+    def tick(after: float) -> None:
+        clock.advance(after)
+        service.heartbeats.beat(beating)
+        scheduler.tick()
+
+    with service.database.read() as session:
+        beating = session.scalars(select(Heartbeat)).one()
+    tick(0)
+    for _ in range(12):
+        tick(10)
+        hear(redis, "watch")
+    assert worked == [], "taken each time"
+    tick(1)
+    tick(19)
+    assert worked == []
+    tick(2)
+    until(lambda: len(worked) == 1)
+    hear(redis, "watch")
+    tick(1)
+    tick(1)
+    assert len(worked) == 1, "and once it takes one again it is left to its work"
 
 
 def test_without_redis_the_scheduler_looks_publishes_and_delivers_itself(
@@ -157,29 +247,30 @@ def test_an_outage_of_redis_with_a_backlog_of_looks_does_not_stop_the_push(
     scheduler_of: MakeScheduler,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone = other_service(redis_url=UNREACHED)
-    make_orders(service.database, 3 * BATCH, make_client(service.database))
+    alone = other_service(redis_url=UNREACHED, fallback_threads=3)
+    ids = make_orders(service.database, 24, make_client(service.database))
     made = service.keys.create("shop")
     service.endpoints.add(made.key, receiver.url)
-    looked: list[list[str]] = []
-    over = False
+    looked: list[str] = []
+    over = threading.Event()
 
-    def slow(order_ids: list[str]) -> None:
-        looked.append(order_ids)
-        until(lambda: over)
+    def slow(order: Order) -> None:
+        looked.append(order.id)
+        over.wait(60)
 
-    monkeypatch.setattr(alone.due, "run_all", slow)
+    monkeypatch.setattr(alone.due, "run", slow)
     scheduler = scheduler_of(alone)
 
     def all_arrived() -> bool:
         scheduler.tick()
-        return len(receiver.got) == 3 * BATCH
+        return len(receiver.got) == 24
 
     try:
         until(all_arrived)
-        assert [len(batch) for batch in looked] == [BATCH], "the rest is not leased before it can be looked at"
+        assert sorted(looked) == ids[:3], "the rest is not leased before it can be looked at"
+        assert due_ids(service) == ids[3:]
     finally:
-        over = True
+        over.set()
 
 
 def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
@@ -207,7 +298,7 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
         return looked.is_set()
 
     monkeypatch.setattr(alone.deliverer, "deliver_due", hang)
-    monkeypatch.setattr(alone.due, "run_all", lambda _ids: looked.set())
+    monkeypatch.setattr(alone.due, "work", lambda *_: looked.set())
     scheduler = scheduler_of(alone)
     try:
         scheduler.tick()
@@ -217,20 +308,6 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
         until(published)
     finally:
         over.set()
-
-
-def test_a_full_queue_leaves_the_rest_for_later_and_does_nothing_itself(
-    service: Service, redis: Redis, scheduler_of: MakeScheduler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service.due, "run_all", lambda _ids: pytest.fail("that is the workers' work"))
-    for _ in range(200):
-        service.queue.enqueue("look", [])
-    (order_id,) = due(service, 1)
-    scheduler_of(service).tick()
-    assert all(batch == [] for _, batch in rung(redis, "watch"))
-    with service.database.read() as session:
-        assert order_rows.has_due(session, service.clock())
-    assert read_order(service.database, order_id).failures == 0
 
 
 def test_a_database_that_is_away_does_not_end_the_scheduler(
@@ -274,19 +351,80 @@ def test_what_has_served_its_time_is_forgotten_and_no_order_or_event_ever_is(
     before = counted()
     assert before[2] > 0
     clock.advance(timedelta(days=1))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     assert counted() == before
     clock.advance(timedelta(days=90))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     assert counted() == [*before[:2], 0]
     with service.database.read() as session:
         assert session.scalars(select(UsedSignature.signature)).all() == ["new"]
 
 
-def test_the_clock_of_the_service_decides_what_is_due(
-    service: Service, redis: Redis, scheduler_of: MakeScheduler, clock: Clock
+def test_a_step_of_housekeeping_that_fails_undoes_no_other_and_is_left_alone_for_an_hour(
+    service: Service, other_service: Callable[..., Service], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = make_order(service.database)
+    def spend(signature: str) -> None:
+        with service.database.write() as session:
+            clients.spend_signature(session, signature, clock() - timedelta(seconds=1))
+
+    def left() -> list[str]:
+        with service.database.read() as session:
+            return list(session.scalars(select(UsedSignature.signature)))
+
+    tried: list[int] = []
+
+    def too_much(*_: object) -> None:
+        tried.append(1)
+        raise OperationalError("DELETE", None, TimeoutError("statement timeout"))
+
+    monkeypatch.setitem(housekeeping._STEPS, "signatures", too_much)
+    monkeypatch.setattr(service.feed, "forget_old", lambda: tried.append(100))
+    spend("old")
+    with service.database.write() as session:
+        old = {"at": clock() - timedelta(days=91), "endpoint": "orders", "method": "GET", "attempt": 1}
+        upstream_calls.add_call(session, order_ref="ord_1", ms=1, outcome="UPSTREAM_TIMEOUT", **old)
+    for each in (service, other_service()):
+        each.housekeeping.clean_due()
+    assert tried == [1, 100], "the last step came, and one process does it for all"
+    with service.database.read() as session:
+        assert session.scalars(select(UpstreamCall.id).where(UpstreamCall.order_ref == "ord_1")).all() == []
+    for _ in range(5):
+        clock.advance(601)
+        service.housekeeping.clean_due()
+    assert tried == [1] + [100] * 6
+    monkeypatch.setitem(housekeeping._STEPS, "signatures", clients.forget_signatures)
+    assert left() == ["old"]
+    clock.advance(601)
+    service.housekeeping.clean_due()
+    assert left() == []
+
+
+def test_housekeeping_that_hangs_holds_up_no_ring(
+    service: Service, redis: Redis, scheduler_of: MakeScheduler, workers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    begun = threading.Event()
+
+    def hang(*_: object) -> None:
+        begun.set()
+        over.wait(60)
+
+    monkeypatch.setattr(service.feed, "forget_old", hang)
+    scheduler = scheduler_of(service)
+    try:
+        scheduler.tick()
+        assert begun.wait(20)
+        due(service, 1)
+        scheduler.tick()
+        assert rung(redis, "watch") == ["look"]
+    finally:
+        over.set()
+
+
+def test_the_clock_of_the_service_decides_what_is_due(
+    service: Service, redis: Redis, scheduler_of: MakeScheduler, clock: Clock, workers: None
+) -> None:
+    make_order(service.database)
     service.endpoints.add(service.keys.create("shop").key, "https://hooks.example")
     service.feed.publish()
     with service.database.write() as session:
@@ -298,5 +436,5 @@ def test_the_clock_of_the_service_decides_what_is_due(
     assert rung(redis, "push") == rung(redis, "watch") == []
     clock.advance(3601)
     scheduler.tick()
-    assert rung(redis, "push") == [("deliver", [])]
-    assert rung(redis, "watch") == [("look", [order.id])]
+    assert rung(redis, "push") == ["deliver"]
+    assert rung(redis, "watch") == ["look"]

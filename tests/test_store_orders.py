@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Text, cast, select, update
 
 from swap.domain.lifecycle import TRANSITIONS, Facts, Status, Transfer, UpstreamEvent
-from swap.store import clients, deliveries, endpoints
+from swap.store import clients, deliveries, endpoints, leases
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order, OrderEvent, TransferRow, UpstreamRef, WebhookDelivery
@@ -327,45 +327,146 @@ def test_two_orders_that_claim_one_id_at_once_do_not_both_get_it(database: Datab
         assert session.scalars(select(UpstreamRef.order_id)).all() == [ids[taken.index(set())]]
 
 
-# --- due -------------------------------------------------------------------------------------------------------------
+# --- leases ----------------------------------------------------------------------------------------------------------
 
 
-def claim(database: Database, now: Any, limit: int) -> list[str]:
+def claim(database: Database, now: datetime, limit: int, *, by_rank: bool = False) -> list[Order]:
     with database.write() as session:
-        return list(order_rows.claim_due(session, now, LEASE, limit, by_rank=False))
+        return list(leases.claim(session, now, limit, by_rank=by_rank))
+
+
+def ids_of(orders: Iterable[Order]) -> set[str]:
+    return {order.id for order in orders}
+
+
+def moved_by(database: Database, order: Order, **changes: Any) -> Order | None:
+    """What becomes of a look's write by the holder of this lease."""
+    with database.write() as session:
+        return order_rows.move(session, order, changes, at=NOON, source="look", lease=order.lease_token)
 
 
 def test_eight_threads_that_claim_two_hundred_due_orders_get_each_once(database: Database, twin: Database) -> None:
     ids = make_orders(database, 200)
     now = NOON + timedelta(hours=1)
 
-    def work(number: int) -> list[str]:
-        mine: list[str] = []
-        while found := claim((database, twin)[number % 2], now, 7):
+    def work(number: int) -> list[Order]:
+        mine: list[Order] = []
+        while found := claim((database, twin)[number % 2], now, 7, by_rank=number % 3 > 0):
             assert len(found) <= 7
+            assert len({order.lease_token for order in found}) == 1
             mine += found
         return mine
 
     claimed = [each for mine in race(8, work) for each in mine]
     assert len(claimed) == 200
-    assert set(claimed) == set(ids)
+    assert ids_of(claimed) == set(ids)
 
 
-def test_the_longest_overdue_are_claimed_first_and_a_lease_runs_out(database: Database) -> None:
+def test_the_longest_overdue_are_claimed_first_and_keep_their_due_time(database: Database) -> None:
     ids = make_orders(database, 5)
     now = NOON + timedelta(seconds=1)
-    assert set(claim(database, now, 2)) == set(ids[:2])
-    assert set(claim(database, now, 9)) == set(ids[2:])
-    assert claim(database, now + LEASE - timedelta(milliseconds=1), 9) == []
-    assert set(claim(database, now + LEASE, 9)) == set(ids)
+    first = claim(database, now, 2)
+    assert ids_of(first) == set(ids[:2])
+    assert {order.next_check_at for order in first} == {NOON, NOON + timedelta(milliseconds=1)}
+    assert ids_of(claim(database, now, 9)) == set(ids[2:])
+    with database.read() as session:
+        assert leases.count_due(session, now, 9) == 0
+
+
+def test_a_lease_that_nobody_renews_runs_out_and_one_that_is_renewed_does_not(database: Database) -> None:
+    killed, working = make_orders(database, 2)
+    orders = {order.id: order for order in claim(database, NOON + timedelta(seconds=1), 9)}
+    renewed_at = NOON + timedelta(seconds=6)
+    with database.write() as session:
+        leases.renew(session, [(working, orders[working].lease_token or "")], renewed_at)
+    over = NOON + timedelta(seconds=1) + leases.LEASE
+    assert claim(database, over - timedelta(milliseconds=1), 9) == []
+    assert ids_of(claim(database, over, 9)) == {killed}
+    assert ids_of(claim(database, renewed_at + leases.LEASE, 9)) == {working}
+
+
+def test_a_holder_that_lost_its_lease_neither_writes_nor_renews_nor_gives_back(database: Database) -> None:
+    make_order(database)
+    (slow,) = claim(database, NOON, 1)
+    (quick,) = claim(database, NOON + leases.LEASE, 1)
+    assert slow.lease_token != quick.lease_token
+    assert moved_by(database, slow, status="confirming") is None
+    with database.write() as session:
+        order_rows.back_off(session, slow, NOON + timedelta(hours=1), failures=1, lease=slow.lease_token)
+        leases.release(session, slow, NOON + timedelta(hours=1))
+        leases.renew(session, [(slow.id, slow.lease_token or "")], NOON + timedelta(hours=1))
+    stored = read_order(database, slow.id)
+    assert (stored.status, stored.failures, stored.next_check_at) == ("awaiting_deposit", 0, NOON)
+    assert (stored.lease_token, stored.leased_until) == (quick.lease_token, quick.leased_until)
+    assert moved_by(database, quick, status="confirming") is not None
+
+
+def test_a_lease_that_ran_out_counts_until_another_process_takes_the_order(database: Database) -> None:
+    make_order(database)
+    (order,) = claim(database, NOON, 1)
+    assert moved_by(database, order, status="confirming") is not None
+    assert read_order(database, order.id).lease_token is None, "and the write ends it"
+    assert moved_by(database, order, status="exchanging") is None, "so that a job that runs twice writes once"
+
+
+def test_of_many_processes_that_hold_one_lease_only_the_last_writes(database: Database, twin: Database) -> None:
+    """Eight in turn claim it after the lease before theirs ran out; then all of them come back at the same time."""
+    make_order(database)
+    holders = [claim((database, twin)[n % 2], NOON + n * leases.LEASE, 1)[0] for n in range(8)]
+
+    def work(number: int) -> bool:
+        return moved_by((database, twin)[number % 2], holders[number], status="confirming") is not None
+
+    assert race(8, work) == [False] * 7 + [True]
+
+
+def test_an_order_that_is_given_back_without_a_plan_is_not_claimed_again_at_once(database: Database) -> None:
+    unplanned, planned = make_orders(database, 2, next_check_at=NOON)
+    orders = {order.id: order for order in claim(database, NOON, 9)}
+    later = NOON + timedelta(seconds=30)
+    with database.write() as session:
+        order_rows.back_off(session, orders[planned], NOON + timedelta(seconds=2), failures=0)
+        for order in orders.values():
+            leases.release(session, order, later)
+    assert read_order(database, unplanned).next_check_at == later
+    assert read_order(database, planned).next_check_at == NOON + timedelta(seconds=2)
+    assert ids_of(claim(database, NOON + timedelta(seconds=2), 9)) == {planned}
+
+
+def test_an_order_is_brought_forward_but_never_out_of_a_lease_a_back_off_or_a_pause(database: Database) -> None:
+    hour = NOON + timedelta(hours=1)
+    waiting, failing, paused, due, final = (
+        make_order(database, next_check_at=hour).id,
+        make_order(database, next_check_at=hour, failures=3).id,
+        make_order(database, next_check_at=hour, leased_until=hour).id,
+        make_order(database).id,
+        make_order(database, next_check_at=None).id,
+    )
+    leased = make_order(database, next_check_at=hour, leased_until=NOON + leases.LEASE, lease_token="another's").id
+    all_of = (waiting, failing, paused, due, final, leased)
+    soon = NOON + timedelta(seconds=5)
+    for signalled in (False, True):
+        with database.write() as session:
+            leases.bring_forward(session, all_of, soon, signalled=signalled)
+        stored = {order_id: read_order(database, order_id) for order_id in all_of}
+        assert [stored[order_id].next_check_at for order_id in all_of] == [soon, hour, hour, NOON, None, hour]
+        watched = [order_id for order_id in all_of if stored[order_id].signalled_at is not None]
+        assert watched == ([waiting, failing, paused, due, leased] if signalled else [])
+    with database.write() as session:
+        leases.bring_forward(session, all_of, soon + timedelta(hours=2))
+    assert read_order(database, waiting).next_check_at == soon, "sooner, never later"
+    with database.read() as session:
+        written = session.execute(select(cast(Order.next_check_at, Text)).where(Order.id.in_([waiting, due]))).all()
+    assert len({len(text) for (text,) in written}) == 1, "in the one form"
+    assert ids_of(claim(database, soon, 9)) == {waiting, due}
 
 
 def test_what_is_not_due_or_no_longer_watched_is_not_claimed(database: Database) -> None:
     make_order(database, next_check_at=None)
     make_order(database, next_check_at=NOON + timedelta(milliseconds=1))
     with database.read() as session:
-        assert not order_rows.has_due(session, NOON)
-        assert order_rows.has_due(session, NOON + timedelta(milliseconds=1))
+        assert leases.count_due(session, NOON, 9) == 0
+        assert leases.count_due(session, NOON + timedelta(milliseconds=1), 9) == 1
     assert claim(database, NOON, 9) == []
 
 

@@ -13,7 +13,7 @@ import requests
 from swap.sandbox.world import World
 from swap.web import create_app
 from swap.wiring import Service
-from tests.conftest import Clock
+from tests.conftest import Clock, alive
 from tests.servers import served
 
 NOBODY_REDIS = "redis://127.0.0.1:1"
@@ -28,10 +28,28 @@ def ready(service: Service) -> tuple[int, dict[str, str]]:
     return answer.status_code, body["parts"]
 
 
+@pytest.fixture
+def running(service: Service) -> Iterator[None]:
+    """The parts that the service cannot do without, as far as they show that they live."""
+    with alive(service, "scheduler"), alive(service, "worker", "watch", "push"):
+        yield
+
+
+@pytest.mark.usefixtures("running")
 def test_a_service_with_all_its_parts_is_ready(service: Service) -> None:
-    assert ready(service) == (200, {"database": "ok", "catalog": "ok", "redis": "ok", "upstream": "ok"})
+    ok = ("database", "catalog", "redis", "upstream", "scheduler", "worker")
+    assert ready(service) == (200, dict.fromkeys(ok, "ok"))
 
 
+def test_parts_that_are_silent_are_said_and_stop_nobody(service: Service, clock: Clock) -> None:
+    with alive(service, "scheduler"), alive(service, "worker", "push"):
+        status, parts = ready(service)
+        assert (status, parts["scheduler"], parts["worker"]) == (200, "ok", "silent"), "none polls"
+    clock.advance(16)
+    assert ready(service)[1]["scheduler"] == "silent"
+
+
+@pytest.mark.usefixtures("running")
 def test_redis_away_is_said_and_stops_nobody(service: Service, other_service: Callable[..., Service]) -> None:
     status, parts = ready(other_service(redis_url=NOBODY_REDIS))
     assert (status, parts["redis"]) == (200, "away")
@@ -64,7 +82,8 @@ def test_an_upstream_that_fails_leaves_us_ready_with_the_catalog_we_have(
 ) -> None:
     broken = other_service(upstream_url="http://127.0.0.1:1")
     assert not broken.catalog.refresh()
-    assert ready(broken) == (200, {"database": "ok", "catalog": "ok", "redis": "ok", "upstream": "away"})
+    status, parts = ready(broken)
+    assert (status, parts["catalog"], parts["upstream"]) == (200, "ok", "away")
     clock.advance(6 * 60)
     assert ready(broken)[1]["catalog"] == "stale"
     clock.advance(60 * 60)

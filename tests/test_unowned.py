@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from swap.store import orders as order_rows
 from swap.store import unowned
 from swap.store.database import Database
+from swap.tables import UnownedOrder
 from tests.factories import NOON, make_order
 
 
@@ -69,3 +71,32 @@ def test_what_an_order_of_ours_owns_by_any_id_is_not_recorded(database: Database
         order_rows.claim_refs(session, order.id, ["1"])
     assert not report(database, "a-b", "1")
     assert known(database) == []
+
+
+def test_what_a_poll_finds_after_its_lease_counts_only_if_nobody_took_the_order_up(
+    database: Database, twin: Database
+) -> None:
+    report(database, "1")
+    lease = timedelta(seconds=17)
+
+    def claim(at: datetime) -> UnownedOrder:
+        with twin.write() as session:
+            found = unowned.claim_due(session, at, lease)
+        assert found is not None
+        return found
+
+    def record(claimed: UnownedOrder, deposit_seen_at: datetime | None) -> datetime | None:
+        with database.write() as session:
+            unowned.record_poll(
+                session, claimed, refs=["1"], deposit_seen_at=deposit_seen_at, next_check_at=NOON + timedelta(hours=1)
+            )
+        with database.read() as session:
+            return unowned.all_unowned(session)[0].deposit_seen_at
+
+    slow = claim(NOON)
+    with twin.write() as session:
+        assert unowned.claim_due(session, NOON + lease - timedelta(milliseconds=1), lease) is None
+    quick = claim(NOON + lease)
+    assert record(slow, NOON) is None
+    assert record(quick, NOON) == NOON
+    assert record(slow, None) == NOON, "an alarm is not taken back"

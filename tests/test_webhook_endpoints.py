@@ -191,7 +191,7 @@ def test_a_secret_rotated_away_is_kept_no_longer_than_it_signs(shop: Shop, servi
     assert row().old_secret_sealed not in (None, first), "the one before the last no longer signs"
 
     clock.advance(timedelta(hours=25))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     assert row().old_secret_sealed is None
 
 
@@ -387,8 +387,8 @@ def test_settled_deliveries_are_forgotten_after_their_time_and_waiting_ones_neve
     make_orders(service.database, 1, shop.client_id)
     deliver(service)
     clock.advance(KEPT - timedelta(minutes=1))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     assert len(list(shop.api.webhook_deliveries())) == 2
     clock.advance(timedelta(minutes=2))
-    service.housekeeping.clean()
+    service.housekeeping.clean_due()
     assert [d["status"] for d in shop.api.webhook_deliveries()] == ["pending"]

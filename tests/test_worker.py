@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,12 +18,16 @@ import pytest
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
+from sqlalchemy import update
 
 from swap.processes.supervise import Supervisor, start_redis
 from swap.settings import Settings
+from swap.store.leases import LEASE
+from swap.tables import Order
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.factories import read_order
+from tests.faults import Looks
 from tests.receivers import Receiver, receiving, speaking
 from tests.waiting import until
 from workers import jobs
@@ -120,7 +125,9 @@ def test_a_worker_looks_publishes_and_delivers_when_rung_for(
         worker.until(lambda: _heard(receiver) == ["order.created", "order.awaiting_deposit"])
         # The world of the sandbox goes by the test's clock, the worker by its own: a refund is news for both.
         clock.advance(190)
-        service.queue.enqueue("look", [order_id])
+        with service.database.write() as session:
+            session.execute(update(Order).values(next_check_at=Order.created_at))
+        service.queue.enqueue("look")
         worker.until(lambda: read_order(service.database, order_id).status == "exchanging")
         worker.until(lambda: _heard(receiver)[2:] == ["order.exchanging"])
         assert worker.terminate() == 0
@@ -160,6 +167,37 @@ def test_a_worker_whose_jobs_were_flushed_goes_on_with_the_next(service: Service
     service.queue.enqueue("publish")
     worker.until(lambda: redis.llen("rq:queue:push") == 0)
     assert worker.terminate() == 0
+
+
+def test_what_a_killed_worker_was_looking_at_is_taken_up_after_its_lease_and_no_sooner(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, start: Start
+) -> None:
+    order_id = shop.place()["id"]
+    clock.advance(190)
+    with service.database.write() as session:
+        session.execute(update(Order).values(next_check_at=Order.created_at))
+    looks.hold = threading.Event()
+    worker = start()
+    service.queue.enqueue("look")
+    worker.until(lambda: looks.asked)
+    worker.kill()
+    looks.hold.set()
+    # The worker goes by the real time, 190 s behind the test's.
+    clock.advance(-190)
+    assert service.due.work() == 0
+    clock.advance(190 + LEASE.total_seconds())
+    assert service.due.work() == 1
+    assert read_order(service.database, order_id).status == "exchanging"
+    states = {part.name: part for part in service.heartbeats.parts()}
+    assert (states["worker watch"].alive, states["worker watch"].silent) == (0, 1)
+
+
+def test_a_worker_shows_that_it_lives_until_it_is_told_to_end(service: Service, start: Start) -> None:
+    worker = start()
+    worker.until(lambda: service.heartbeats.alive("worker watch") and service.heartbeats.alive("worker push"))
+    assert worker.terminate() == 0
+    states = {part.name: part for part in service.heartbeats.parts()}
+    assert (states["worker push"].alive, states["worker push"].silent) == (0, 0)
 
 
 def test_an_idle_worker_does_not_wait_for_its_time_to_be_over(redis: Redis, start: Start) -> None:
@@ -249,10 +287,10 @@ def test_the_jobs_do_what_their_names_say(service: Service, shop: Shop, clock: C
     jobs.serve_with(service)
     with receiving() as receiver:
         service.endpoints.add(shop.key, receiver.url)
-        order_id = shop.place()["id"]
+        shop.place()
         clock.advance(190)
         for _ in range(2):  # safe to run twice
-            jobs.look([order_id, "ord_unknown"])
+            jobs.look()
             jobs.publish()
             jobs.deliver()
         assert _heard(receiver) == ["order.created", "order.awaiting_deposit", "order.exchanging"]

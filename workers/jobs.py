@@ -1,18 +1,19 @@
-"""The jobs that workers run; `swap.infra.queue` names them by string. Ids in, nothing out, safe to run twice or never."""
+"""The jobs that workers run, named by string in `swap.infra.queue`. Nothing in, nothing out, safe to run twice or never."""
 
 from __future__ import annotations
 
-from swap.push.delivering import JOB_SECONDS
+from swap.push import delivering
+from swap.watching import due
 from swap.wiring import Service
 
 _service: Service | None = None
-_deliver_seconds = JOB_SECONDS
+_alone = False
 
 
-def serve_with(service: Service, deliver_seconds: float = JOB_SECONDS) -> None:
-    """Give the jobs of this process their parts."""
-    global _service, _deliver_seconds
-    _service, _deliver_seconds = service, deliver_seconds
+def serve_with(service: Service, *, alone: bool = True) -> None:
+    """Give the jobs of this process their parts. `alone`: the process serves one queue, so that its jobs take their time."""
+    global _service, _alone
+    _service, _alone = service, alone
 
 
 def service() -> Service:
@@ -20,12 +21,8 @@ def service() -> Service:
     return _service
 
 
-def resolve(order_ids: list[str]) -> None:
-    service().due.run_all(order_ids)
-
-
-def look(order_ids: list[str]) -> None:
-    service().due.run_all(order_ids)
+def look() -> None:
+    service().due.work(due.JOB_SECONDS if _alone else due.SHARED_JOB_SECONDS)
 
 
 def publish() -> None:
@@ -33,4 +30,5 @@ def publish() -> None:
 
 
 def deliver() -> None:
-    service().deliverer.deliver_due(service().feed.publish, _deliver_seconds)
+    seconds = delivering.JOB_SECONDS if _alone else delivering.SHARED_JOB_SECONDS
+    service().deliverer.deliver_due(service().feed.publish, seconds)

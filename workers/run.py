@@ -18,9 +18,8 @@ from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
+from rq.worker import DequeueStrategy
 
-from swap.infra.queue import PUSH, URGENT, WATCH
-from swap.push.delivering import JOB_SECONDS, SHARED_JOB_SECONDS
 from swap.wiring import Service
 from workers import jobs
 
@@ -57,18 +56,19 @@ class _Worker(SimpleWorker):  # type: ignore[misc] # RQ's classes carry no types
 def run(service: Service, queues: Sequence[str]) -> None:
     """Work until SIGTERM or SIGINT; the job at hand has SWAP_DRAIN_SECONDS to finish. If it does not, its leases run out
     and another worker takes over."""
-    jobs.serve_with(service, JOB_SECONDS if list(queues) == [PUSH] else SHARED_JOB_SECONDS)
-    if WATCH in queues:
-        # Orders in doubt never wait behind polls.
-        queues = [URGENT, *queues]
+    jobs.serve_with(service, alone=len(queues) == 1)
     _Worker.drain_seconds = service.settings.drain_seconds
     _end_at_once()
+    pulse = service.heartbeats.start("worker", queues)
     log.info("worker.started", queues=list(queues))
     assert service.settings.redis_url is not None
     # RQ waits for jobs with a long timeout of its own, and sets it on the whole pool of the connection it is given. So it
     # gets a connection of its own: otherwise a Redis that hangs would hold up polls and deliveries that do not need it.
-    with contextlib.suppress(StopRequested), Redis.from_url(service.settings.redis_url) as redis:
-        _work(redis, queues)
+    try:
+        with contextlib.suppress(StopRequested), Redis.from_url(service.settings.redis_url) as redis:
+            _work(redis, queues)
+    finally:
+        pulse.stop()
     log.info("worker.stopped")
 
 
@@ -78,7 +78,9 @@ def _work(redis: Redis, queues: Sequence[str]) -> None:
         try:
             names = [Queue(name, connection=redis, serializer=JSONSerializer) for name in queues]
             worker = _Worker(names, connection=redis, serializer=JSONSerializer, worker_ttl=_TTL_SECONDS)
-            worker.work(with_scheduler=False, logging_level="WARNING")
+            # In turn: a backlog in one queue must not keep the other one waiting.
+            turns = DequeueStrategy.ROUND_ROBIN
+            worker.work(with_scheduler=False, logging_level="WARNING", dequeue_strategy=turns)
         except (RedisError, OSError) as error:
             log.warning("worker.redis_away", error=type(error).__name__)
         if not _Worker.stop_requested:

@@ -1,7 +1,8 @@
-"""The scheduler: finds what is due in the database and queues jobs for it. Any number may run; leases keep them apart.
+"""The scheduler: finds what is due in the database and rings for it. Any number may run.
 
-When a job cannot be queued, because Redis is away, the scheduler does the work itself on a few threads of its own: an
-outage of Redis costs delay, never an order, an event or a delivery.
+A ring carries nothing: the worker that hears it claims what it can start on. Where a ring cannot be heard, because Redis is
+away or no worker lives or takes jobs, the scheduler does the work itself, on threads that do not ring: that costs delay,
+never an order, an event or a delivery.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from swap.infra.queue import JOBS
-from swap.watching.due import BATCH, QUEUED_SECONDS
+from swap.infra.queue import JOBS, PUSH, WATCH, JobQueue
+from swap.push import delivering
+from swap.watching.due import AT_ONCE, JOB_SECONDS
 from swap.wiring import Service
 from workers.run import exit_after
 
@@ -25,15 +27,39 @@ log = structlog.get_logger()
 
 _TICK_SECONDS = 1.0
 _SHORTEST_TICK = timedelta(seconds=0.05)
-_HOUSEKEEPING_SECONDS = 600.0
-_CLAIM = 400
+# A ring that nobody takes for this long is not heard.
+_PATIENCE = timedelta(seconds=15)
+
+
+class Bell:
+    """Rings for one job, and notices when nobody takes it. `seconds`: how long one job may keep a worker."""
+
+    def __init__(self, queue: JobQueue, job: str, seconds: float, clock: Callable[[], datetime]) -> None:
+        self._queue, self._job, self._clock = queue, job, clock
+        self._patience = _PATIENCE + timedelta(seconds=seconds)
+        self._left = 0
+        self._taken_at = clock()
+
+    def ring(self, wanted: int) -> bool:
+        """Have `wanted` jobs wait for workers, as far as the queue takes them; those that wait already count. False when
+        nobody hears it: Redis is away, or no job was taken for too long. To be called at every tick, wanted or not."""
+        waiting = self._queue.depth(self._job)
+        if waiting is None:
+            return False
+        if waiting == 0 or waiting < self._left:
+            self._taken_at = self._clock()
+        while waiting < wanted and self._queue.enqueue(self._job):
+            waiting += 1
+        self._left = waiting
+        return self._clock() - self._taken_at < self._patience
 
 
 class Scheduler:
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._pool = ThreadPoolExecutor(service.settings.fallback_threads, thread_name_prefix="fallback")
-        # One thread for each task that may hang on the upstream, so that it holds up nothing that need not ask it.
+        self._looks = Bell(service.queue, "look", JOB_SECONDS, service.clock)
+        self._deliveries = Bell(service.queue, "deliver", delivering.JOB_SECONDS, service.clock)
+        # One thread for each task that may hang, on the upstream or the database, so that it holds up nothing else.
         self._periodic: dict[str, Callable[[], object]] = {
             "refresh": service.catalog.refresh_due,
             "orphans": service.unowned.poll_due,
@@ -41,12 +67,16 @@ class Scheduler:
             "pace": service.throttle.set_due,
             "list": service.list_signal.poll_due,
             "reconcile": service.reconcile.run_due,
+            "housekeeping": service.housekeeping.clean_due,
         }
-        self._periodic_pool = ThreadPoolExecutor(len(self._periodic), thread_name_prefix="periodic")
-        # Endpoints that hang must not keep the threads that polls and publishing need.
-        self._delivery_pool = ThreadPoolExecutor(1, thread_name_prefix="fallback-deliver")
+        # The workers' work, when nobody hears the bell; `DueOrders` and `Deliverer` have threads of their own for each row.
+        self._own: dict[str, Callable[[], object]] = {
+            "look": partial(service.due.work, JOB_SECONDS, service.settings.fallback_threads),
+            "publish": service.feed.publish,
+            "deliver": service.deliverer.deliver_due,
+        }
+        self._pool = ThreadPoolExecutor(len(self._periodic) + len(self._own), thread_name_prefix="background")
         self._running: dict[str, bool] = {}
-        self._next_housekeeping = 0.0
 
     def run(self) -> None:
         """Tick until SIGTERM or SIGINT."""
@@ -60,68 +90,42 @@ class Scheduler:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
+        pulse = self._service.heartbeats.start("scheduler")
         log.info("scheduler.started")
         tick = self._service.timing.shorten(timedelta(seconds=_TICK_SECONDS), at_least=_SHORTEST_TICK).total_seconds()
-        elapsed = 0.0
         while not stop.is_set():
             try:
                 self.tick()
-                if elapsed >= self._next_housekeeping:
-                    self._service.housekeeping.clean()
-                    self._next_housekeeping = elapsed + _HOUSEKEEPING_SECONDS
             except SQLAlchemyError as error:
                 log.error("scheduler.database_away", error=type(error).__name__)
             except Exception:
                 log.exception("scheduler.tick_broke")
             stop.wait(tick)
-            elapsed += tick
+        pulse.stop()
         self.close()
         log.info("scheduler.stopped")
 
     def close(self) -> None:
         """Wait for work of our own that has begun."""
-        for pool in (self._pool, self._periodic_pool, self._delivery_pool):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def tick(self) -> None:
-        """Start every periodic task, and queue jobs for everything that is due now."""
+        """Start every periodic task, and ring for everything that is due now."""
         service = self._service
         for name, work in self._periodic.items():
-            self._background(name, work, self._periodic_pool)
-        self._queue_polls()
+            self._background(name, work)
+        polls = service.due.count(AT_ONCE * JOBS["look"][1])
         unpublished, undelivered = service.feed.has_unpublished(), service.deliverer.has_due()
+        # As many rings as workers find work enough. They carry nothing, so those for the rest need not wait in line.
+        if not (self._looks.ring(-(-polls // AT_ONCE)) and service.heartbeats.alive(f"worker {WATCH}")) and polls:
+            self._background("look", self._own["look"])
         if unpublished:
             # Publishing is short and every client waits for it; a slow endpoint may hold up the workers.
-            self._background("publish", service.feed.publish)
-        if undelivered and not service.queue.enqueue("deliver"):
-            self._background("deliver", service.deliverer.deliver_due, self._delivery_pool)
+            self._background("publish", self._own["publish"])
+        if not (self._deliveries.ring(int(undelivered)) and service.heartbeats.alive(f"worker {PUSH}")) and undelivered:
+            self._background("deliver", self._own["deliver"])
 
-    def _queue_polls(self) -> None:
-        service = self._service
-        queued, urgent = service.queue.depth("look"), service.queue.depth("resolve")
-        if queued is None or urgent is None:
-            self._background("look", self._run_one_batch)
-            return
-        for batch in service.due.claim_urgent((JOBS["resolve"][1] - urgent) * BATCH):
-            self._queue_or_run("resolve", batch)
-        # Only as many orders as can be polled before their leases run out, at the rate that the upstream allows now.
-        affordable = max(2, int(service.throttle.rate() * QUEUED_SECONDS / BATCH))
-        room = min(affordable, JOBS["look"][1]) - queued
-        if room <= 0:
-            return
-        for batch in service.due.claim_due(min(_CLAIM, room * BATCH)):
-            self._queue_or_run("look", batch)
-
-    def _queue_or_run(self, job: str, batch: list[str]) -> None:
-        if not self._service.queue.enqueue(job, batch):
-            # Redis went away this moment. One batch is done here; the orders of the others are due again after their lease.
-            self._background("look", partial(self._service.due.run_all, batch))
-
-    def _run_one_batch(self) -> None:
-        for batch in self._service.due.claim_due(BATCH):
-            self._service.due.run_all(batch)
-
-    def _background(self, name: str, work: Callable[[], object], pool: ThreadPoolExecutor | None = None) -> None:
+    def _background(self, name: str, work: Callable[[], object]) -> None:
         """Run on a thread of our own, one of each name at a time."""
         if self._running.get(name):
             return
@@ -137,4 +141,4 @@ class Scheduler:
             finally:
                 self._running[name] = False
 
-        (pool or self._pool).submit(run)
+        self._pool.submit(run)

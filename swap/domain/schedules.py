@@ -91,8 +91,12 @@ class Slowdown:
         """The interval between two polls, from the planned one. Creates and orders in doubt are never slowed down."""
         if status in BEFORE_ADDRESS:
             return planned
+        return (relaxed(planned) if self.list_trusted else planned) * self.factor(status, age)
+
+    def factor(self, status: Status, age: timedelta) -> float:
+        """By how much two polls of such an order are further apart than planned, for want of budget."""
         factor: float = getattr(self, tier(status, age))
-        return (relaxed(planned) if self.list_trusted else planned) * factor
+        return factor
 
 
 NO_SLOWDOWN = Slowdown()

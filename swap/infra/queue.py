@@ -1,7 +1,7 @@
 """The job queue: tells workers that there is something to do. Used after commit; a lost job costs delay, nothing else.
 
-Jobs are named by string and carry ids at most, so a job may run twice or never. RQ's own retry and `unique` are not used:
-minutes and hours are due times in the database.
+Jobs are named by string and carry nothing: the worker that hears of one claims in the database what it can start on. So a
+job may run twice or never. RQ's own retry and `unique` are not used: minutes and hours are due times in the database.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from swap.infra.redis_guard import RedisGuard
 
 log = structlog.get_logger()
 
-URGENT: Final = "urgent"
 WATCH: Final = "watch"
 PUSH: Final = "push"
 # The pub/sub channel on which the streams learn that the feed has grown.
 FEED: Final = "swap:feed"
 
-# job -> (queue, how many may wait in it). A full queue takes no more: the worker that empties it finds the rows anyway.
+# job -> (queue, how many may wait in it). A full queue takes no more: a job carries nothing, so the one that waits already
+# finds all that is there when it runs.
 JOBS: Final = {
-    "resolve": (URGENT, 50),
-    "look": (WATCH, 200),
+    "look": (WATCH, 8),
     "publish": (PUSH, 20),
     "deliver": (PUSH, 20),
 }
@@ -41,12 +40,12 @@ class JobQueue:
     def __init__(self, redis: Redis, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queues = {
             name: Queue(name, connection=redis, serializer=JSONSerializer, default_timeout=170)
-            for name in (URGENT, WATCH, PUSH)
+            for name in (WATCH, PUSH)
         }
         self._redis = redis
         self._guard = RedisGuard(monotonic)
 
-    def enqueue(self, job: str, *arguments: object) -> bool:
+    def enqueue(self, job: str) -> bool:
         """Ask the workers to run `workers.jobs.<job>`. False when Redis is away or the queue is full."""
         name, limit = JOBS[job]
         queue = self._queues[name]
@@ -54,7 +53,7 @@ class JobQueue:
         def add() -> bool:
             if queue.count >= limit:
                 return False
-            queue.enqueue_call(f"workers.jobs.{job}", args=arguments, timeout=170, result_ttl=0, failure_ttl=3600)
+            queue.enqueue_call(f"workers.jobs.{job}", timeout=170, result_ttl=0, failure_ttl=3600)
             return True
 
         def report(error: RedisError) -> None:

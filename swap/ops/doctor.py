@@ -8,9 +8,11 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from swap.domain.times import iso
 from swap.errors import UpstreamError
 from swap.infra.queue import JobQueue
 from swap.market.catalog import Catalog, without_rules
+from swap.ops.heartbeats import Heartbeats, PartState
 from swap.store import orders as order_rows
 from swap.store import unowned, watching
 from swap.store.database import Database
@@ -36,11 +38,12 @@ class Doctor:
         database: Database,
         queue: JobQueue,
         catalog: Catalog,
+        heartbeats: Heartbeats,
         upstream: UpstreamClient,
         forged: UpstreamClient,
         clock: Callable[[], datetime],
     ) -> None:
-        self._database, self._queue, self._catalog = database, queue, catalog
+        self._database, self._queue, self._catalog, self._heartbeats = database, queue, catalog, heartbeats
         self._upstream, self._forged, self._clock = upstream, forged, clock
 
     def examine(self) -> Iterator[Finding]:
@@ -56,6 +59,7 @@ class Doctor:
             )
             said = f"no rules of ours for {', '.join(unruled)}" if unruled else "every network has rules of ours"
             yield Finding("networks", "warn" if unruled else "ok", said)
+            yield from map(_of_part, self._heartbeats.parts())
         yield from self._examine_upstream(with_rows=database.state == "ok")
 
     def _examine_database(self) -> Finding:
@@ -109,6 +113,19 @@ class Doctor:
 
 
 _REDIS_AWAY = ("warn", "away: schedulers do the work themselves, slower")
+
+
+def _of_part(part: PartState) -> Finding:
+    if part.last_at is None:
+        return Finding(part.name, "warn", "none has run within a day")
+    since = f"since {iso(part.last_at)}"
+    if part.missing:
+        return Finding(part.name, "bad", f"silent {since}")
+    if part.silent:
+        return Finding(
+            part.name, "warn", f"{part.alive} live, {part.silent} went silent within a day without being stopped"
+        )
+    return Finding(part.name, "ok", f"{part.alive} live" if part.alive else f"stopped {since}")
 
 
 def _alone() -> tuple[Literal["ok"], str]:

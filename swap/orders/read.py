@@ -6,17 +6,24 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+from swap.domain.lifecycle import Status
+from swap.domain.schedules import Slowdown
 from swap.errors import NotFound
 from swap.orders.validation import sent_form
-from swap.store import events
+from swap.store import events, leases
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order
 
+# Between two polls of an order, however often a client asks for one.
+_APART = timedelta(seconds=5)
+
 
 class OrderReader:
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self._database, self._clock = database, clock
+    """`slowdown`: how far polls are spread out at this time."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime], slowdown: Callable[[], Slowdown]) -> None:
+        self._database, self._clock, self._slowdown = database, clock, slowdown
 
     def find(self, client_id: str, order_id: str) -> Order:
         """The client's order. Raises NotFound (ORDER_NOT_FOUND), even where another client has such an order."""
@@ -44,16 +51,21 @@ class OrderReader:
             return [events.event_view(e, epoch) for e in events.events_of(session, order_id, public_only=True)]
 
     def refresh(self, client_id: str, order_id: str) -> Order:
-        """Make a watched order due now, and return it as it is known; a worker polls it.
+        """Make a watched order due soon, and return it as it is known; a worker polls it.
 
-        An order polled within the last 5 seconds is left as it is. Raises NotFound (ORDER_NOT_FOUND).
+        Soon is at once, but 5 seconds after its last poll at the soonest, and later by the factor by which all polls are
+        spread out. An order that is being polled, was put off or backs off after failures is left as it is. Raises NotFound
+        (ORDER_NOT_FOUND).
         """
         order = load(self._database, order_id, client_id)
+        if order.next_check_at is None or order.upstream_order_id is None:
+            return order
         now = self._clock()
-        recent = order.as_of is not None and now - order.as_of < timedelta(seconds=5)
-        if order.next_check_at is not None and order.upstream_order_id is not None and not recent:
+        apart = _APART * self._slowdown().factor(Status(order.status), now - order.created_at)
+        due_at = max(now, order.as_of + apart) if order.as_of is not None else now
+        if order.next_check_at > due_at:
             with self._database.write() as session:
-                order_rows.reschedule(session, order.id, now, failures=order.failures)
+                leases.bring_forward(session, [order.id], due_at)
         return load(self._database, order_id, client_id)
 
 

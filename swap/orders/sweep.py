@@ -21,9 +21,9 @@ class Sweeper:
         self._database, self._creator, self._queue, self._timing = database, creator, queue, timing
 
     def sweep(self, order: Order) -> None:
-        """Settle a due order that is still being created. Either its create was not answered in time, because a process died
-        in it or because the client did not repeat a request that never reached the upstream; or it was answered, and the
-        process died before acting on the answer."""
+        """Settle a due order, as it was claimed, that is still being created. Either its create was not answered in time,
+        because a process died in it or because the client did not repeat a request that never reached the upstream; or it
+        was answered, and the process died before acting on the answer."""
         with self._database.read() as session:
             attempts = order_rows.attempts_of(session, order.id)
         if self._creator.settle_from_stored_answer(order, attempts):
@@ -40,7 +40,7 @@ class Sweeper:
                 kept_until = (last.finished_at or last.sent_at) + self._timing.shorten(NOT_SENT_KEPT)
                 if self._timing.now() < kept_until:
                     # Claimed before it was known that nothing was sent, or the process died before acting on that.
-                    order_rows.reschedule(session, order.id, kept_until, failures=order.failures)
+                    order_rows.back_off(session, order, kept_until, failures=order.failures)
                     return
                 changes = {
                     "status": Status.FAILED,
@@ -51,6 +51,8 @@ class Sweeper:
                 # A process died between writing down that it was refused and acting on that.
                 reason = (last.code or "refused").lower()
                 changes = {"status": Status.FAILED, "status_reason": reason, "next_check_at": None}
-            moved = order_rows.move(session, order, changes, at=self._timing.now(), source="sweep")
+            moved = order_rows.move(
+                session, order, changes, at=self._timing.now(), source="sweep", lease=order.lease_token
+            )
         if moved is not None:
             self._queue.enqueue("publish")

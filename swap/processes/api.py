@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 from granian import Granian
 
+from swap.ops.heartbeats import Pulse
 from swap.settings import Settings
 from swap.web import create_app
 from swap.wiring import Service, start
@@ -97,19 +98,20 @@ def application() -> Any:
     """The WSGI application of the serving process; drains it when asked to."""
     service = start("api")
     app = create_app(service)
+    pulse = service.heartbeats.start("api")
     parent = os.getppid()
 
     def drain() -> None:
         if not service.draining.is_set():
             service.draining.set()
-            threading.Thread(target=_drain, args=(service, parent), name="drain", daemon=True).start()
+            threading.Thread(target=_drain, args=(service, pulse, parent), name="drain", daemon=True).start()
 
     _listen((_DRAIN,), drain)
     signal.signal(_DRAIN, lambda *_: None)
     return app
 
 
-def _drain(service: Service, parent: int) -> None:
+def _drain(service: Service, pulse: Pulse, parent: int) -> None:
     seconds = service.settings.drain_seconds
     last = threading.Timer(seconds - min(_LAST_SECONDS, seconds / 3), service.upstream.hang_up)
     last.daemon = True
@@ -119,6 +121,7 @@ def _drain(service: Service, parent: int) -> None:
         log.info("api.drained")
     else:
         log.error("api.not_drained")
+    pulse.stop()
     if os.getppid() == parent:
         os.kill(parent, signal.SIGTERM)
 

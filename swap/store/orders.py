@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, case, delete, func, inspect, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
-from swap.domain import lifecycle, schedules
+from swap.domain import lifecycle
 from swap.domain.lifecycle import Facts, Status
 from swap.store.database import insert_new
 from swap.store.events import add_event
@@ -268,52 +268,32 @@ def rivals(session: Session, order: Order) -> list[Order]:
 # --- due ---------------------------------------------------------------------------------------------------------------
 
 
-_CLAIM_RANK = case({status.value: schedules.claim_rank(status) for status in Status}, value=Order.status)
+def back_off(
+    session: Session,
+    order: Order,
+    next_check_at: datetime,
+    *,
+    failures: int,
+    lease: str | None = None,
+    held_until: datetime | None = None,
+) -> None:
+    """Set the next poll after one that brought nothing, unless the order was moved since it was read: then it has a due
+    time of its own, and a plan made for its old status could end the watch over a customer's money.
 
-
-def has_due(session: Session, now: datetime) -> bool:
-    return session.scalar(select(Order.id).where(Order.next_check_at <= now).limit(1)) is not None
-
-
-def claim_due(
-    session: Session, now: datetime, lease: timedelta, limit: int, *, by_rank: bool = False, urgent: bool = False
-) -> Sequence[str]:
-    """Lease up to `limit` due orders, longest overdue first. `by_rank`: lower ranks first (`schedules.claim_rank`);
-    `urgent`: only creates and orders in doubt. The lease is the pushed-forward `next_check_at`: when a worker dies, it runs
-    out by itself."""
-    # A CTE, since PostgreSQL may run a plain subquery with LIMIT more than once, and lease more than `limit`.
-    due = (
-        select(Order.id)
-        .where(Order.next_check_at <= now, *([Order.status.in_(lifecycle.BEFORE_ADDRESS)] if urgent else []))
-        .order_by(*((_CLAIM_RANK,) if by_rank else ()), Order.next_check_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
-    claimed = update(Order).where(Order.id.in_(select(due.c.id))).values(next_check_at=now + lease).returning(Order.id)
-    return session.scalars(claimed, execution_options={"synchronize_session": False}).all()
-
-
-def reschedule(session: Session, order_id: str, next_check_at: datetime, *, failures: int) -> None:
-    """Poll a watched order sooner, never later. An order that is no longer watched stays so: the process that moved it knew
-    more."""
+    `lease`: the token that the order was claimed with; without it in the row nothing is written, and with it the lease
+    ends. `held_until`: until then the order is not taken up, even if it is asked for sooner.
+    """
+    ended = {} if lease is None else {"lease_token": None, "leased_until": held_until}
     session.execute(
         update(Order)
-        .where(Order.id == order_id, Order.next_check_at > next_check_at)
-        .values(next_check_at=next_check_at, failures=failures),
+        .where(Order.id == order.id, Order.version == order.version, *_holding(lease))
+        .values(next_check_at=next_check_at, failures=failures, **ended),
         execution_options={"synchronize_session": False},
     )
 
 
-def back_off(session: Session, order: Order, next_check_at: datetime, *, failures: int) -> None:
-    """Set the next poll after one that failed, unless the order was moved since it was read: then it has a due time of its
-    own, and a plan made for its old status could end the watch over a customer's money."""
-    session.execute(
-        update(Order)
-        .where(Order.id == order.id, Order.version == order.version)
-        .values(next_check_at=next_check_at, failures=failures),
-        execution_options={"synchronize_session": False},
-    )
+def _holding(lease: str | None) -> list[ColumnElement[bool]]:
+    return [] if lease is None else [Order.lease_token == lease]
 
 
 # --- the one door ------------------------------------------------------------------------------------------------------
@@ -328,12 +308,14 @@ def move(
     source: str,
     detail: dict[str, Any] | None = None,
     type: str | None = None,
+    lease: str | None = None,
 ) -> Order | None:
     """Change an order if no other process has changed it since `order` was read, and write the event for it.
 
     Returns the order as it is now, or None when another process was first. Then nothing was written, and what the caller
     learned must already be stored somewhere else. A public event is written only when the public view changed; its type
-    is `order.<status>` on a change of public status, else `type`, else `order.updated`.
+    is `order.<status>` on a change of public status, else `type`, else `order.updated`. `lease`: the token that the order
+    was claimed with; without it in the row another process was first, and with it the lease ends.
 
     Raises ValueError for a step that is not in `lifecycle.TRANSITIONS` or that would change deposit details once set.
     """
@@ -345,7 +327,8 @@ def move(
             raise ValueError(f"{name} is written once")
 
     after = Order(**{name: getattr(order, name) for name in _COLUMNS})
-    values: dict[str, Any] = {**changes, "version": order.version + 1, "updated_at": at}
+    ended = {} if lease is None else {"lease_token": None, "leased_until": None}
+    values: dict[str, Any] = {**ended, **changes, "version": order.version + 1, "updated_at": at}
     if old_status is not new_status:
         values["status_changed_at"] = at
     for name, value in values.items():
@@ -356,7 +339,7 @@ def move(
         values["sequence"] = after.sequence = view["sequence"] = order.sequence + 1
 
     counted = session.execute(
-        update(Order).where(Order.id == order.id, Order.version == order.version).values(**values),
+        update(Order).where(Order.id == order.id, Order.version == order.version, *_holding(lease)).values(**values),
         execution_options={"synchronize_session": False},
     )
     if counted.rowcount != 1:  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -27,6 +28,16 @@ def take(database: Database, name: str, now: datetime, until: datetime) -> bool:
             execution_options={"synchronize_session": False},
         )
         return bool(taken.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
+
+
+def due_of(database: Database, names: Iterable[str], now: datetime) -> list[str]:
+    """Which of these tasks are due, in their order."""
+    names = list(names)
+    with database.read() as session:
+        waiting = session.scalars(
+            select(PeriodicTask.name).where(PeriodicTask.name.in_(names), PeriodicTask.next_at > now)
+        ).all()
+    return [name for name in names if name not in waiting]
 
 
 def reschedule(session: Session, name: str, at: datetime) -> None:

@@ -110,7 +110,7 @@ def all_unowned(session: Session) -> Sequence[UnownedOrder]:
 
 
 def claim_due(session: Session, now: datetime, lease: timedelta) -> UnownedOrder | None:
-    """Lease the unowned order that is longest overdue, if any is due."""
+    """Lease the unowned order that is longest overdue, if any is due. `next_check_at` is the lease: no client sees it."""
     due = select(UnownedOrder).where(UnownedOrder.next_check_at <= now).order_by(UnownedOrder.next_check_at).limit(1)
     unowned = session.scalars(due.with_for_update(skip_locked=True)).one_or_none()
     if unowned is not None:
@@ -118,6 +118,11 @@ def claim_due(session: Session, now: datetime, lease: timedelta) -> UnownedOrder
     return unowned
 
 
-def record_poll(session: Session, ref: str, **values: Any) -> None:
-    """Write down what a poll brought. `values`: column -> value."""
-    session.execute(update(UnownedOrder).where(UnownedOrder.ref == ref).values(**values))
+def record_poll(session: Session, unowned: UnownedOrder, **values: Any) -> None:
+    """Write down what a poll brought. `values`: column -> value. Nothing is written once another process has taken up the
+    order after its lease."""
+    session.execute(
+        update(UnownedOrder)
+        .where(UnownedOrder.ref == unowned.ref, UnownedOrder.next_check_at == unowned.next_check_at)
+        .values(**values)
+    )

@@ -72,15 +72,4 @@ def last_polled(session: Session, refs: Sequence[str]) -> dict[str, tuple[str, d
     return {ref: (order_id, as_of) for ref, order_id, as_of in rows}
 
 
-def signal(session: Session, order_ids: Sequence[str], now: datetime) -> None:
-    """Make watched orders due now. An order that is due already is noted as announced anyway."""
-    sooner = case((Order.next_check_at > now, now), else_=Order.next_check_at)
-    session.execute(
-        update(Order)
-        .where(Order.id.in_(order_ids), Order.next_check_at.is_not(None))
-        .values(next_check_at=sooner, signalled_at=now),
-        execution_options={"synchronize_session": False},
-    )
-
-
 _BEFORE_ADDRESS = [status.value for status in BEFORE_ADDRESS]

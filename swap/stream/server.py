@@ -62,8 +62,10 @@ async def _serve(service: Service) -> None:
     starting = asyncio.ensure_future(gateway.start(host.strip("[]"), int(port)))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    pulse = None
     if starting.done():
         await starting
+        pulse = service.heartbeats.start("stream")
         log.info("stream.started", bind=service.settings.stream_bind)
         await stopping
     else:
@@ -73,6 +75,8 @@ async def _serve(service: Service) -> None:
     end.daemon = True
     end.start()
     await gateway.close()
+    if pulse is not None:
+        pulse.stop()
     log.info("stream.stopped")
 
 

@@ -16,6 +16,7 @@ from swap.tables.orders import (
     UnownedOrder,
     UpstreamRef,
 )
+from swap.tables.parts import Heartbeat
 from swap.tables.push import FeedHead, OrderEvent, WebhookDelivery, WebhookEndpoint
 from swap.tables.upstream import Disagreement, PeriodicTask, Reconciliation, UpstreamCall, Watching
 
@@ -26,6 +27,7 @@ __all__ = [
     "DepositPlace",
     "Disagreement",
     "FeedHead",
+    "Heartbeat",
     "InstrumentRow",
     "Json",
     "Money",

@@ -24,6 +24,8 @@ class Order(Row):
     `token_version`: raised to revoke the order's tracking tokens. `conflict`: in what a later answer last differed from
     what the customer was shown, `conflict_since`: when that was first seen, and `accepted_answer`: the answer that a
     person accepted although it differs (`swap.orders.conflicts`).
+    `next_check_at`: when a poll is due; null: no longer watched. `leased_until`: until then no other process takes the
+    order up; `lease_token`: of the process that works on it (`swap.store.leases`).
     """
 
     __tablename__ = "orders"
@@ -86,6 +88,8 @@ class Order(Row):
     as_of: Mapped[datetime | None]
     signalled_at: Mapped[datetime | None]
     next_check_at: Mapped[datetime | None]
+    leased_until: Mapped[datetime | None]
+    lease_token: Mapped[str | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

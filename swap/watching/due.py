@@ -1,109 +1,173 @@
-"""Orders that are due: claimed in batches for the workers, and handed to the resolver, the sweeper or the poller."""
+"""Orders that are due: claimed as threads are free for them, and handed to the resolver, the sweeper or the poller."""
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.times import Timing
 from swap.orders.attempts import DATABASE_AWAY, retry_while_database_away
 from swap.orders.resolve import Resolver
 from swap.orders.sweep import Sweeper
+from swap.store import leases
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.watching.poll import Poller, poll_seconds
+from swap.tables import Order
+from swap.watching.poll import Poller
 
 log = structlog.get_logger()
 
-# Done together, each order on a thread of its own: a batch takes no longer than its slowest order.
-BATCH = 8
-# How long a claim holds, at SWAP_TIME_SCALE 1; never shorter than the work that it guards and its wait in the queue.
-LEASE = timedelta(seconds=60)
-QUEUED_SECONDS = 10.0
+# Orders that one process works on at the same time.
+AT_ONCE = 8
+# How long one job goes on claiming before it makes room for others; whoever rings asks for the rest. A worker with other
+# queues besides is wanted there sooner.
+JOB_SECONDS, SHARED_JOB_SECONDS = 5.0, 2.0
+
+# So that two renewals in a row may fail.
+_RENEW_SECONDS = leases.LEASE.total_seconds() / 4
+# While some are under way: how soon what came due meanwhile is found.
+_POLL_SECONDS = 0.5
+_GATHER_SECONDS = 0.02
+# One claim in five takes the longest overdue of any rank: even under a lasting backlog no order is forgotten.
+_BY_AGE_EVERY = 5
+# For an order that its step gave no due time, because another process was at it too.
+_UNPLANNED = timedelta(seconds=30)
+_DATABASE_BACK = timedelta(seconds=5)
 
 
 class DueOrders:
+    """One per process; thread-safe. `threads`: the most orders it ever works on at the same time."""
+
     def __init__(
-        self, database: Database, poller: Poller, resolver: Resolver, sweeper: Sweeper, timing: Timing
+        self,
+        database: Database,
+        poller: Poller,
+        resolver: Resolver,
+        sweeper: Sweeper,
+        timing: Timing,
+        threads: int = AT_ONCE,
     ) -> None:
-        work = poll_seconds(timing) + timing.create_timeout + QUEUED_SECONDS + 2
-        self._lease = timing.shorten(LEASE, at_least=timedelta(seconds=work))
         self._database, self._timing = database, timing
         self._poller, self._resolver, self._sweeper = poller, resolver, sweeper
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="poll")
+        # By id and token.
+        self._under_way: dict[tuple[str, str], Future[None]] = {}
+        self._lock = threading.Lock()
+        self._claims = itertools.count(1)
+        self._closed = threading.Event()
+        self._renewing: threading.Thread | None = None
 
-    def claim_urgent(self, limit: int) -> list[list[str]]:
-        """Lease due creates and orders in doubt; batches of ids, one for each job."""
-        if limit <= 0:
-            return []
+    def count(self, limit: int) -> int:
+        """How many orders wait to be claimed; counted up to `limit`."""
         with self._database.read() as session:
-            if not order_rows.has_due(session, self._timing.now()):
-                return []
-        with self._database.write() as session:
-            return _batches(order_rows.claim_due(session, self._timing.now(), self._lease, limit, urgent=True))
+            return leases.count_due(session, self._timing.now(), limit)
 
-    def claim_due(self, limit: int) -> list[list[str]]:
-        """Lease due orders; batches of ids, one for each job."""
-        with self._database.read() as session:
-            if not order_rows.has_due(session, self._timing.now()):
-                return []
-        with self._database.write() as session:
-            # A fifth goes to the longest overdue of any rank: even under a lasting backlog no order is forgotten.
-            by_age = limit // 5
-            ids = list(order_rows.claim_due(session, self._timing.now(), self._lease, limit - by_age, by_rank=True))
-            if by_age:
-                ids += order_rows.claim_due(session, self._timing.now(), self._lease, by_age, by_rank=False)
-        return _batches(ids)
+    def work(self, seconds: float = JOB_SECONDS, at_once: int = AT_ONCE) -> int:
+        """Claim what is due and work on it, on as many threads as are free, until nothing is left or that many seconds are
+        over. Returns how many orders it claimed.
 
-    def run_all(self, order_ids: Sequence[str]) -> None:
-        """Do what is due for a batch of leased orders, several at once. An order that fails never stops the others."""
-        with ThreadPoolExecutor(BATCH, thread_name_prefix="poll") as pool:
-            list(pool.map(self._run_safely, order_ids))
+        What is under way when the time is over goes on by itself: the next call need not wait for it.
+        """
+        until = self._timing.monotonic() + seconds
+        total = 0
+        while self._timing.monotonic() < until:
+            total += self._start(at_once)
+            with self._lock:
+                running = set(self._under_way.values())
+            if not running:
+                break
+            _, running = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            if running:
+                # A claim after each order that is done would cost the database more than one for a few.
+                wait(running, timeout=_GATHER_SECONDS)
+        return total
 
-    def _run_safely(self, order_id: str) -> None:
+    def _start(self, at_once: int) -> int:
+        """Claim no more orders than make `at_once` with those under way, and start on them. Returns how many."""
+        with self._lock:
+            free = at_once - len(self._under_way)
+            if free <= 0 or not self.count(1):
+                return 0
+            by_rank = next(self._claims) % _BY_AGE_EVERY != 0
+            with self._database.write() as session:
+                claimed = leases.claim(session, self._timing.now(), free, by_rank=by_rank)
+            for order in claimed:
+                self._under_way[_key(order)] = self._pool.submit(self._run_safely, order)
+            if claimed and self._renewing is None:
+                self._renewing = threading.Thread(target=self._renew_until_closed, name="leases", daemon=True)
+                self._renewing.start()
+        return len(claimed)
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is under way."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._closed.set()
+
+    def _renew_until_closed(self) -> None:
+        while not self._closed.wait(_RENEW_SECONDS):
+            self.renew()
+
+    def renew(self) -> None:
+        """Renew the leases of all orders under way. When that fails they run out, unless the next time is soon enough."""
+        with self._lock:
+            held = set(self._under_way)
+        if not held:
+            return
         try:
-            self.run(order_id)
+            with self._database.write() as session:
+                leases.renew(session, held, self._timing.now())
+        except SQLAlchemyError as error:
+            log.warning("watch.leases_not_renewed", error=type(error).__name__, orders=len(held))
+
+    def _run_safely(self, order: Order) -> None:
+        try:
+            self.run(order)
         except Exception as error:
-            log.exception("watch.look_broke", order_id=order_id)
+            log.exception("watch.look_broke", order_id=order.id)
             try:
                 for again in retry_while_database_away():
                     with again:
-                        self._hand_back(order_id, error)
+                        self._hand_back(order, error)
             except Exception:
                 # The database is away for longer. The lease runs out by itself.
-                log.exception("watch.not_backed_off", order_id=order_id)
+                log.exception("watch.not_backed_off", order_id=order.id)
+        finally:
+            with self._lock:
+                del self._under_way[_key(order)]
 
-    def _hand_back(self, order_id: str, error: Exception) -> None:
+    def _hand_back(self, order: Order, error: Exception) -> None:
         """A poison order backs off like an order for which the upstream does not answer. An order that was leased when the
         database went away is due again soon."""
+        now = self._timing.now()
         with self._database.write() as session:
-            order = order_rows.get(session, order_id)
-            if order is None:
-                return
-            if isinstance(error, DATABASE_AWAY):
-                order_rows.reschedule(
-                    session, order_id, self._timing.now() + timedelta(seconds=5), failures=order.failures
-                )
-            else:
+            if not isinstance(error, DATABASE_AWAY):
                 self._poller.back_off(session, order, broke=True)
+            leases.release(session, order, now + _DATABASE_BACK)
 
-    def run(self, order_id: str) -> None:
-        """Resolve an order in doubt, sweep up one that is still being created, poll any other that is watched."""
-        with self._database.read() as session:
-            order = order_rows.get(session, order_id)
-            if order is None or order.next_check_at is None:
-                return
-            refs = order_rows.refs_of(session, order_id)
-        if order.status == Status.IN_DOUBT:
-            self._resolver.resolve(order_id)
-        elif order.status in BEFORE_ADDRESS:
-            self._sweeper.sweep(order)
-        else:
+    def run(self, order: Order) -> None:
+        """Resolve an order in doubt, sweep up one that is still being created, poll any other; `order` as it was claimed."""
+        if order.status not in BEFORE_ADDRESS:
+            refs: Sequence[str] = ()
+            if order.upstream_order_id is None:
+                with self._database.read() as session:
+                    refs = order_rows.refs_of(session, order.id)
             self._poller.poll(order, refs)
+            return
+        if order.status == Status.IN_DOUBT:
+            self._resolver.resolve(order.id)
+        else:
+            self._sweeper.sweep(order)
+        with self._database.write() as session:
+            leases.release(session, order, self._timing.now() + _UNPLANNED)
 
 
-def _batches(ids: Sequence[str]) -> list[list[str]]:
-    return [list(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
+def _key(order: Order) -> tuple[str, str]:
+    assert order.lease_token is not None, "claimed"
+    return order.id, order.lease_token

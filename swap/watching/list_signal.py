@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from swap.domain.facts import UpstreamEvent
 from swap.domain.times import Timing
 from swap.errors import Malformed, TimedOut, UpstreamError
-from swap.store import periodic, watching
+from swap.store import leases, periodic, watching
 from swap.store.database import Database
 from swap.tables import Order
 from swap.upstream.client import UpstreamClient
@@ -110,7 +110,7 @@ class ListSignal:
             due = {id for ref, (id, as_of) in ours.items() if as_of is None or batch[ref] > as_of - _STALE}
             if due:
                 with self._database.write() as session:
-                    watching.signal(session, sorted(due), self._timing.now())
+                    leases.bring_forward(session, sorted(due), self._timing.now(), signalled=True)
 
     def _switch_off(self, reason: str, wait: timedelta) -> None:
         with self._database.write() as session:

@@ -24,7 +24,7 @@ from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFou
 from swap.infra.queue import JobQueue
 from swap.orders.conflicts import Conflicts, under_review
 from swap.orders.fixed_rate import rate_ends_at
-from swap.store import calls, events, shared_refs
+from swap.store import calls, events, leases, shared_refs
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order
@@ -37,6 +37,7 @@ from swap.watching.throttle import PollThrottle
 log = structlog.get_logger()
 
 _ALERT_AFTER = 5
+_SOON = timedelta(seconds=5)
 # By then polls are an hour apart: once a day.
 _REMIND_EVERY = 24
 
@@ -63,10 +64,11 @@ class Poller:
 
     def poll(self, order: Order, refs: Sequence[str]) -> None:
         """Ask the upstream about an order, by its number where it is known, else by any of its ids `refs`, and act on the
-        answer."""
+        answer. `order`: as it was claimed; what is learned counts only while its lease is held."""
         ref = order.upstream_order_id or next(iter(refs), None)
         if ref is None:
-            log.error("watch.no_upstream_id", order_id=order.id)
+            if order.failures == 0:
+                log.error("watch.no_upstream_id", order_id=order.id)
             with self._database.write() as session:
                 self.back_off(session, order)
             return
@@ -100,7 +102,7 @@ class Poller:
         missed = order.failures if planned is None else int((now - _last_seen(order)) / planned)
         changes = self._by_time(order, now, missed)
         with self._database.write() as session:
-            _postpone(session, order, changes, poll_at, order.failures, now)
+            _postpone(session, order, changes, poll_at, order.failures, now, held=True)
 
     # --- what an answer means ----------------------------------------------------------------------------------------
 
@@ -143,8 +145,10 @@ class Poller:
                 return
             moved = _walk(session, order, steps, _evidence(decision, news), now)
             if moved is None:
-                # Another process moved the order meanwhile. A poll only adds, so the next one finds all of it again.
-                order_rows.reschedule(session, order.id, now + timedelta(seconds=5), failures=order.failures)
+                # Another process moved the order meanwhile, or has its lease now. A poll only adds, so the next one finds
+                # all of it again.
+                leases.release(session, order, now + _SOON)
+                leases.bring_forward(session, [order.id], now + _SOON)
                 return
             if reply is not None:
                 order_rows.claim_refs(session, order.id, self._real_refs(session, order, reply))
@@ -293,15 +297,23 @@ def _last_seen(order: Order) -> datetime:
 
 
 def _postpone(
-    session: Session, order: Order, changes: Changes, poll_at: datetime | None, failures: int, now: datetime
+    session: Session,
+    order: Order,
+    changes: Changes,
+    poll_at: datetime | None,
+    failures: int,
+    now: datetime,
+    held: bool = False,
 ) -> None:
-    """Set the next poll after one without an answer, and what time changed meanwhile."""
+    """Set the next poll after one without an answer, and what time changed meanwhile. `held`: nobody polls it sooner, even
+    if asked to."""
+    held_until = poll_at if held else None
     if changes or poll_at is None:
         # The end of a watch can make the order final, which is a public event as well.
-        changes = changes | {"next_check_at": poll_at, "failures": failures}
-        order_rows.move(session, order, changes, at=now, source="time")
+        changes = changes | {"next_check_at": poll_at, "failures": failures, "leased_until": held_until}
+        order_rows.move(session, order, changes, at=now, source="time", lease=order.lease_token)
     else:
-        order_rows.back_off(session, order, poll_at, failures=failures)
+        order_rows.back_off(session, order, poll_at, failures=failures, lease=order.lease_token, held_until=held_until)
 
 
 def _steps(
@@ -345,7 +357,9 @@ def _walk(
     """Take the order through the door, step by step. None when another process was first. That can only happen at the
     first step: after it, the row is ours until the end of the transaction."""
     for changes, type_ in steps:
-        moved = order_rows.move(session, order, changes, at=now, source="look", detail=evidence, type=type_)
+        moved = order_rows.move(
+            session, order, changes, at=now, source="look", detail=evidence, type=type_, lease=order.lease_token
+        )
         if moved is None:
             return None
         order = moved

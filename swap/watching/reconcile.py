@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from swap.domain.times import Timing, iso
 from swap.errors import UpstreamError
 from swap.orders.matching import could_match
+from swap.store import leases, periodic, reconciliations, unowned
 from swap.store import orders as order_rows
-from swap.store import periodic, reconciliations, unowned
 from swap.store.database import Database
 from swap.tables import Reconciliation, new_id
 from swap.upstream.client import UpstreamClient
@@ -117,8 +117,7 @@ class Reconciler:
             return
         now = self._timing.now()
         with self._database.write() as session:
-            for order in comparison.to_poll:
-                order_rows.reschedule(session, order.id, now, failures=order.failures)
+            leases.bring_forward(session, [order.id for order in comparison.to_poll], now)
         comparison.to_poll.clear()
 
     def _unowned(self, comparison: Comparison) -> list[ListedOrder]:

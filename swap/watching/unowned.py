@@ -28,7 +28,8 @@ _SCHEDULE = (
     (timedelta(days=3), timedelta(hours=1)),
     (timedelta(days=30), timedelta(days=1)),
 )
-_LEASE = timedelta(minutes=2)
+# What one poll may take longer than its call.
+_SLACK = timedelta(seconds=5)
 
 
 class UnownedOrderPoller:
@@ -36,6 +37,7 @@ class UnownedOrderPoller:
 
     def __init__(self, database: Database, upstreams: Mapping[str, UpstreamClient], timing: Timing) -> None:
         self._database, self._upstreams, self._timing = database, upstreams, timing
+        self._lease = timedelta(seconds=timing.read_timeout) + _SLACK
 
     def poll_due(self) -> None:
         """Poll each that is due, and raise the alarm when a deposit shows up on one: somebody paid to an address that we
@@ -43,10 +45,14 @@ class UnownedOrderPoller:
         while True:
             now = self._timing.now()
             with self._database.write() as session:
-                unowned = unowned_rows.claim_due(session, now, _LEASE)
+                unowned = unowned_rows.claim_due(session, now, self._lease)
             if unowned is None:
                 return
-            self._poll(unowned, now)
+            try:
+                self._poll(unowned, now)
+            except Exception:
+                # It is due again after its lease; the others must not wait for it.
+                log.exception("orphan.poll_broke", ref=unowned.ref)
 
     def _poll(self, unowned: UnownedOrder, now: datetime) -> None:
         age = now - unowned.seen_at
@@ -74,7 +80,7 @@ class UnownedOrderPoller:
                 return
             unowned_rows.record_poll(
                 session,
-                unowned.ref,
+                unowned,
                 refs=refs,
                 deposit_address=address,
                 deposit_memo=memo,

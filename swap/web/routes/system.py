@@ -23,8 +23,8 @@ def health() -> flask.Response:
 
 @blp.get("/readyz")
 def ready() -> flask.Response:
-    """200 when requests can be served. Redis or the upstream being away does not stop us; the database does. 503 as well
-    while the process is about to end: `"api": "draining"`."""
+    """200 when requests can be served. Redis, the upstream, a scheduler or a worker being away does not stop us; the
+    database does. 503 as well while the process is about to end: `"api": "draining"`."""
     service = current_service()
     state: dict[str, str] = {"database": "away", "catalog": "unknown", "redis": "away", "upstream": "unknown"}
     try:
@@ -39,6 +39,10 @@ def ready() -> flask.Response:
                 state["upstream"] = "away"
             elif snapshot.as_of is not None:
                 state["upstream"] = "ok"
+            for part in service.heartbeats.parts():
+                kind = part.name.partition(" ")[0]
+                if kind in ("scheduler", "worker") and state.get(kind) != "silent":
+                    state[kind] = "silent" if part.missing else "ok"
         else:
             state["database"] = "not_migrated"
     except SQLAlchemyError:
