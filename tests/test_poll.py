@@ -264,7 +264,7 @@ def test_an_order_that_changed_during_a_look_is_looked_at_again_soon(
     [
         (None, "in_doubt", "create_in_doubt"),
         ("unknown", "in_doubt", "create_in_doubt"),
-        ("done", "in_doubt", "create_in_doubt"),
+        ("done", "in_doubt", "verifying"),
         ("not_sent", "failed", "create_not_sent"),
         ("refused", "failed", "amount_refused"),
     ],
