@@ -78,6 +78,8 @@ def _plan(asked: argparse.Namespace, mutant: str | None) -> plans.Plan:
         "scale": asked.scale,
         "speed": asked.speed,
         "rps": asked.rps,
+        "spare_limit": asked.spare_limit,
+        "weights": tuple(asked.weight) or None,
     }
     given = {name: value for name, value in changed.items() if value is not None}
     if mutant is not None:
@@ -108,6 +110,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--speed", type=float, help="the sandbox's")
     parser.add_argument("--rps", type=float, help="UPSTREAM_RPS")
     parser.add_argument("--profile", choices=["clean", "chaos"], default="chaos", help="the sandbox's")
+    parser.add_argument(
+        "--weight",
+        action="append",
+        type=_weight,
+        default=[],
+        metavar="FAULT=SHARE",
+        help="of a fault of the sandbox, on top of the profile's; may be given again",
+    )
+    parser.add_argument("--spare-limit", type=int, help="SWAP_SPARE_LIMIT")
     parser.add_argument("--uuid-ids", action="store_true", help="every create answers a UUID alone")
     parser.add_argument("--no-blows", action="store_true", help="kill nothing, cut nothing")
     parser.add_argument(
@@ -117,6 +128,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep logs and evidence also when all is well")
     parser.add_argument("--quiet", action="store_true")
     return parser.parse_args()
+
+
+def _weight(text: str) -> tuple[str, float]:
+    fault, _, share = text.partition("=")
+    return fault, float(share)
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -123,6 +123,8 @@ class Stage:
             "UPSTREAM_READ_TIMEOUT": f"{plan.read_timeout:g}",
             "SWAP_SECRET_KEYS": vault,
             "SWAP_TIME_SCALE": f"{plan.scale:g}",
+            "SWAP_CREATE_ATTEMPTS": str(plan.create_attempts),
+            "SWAP_SPARE_LIMIT": str(plan.spare_limit),
             "SWAP_WEBHOOK_ALLOW_PRIVATE": "1",
             "SWAP_API_BIND": self.api_url.removeprefix("http://"),
             "SWAP_ADMIN_BIND": f"127.0.0.1:{free_port()}",

@@ -18,8 +18,8 @@ class Plan:
 
     The upstream's timeouts are never scaled by the service, so they are made short here. The sandbox's delays and list lag
     are set from both, so that they are to the service as in real life: a list may lag behind, and a create may be accepted
-    after its call has timed out. `create_attempts`: SWAP_CREATE_ATTEMPTS. `weights`: of faults, (name, weight), on top of
-    the profile's.
+    after its call has timed out. `create_attempts`: SWAP_CREATE_ATTEMPTS; `spare_limit`:
+    SWAP_SPARE_LIMIT. `weights`: of faults, (name, weight), on top of the profile's.
     """
 
     orders: int
@@ -36,6 +36,7 @@ class Plan:
     mutant: str | None = None
     weights: tuple[tuple[str, float], ...] = ()
     create_attempts: int = 3
+    spare_limit: int = 50
     create_timeout: float = 2.0
     read_timeout: float = 2.0
 

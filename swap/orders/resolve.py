@@ -156,25 +156,22 @@ class Resolver:
         # An answer that is another order's, or none that was sent, leaves nothing to look for.
         start = self._clock_of(last)
         again_at = now if not sent or last in clashes else start + self._timing.shorten(CREATE_AGAIN)
-        reason = "create_unconfirmed"
+        reason, next_at = "create_unconfirmed", self._next_look(start, now)
         if last.outcome == "refused":
             reason = (last.code or "refused").lower()
         elif now >= again_at and len(sent) < self._bounds.limits.attempts:
-            ended, next_at = self._create_again(order, attempts, found, again_at)
-            if ended is None:
+            obstacle = self._create_again(order, attempts, found, again_at)
+            if obstacle is None:
                 return
-            reason = ended
-            if now < start + self._timing.shorten(GIVE_UP):
-                self._again(order.id, next_at)
-                return
+            reason, next_at = obstacle
         if now >= start + self._timing.shorten(GIVE_UP):
             self._fail(order, attempts, reason, found)
         else:
-            self._again(order.id, self._next_look(start, now))
+            self._again(order.id, next_at)
 
     def _create_again(
         self, order: Order, attempts: Sequence[OrderAttempt], found: Sequence[Found], due_since: datetime
-    ) -> tuple[str | None, datetime]:
+    ) -> tuple[str, datetime] | None:
         """Send the create once more. Returns None when that was done; else what the order ends with if nothing changes, and
         when to try again."""
         later = self._timing.now() + self._timing.shorten(LOOK_EVERY)
@@ -198,7 +195,7 @@ class Resolver:
         else:
             if again is not None:
                 log.info("resolver.created_again", order_id=order.id, ended=again.status)
-        return None, later
+        return None
 
     def _fail(self, order: Order, attempts: Sequence[OrderAttempt], reason: str, found: Sequence[Found]) -> None:
         self._record_spares(order, attempts, found)
