@@ -69,6 +69,11 @@ MUTANTS: dict[str, Mutant] = {
         frozenset({"accounted"}),
         {"weights": (("create.accept_late", 0.3),)},
     ),
+    "act-without-lease": Mutant(
+        "who works on an order does not ask whether another does",
+        frozenset({"one_look"}),
+        {"weights": (("info.delay", 0.3),)},
+    ),
     "spend-by-spelling": Mutant(
         "a quote is spent by its spelling, of which it has several",
         frozenset({"quotes"}),

@@ -145,6 +145,14 @@ def _newest_address_is_shown(module: ModuleType) -> None:
     _replace(module, "record_poll", record_and_show)
 
 
+def _lease_holds_nobody_off(module: ModuleType) -> None:
+    _replace(module, "_unleased", lambda now: module.literal(1) == module.literal(1))
+
+
+def _lease_is_not_asked_for(module: ModuleType) -> None:
+    _replace(module, "_holding", lambda lease: [])
+
+
 PATCHES: dict[str, dict[str, Patch]] = {
     "call-unknown-failed": {"swap.orders.settle": _unknown_is_failed},
     "adopt-by-address": {
@@ -155,6 +163,10 @@ PATCHES: dict[str, dict[str, Patch]] = {
     "skip-event": {"swap.store.orders": _event_is_skipped},
     "ignore-budget": {"swap.upstream.rate_budget": _budget_is_ignored},
     "retry-blindly": {"swap.upstream.client": _create_is_repeated},
+    "act-without-lease": {
+        "swap.store.leases": _lease_holds_nobody_off,
+        "swap.store.orders": _lease_is_not_asked_for,
+    },
     "drop-spare": {"swap.store.unowned": _spare_is_dropped},
     "overwrite-shown-address": {
         "swap.store.orders": _address_may_change,
