@@ -146,8 +146,8 @@ def move_to_spare(
         order_id=order.id,
         now=now,
         deposit=(order.deposit_address, order.deposit_memo),
+        next_check_at=next_check_at,
     )
-    unowned.record_poll(session, before or refs[0], next_check_at=next_check_at)
     log.warning("orders.moved_to_spare", order_id=order.id, refs=list(reply.refs), before=before)
     return True
 

@@ -26,8 +26,10 @@ def add(
     order_id: str | None,
     now: datetime,
     deposit: tuple[str | None, str | None] = (None, None),
+    next_check_at: datetime | None = None,
 ) -> bool:
-    """Record an upstream order that nobody was shown, due to be polled. False when it is recorded already, or shown.
+    """Record an upstream order that nobody was shown, to be polled at `next_check_at`, or at once. False when it is recorded
+    already, or shown.
 
     `ref`: the id to ask with; `refs`: all known ids; `order_id`: the order of ours whose spare it is; `deposit`:
     address and memo of the place to pay at, where told. An upstream order
@@ -55,7 +57,7 @@ def add(
         deposit_memo=deposit[1],
         seen_at=now,
         deposit_seen_at=None,
-        next_check_at=now,
+        next_check_at=next_check_at or now,
     )
 
 
