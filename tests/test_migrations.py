@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event, inspect, make_url, select, text
+from sqlalchemy import Column, MetaData, Table, create_engine, event, inspect, make_url, select, text
 
 from swap.errors import ConfigurationError
+from swap.ops.support import Support
 from swap.store.database import _MIGRATION_LOCK, Database, migration_config
-from swap.tables import CatalogState, FeedHead, Row
+from swap.tables import CatalogState, DepositPlace, FeedHead, Order, OrderAttempt, Row
 from tests.databases import POSTGRES
+from tests.factories import NOON
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +56,26 @@ def empty(empty_url: str) -> Iterator[Database]:
 def downgrade(database: Database) -> None:
     with database._write_engine.connect() as connection, connection.begin():
         command.downgrade(migration_config(connection), "base")
+
+
+def at_revision(database: Database, revision: str) -> None:
+    with database._write_engine.connect() as connection, connection.begin():
+        go = command.upgrade if revision == "r0001" else command.downgrade
+        go(migration_config(connection), "r0001")
+
+
+def insert(database: Database, table: str, **values: Any) -> None:
+    """A row of the schema as it is there now; what is not given and may not be null gets something of its type."""
+    some = {"Utc": NOON, "Money": Decimal(1), "Text": "", "Integer": 0, "BigInteger": 0, "Boolean": False, "JSON": {}}
+    with database._write_engine.begin() as connection:
+        there = Table(table, MetaData(), autoload_with=connection)
+        # Reflected types know nothing of how we write times and amounts.
+        types = {column.name: column.type for column in Row.metadata.tables[table].columns}
+        columns = [Column(column.name, types.get(column.name, column.type)) for column in there.columns]
+        for column in there.columns:
+            if not column.nullable and column.name not in values and column.server_default is None:
+                values[column.name] = some[type(types[column.name]).__name__]
+        connection.execute(Table(table, MetaData(), *columns).insert().values(**values))
 
 
 def tables(database: Database) -> set[str]:
@@ -180,4 +203,40 @@ def test_a_second_migration_waits_for_the_first_even_if_that_takes_long(empty: D
             second.join(0.4)
             assert second.is_alive()
         second.join()
+    assert empty.migrated()
+
+
+def test_a_filled_database_of_the_first_version_comes_up_and_goes_down_again(empty: Database) -> None:
+    at_revision(empty, "r0001")
+    insert(empty, "clients", id="shop", name="shop")
+    shown = {"deposit_kind": "address", "deposit_address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"}
+    route = {"from_currency": "BTC", "from_network": "BTC", "to_currency": "XRP", "to_network": "XRP"}
+    for number, (status, more) in enumerate(
+        [("awaiting_deposit", shown), ("awaiting_deposit", shown), ("in_doubt", {}), ("completed", shown)]
+    ):
+        order = {"id": f"ord_{number}", "client_id": "shop", "client_order_id": f"order-{number}", "status": status}
+        due = {} if status == "completed" else {"next_check_at": NOON}
+        insert(empty, "orders", **order, **route, **more, **due, amount_to_get=Decimal("325.5"), facts={})
+        insert(empty, "order_attempts", order_id=f"ord_{number}", number=1, refs=[])
+    insert(empty, "orphans", ref="90210", refs=["90210"], order_id="ord_2")
+    insert(empty, "orphans", ref="90211", refs=["90211"])
+
+    empty.migrate()
+    assert empty.migrated()
+    with empty.read() as session:
+        orders = {order.id: order for order in session.scalars(select(Order))}
+        assert {order.status for order in orders.values()} == {"awaiting_deposit", "in_doubt", "completed"}
+        (place,) = session.scalars(select(DepositPlace))
+        assert place.order_id == "ord_0", "of two that share an address, the first keeps it"
+        for attempt in session.scalars(select(OrderAttempt)):
+            assert attempt.amount_to_get == Decimal("325.5"), "what its order was promised"
+        roles = {row["upstream_order_id"]: row["role"] for row in Support(empty).unowned_orders()}
+    assert roles == {"90210": "spare", "90211": "unowned"}
+
+    at_revision(empty, "down")
+    with empty.engine.connect() as connection:
+        counts = [connection.scalar(text(f"SELECT count(*) FROM {name}")) for name in ("orders", "orphans")]
+        assert counts == [4, 2]
+        assert connection.scalar(text("SELECT count(*) FROM order_attempts")) == 4
+    empty.migrate()
     assert empty.migrated()
