@@ -97,8 +97,8 @@ def test_what_must_not_be_paid_has_no_picture(service: Service, calls: Calls, fa
     held = calls.order(client_order_id="held").data
     answer = picture(calls, held)
     assert (answer.status, answer.error["code"]) == (409, "DEPOSIT_NOT_PAYABLE")
-    assert answer.details == {"retry": "never", "payable_reason": "deposit_address_invalid"}
-    assert held["deposit"]["uri"] is None
+    assert answer.details == {"retry": "same_request", "payable_reason": "verifying"}
+    assert held["deposit"] is None
     faults["create"] = dropping
     doubtful = picture(calls, calls.order(client_order_id="doubtful").data)
     assert (doubtful.status, doubtful.details["retry"]) == (409, "same_request")

@@ -182,7 +182,8 @@ def test_a_review_by_hand_is_public_and_says_who_and_why(service: Service, shop:
     assert done["done"] is True
     seen = view(service, order_id)
     assert (seen["status"], seen["status_reason"]) == ("awaiting_deposit", "under_review")
-    assert (seen["deposit"]["payable"], seen["deposit"]["address"]) == (False, None)
+    assert (seen["deposit"]["payable"], seen["deposit"]["payable_reason"]) == (False, "under_review")
+    assert seen["deposit"]["address"] is not None
     assert types(service, order_id) == [*START, "updated"]
     event = all_of(service, OrderEvent, OrderEvent.order_id == order_id)[-1]
     assert {name: event.detail[name] for name in ("source", "action", "by", "reason")} == {

@@ -64,9 +64,11 @@ def test_a_review_hides_behind_the_status_before_it() -> None:
 
 
 @pytest.mark.parametrize("reason", ["unverified", "pair_mismatch", "deposit_address_changed"])
-def test_an_order_that_is_held_shows_neither_address_nor_memo(reason: str) -> None:
+def test_what_was_shown_stays_visible_when_it_may_not_be_paid(reason: str) -> None:
+    """Whoever has paid already must find what they paid to."""
     shown = view(payable=False, payable_reason=reason, deposit_memo="77")["deposit"]
-    assert (shown["address"], shown["memo"], shown["payable"], shown["payable_reason"]) == (None, None, False, reason)
+    assert (shown["address"], shown["memo"]) == (order_row("shop").deposit_address, "77")
+    assert (shown["payable"], shown["payable_reason"], shown["uri"]) == (False, reason, None)
 
 
 @pytest.mark.parametrize(

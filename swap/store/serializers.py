@@ -144,18 +144,16 @@ def _deposit(order: Order, status: Status, deposit_seen: bool) -> dict[str, Any]
         return None
     waiting = status is Status.AWAITING_DEPOSIT
     payable = order.payable and waiting and order.payable_reason is None
-    # An order that failed the checks shows no address at all: an address that is not shown cannot be paid. One that was
-    # shown stays: whoever has paid already must find what they paid to.
-    shown = order.payable
-    reason = order.payable_reason if waiting or not shown else None
+    # What was shown once stays, payable or not: whoever has paid already must find what they paid to.
+    reason = order.payable_reason if waiting or not order.payable else None
     if not payable and reason is None:
         unpaid = status is Status.ON_HOLD and not deposit_seen
         reason = "on_hold" if unpaid else _PAID_OR_PAST.get(status, "deposit_received")
     address = order.deposit_address if payable else None
     return {
         "kind": order.deposit_kind,
-        "address": (order.deposit_address or order.deposit_link) if shown else None,
-        "memo": order.deposit_memo if shown else None,
+        "address": order.deposit_address or order.deposit_link,
+        "memo": order.deposit_memo,
         "amount": plain(order.amount),
         "network": order.from_network,
         "payable": payable,
