@@ -14,8 +14,11 @@ from swap.orders.attempts import record_answer
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError
 from swap.store import orders as order_rows
+from swap.store.leases import LEASE
+from swap.tables import Order
 from swap.wiring import Service
-from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, Clock, Shop, look
+from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, Clock, Shop, claimed, look
+from tests.factories import read_order
 from tests.faults import Fault, Faults, Looks, answering, spoiling
 from tests.test_matching import OTHER_XRP_ADDRESS
 
@@ -148,6 +151,66 @@ def test_an_order_is_created_again_when_it_was_not_found(
     assert len(world.orders()) == 1
     types = [event["type"] for event in shop.api.order_events(order_id)]
     assert types == ["order.created", "order.updated", "order.awaiting_deposit"], "creating again is no public event"
+
+
+def lose_lease(service: Service, clock: Clock, order_id: str) -> Order:
+    """Let the lease on the order run out, and another process claim it."""
+    clock.advance(LEASE + timedelta(seconds=1))
+    other = claimed(service, order_id)
+    assert other is not None
+    return other
+
+
+@pytest.mark.parametrize("when", ["before its step", "within its step"])
+def test_a_resolver_that_lost_its_lease_does_not_create_again(
+    shop: Shop, world: World, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, faults: Faults, when: str
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(40)
+    mine = claimed(service, order_id)
+    assert mine is not None
+    if when == "before its step":
+        lose_lease(service, clock, order_id)
+    else:
+        resolver = service.due._resolver
+        renew = resolver._renew
+
+        def renew_late(order: Order) -> Any:
+            lose_lease(service, clock, order_id)
+            return renew(order)
+
+        monkeypatch.setattr(resolver, "_renew", renew_late)
+    service.due.run(mine)
+    monkeypatch.undo()
+    assert (faults.seen["create"], attempts(service, order_id)) == (1, ["unknown"])
+    held = read_order(service.database, order_id)
+    assert held.lease_token not in (None, mine.lease_token)
+    assert held.next_check_at == mine.next_check_at, "nor does it put off what another one holds"
+    service.due.run(held)
+    assert attempts(service, order_id) == ["unknown", "done"]
+
+
+@pytest.mark.parametrize("fault", ["create.drop", "create.accept_then_drop"])
+def test_a_resolver_that_lost_its_lease_neither_ends_an_order_nor_puts_it_off(
+    shop: Shop, world: World, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    order_id = in_doubt(shop, world, fault)
+    clock.advance(3 if fault == "create.drop" else 660)
+    mine = claimed(service, order_id)
+    assert mine is not None
+    search = service.due._resolver._search
+    held: list[Order] = []
+
+    def find_nothing_late(doubt: Any) -> list[Any]:
+        held.append(lose_lease(service, clock, order_id))
+        return []
+
+    monkeypatch.setattr(search, "all_of", find_nothing_late)
+    monkeypatch.setattr(service.due._resolver, "_renew", lambda order: None)
+    service.due.run(mine)
+    after = read_order(service.database, order_id)
+    assert after.status == "in_doubt"
+    assert (after.lease_token, after.next_check_at) == (held[0].lease_token, mine.next_check_at)
 
 
 def test_the_upstream_is_asked_at_2_8_and_20_seconds_and_the_create_is_sent_again_at_22(

@@ -231,8 +231,8 @@ class OrderCreator:
             return _belongs_elsewhere(session, order, reply)
 
     def create_again(self, order: Order, terms: Terms, evidence: dict[str, Any]) -> Order | None:
-        """Create again, on these terms, what was not found. No public event: `status_reason` stays as it is. None when
-        another process changed the order first.
+        """Create again, on these terms, what was not found, if the lease that `order` was claimed with is still held. No
+        public event: `status_reason` stays as it is. None when another process changed the order first or has it now.
 
         Raises as `send`.
         """
@@ -245,16 +245,20 @@ class OrderCreator:
         }
         now = self._timing.now()
         with self._database.write() as session:
-            leased = order_rows.move(session, order, changes, at=now, source="resolver", detail=evidence)
-            if leased is None:
+            moved = order_rows.move(
+                session, order, changes, at=now, source="resolver", detail=evidence, lease=order.lease_token
+            )
+            if moved is None:
                 return None
-            number = order_rows.start_attempt(session, leased, now, amount_to_get=terms.amount_to_get)
-        return self.send(leased, number, self._timing.create_timeout)
+            number = order_rows.start_attempt(session, moved, now, amount_to_get=terms.amount_to_get)
+        return self.send(moved, number, self._timing.create_timeout)
 
-    def fail_in_doubt(self, order_id: str, reason: str, evidence: dict[str, Any], attempt: int) -> Order:
-        """End an order whose create stayed without an answer, if `attempt` is still its last one."""
+    def fail_in_doubt(self, order: Order, reason: str, evidence: dict[str, Any], attempt: int) -> Order:
+        """End an order whose create stayed without an answer, if `attempt` is still its last one and the lease that
+        `order` was claimed with is still held."""
         failed = {"status": Status.FAILED, "status_reason": reason, "next_check_at": None}
-        return self._settler.settle(order_id, Settlement(lambda _: failed, evidence, attempt=attempt))
+        is_held = lambda _, current: current.lease_token == order.lease_token  # noqa: E731
+        return self._settler.settle(order.id, Settlement(lambda _: failed, evidence, attempt=attempt, allowed=is_held))
 
     def fail(self, order: Order, reason: str) -> Order | None:
         """End an order whose create certainly never reached the upstream and cannot be tried again. None when another

@@ -63,17 +63,21 @@ class Resolver:
     ) -> None:
         self._database, self._upstreams, self._search, self._creator = database, upstreams, search, creator
         self._bounds, self._renew, self._timing = bounds, renew, timing
-        # All that one step reads. A create it may lead to comes on top (see `swap.watching.due.LEASE`).
+        # All that one step reads. A create it may lead to comes on top.
         self._step_seconds = 2 * timing.read_timeout + 5
 
-    def resolve(self, order_id: str) -> None:
-        """Take a step with an order in doubt, and set when the next one is due. Any other order is left alone."""
+    def resolve(self, claimed: Order) -> None:
+        """Take a step with an order in doubt, and set when the next one is due. Any other order is left alone.
+
+        `claimed`: the order with its lease. It may be created again, ended or put off only while that lease is held:
+        otherwise whoever holds it now does the same, and two creates would be sent.
+        """
         until = self._timing.monotonic() + self._step_seconds
         with self._database.read() as session:
-            order = order_rows.get(session, order_id)
-            if order is None or order.status != Status.IN_DOUBT:
+            order = order_rows.get(session, claimed.id)
+            if order is None or order.status != Status.IN_DOUBT or order.lease_token != claimed.lease_token:
                 return
-            attempts = order_rows.attempts_of(session, order_id)
+            attempts = order_rows.attempts_of(session, order.id)
         if self._creator.settle_from_stored_answer(order, attempts):
             return
         sent = sent_of(attempts)
@@ -83,14 +87,14 @@ class Resolver:
             return
         last = sent[-1]
         if in_flight(last, self._timing):
-            self._again(order_id, in_flight_until(last, self._timing))
+            self._again(order, in_flight_until(last, self._timing))
             return
         upstream = self._upstreams.get(last.upstream_key)
         if upstream is None:
             # Processes get a new key pair one after the other: another process may have it already.
-            log.error("resolver.key_unknown", order_id=order_id, upstream_key=last.upstream_key)
+            log.error("resolver.key_unknown", order_id=order.id, upstream_key=last.upstream_key)
             if self._timing.now() < self._clock_of(last) + self._timing.shorten(GIVE_UP):
-                self._again(order_id, self._timing.now() + self._timing.shorten(LOOK_EVERY))
+                self._again(order, self._timing.now() + self._timing.shorten(LOOK_EVERY))
             else:
                 self._fail(order, attempts, "create_unconfirmed", [])
             return
@@ -167,7 +171,7 @@ class Resolver:
         if now >= start + self._timing.shorten(GIVE_UP):
             self._fail(order, attempts, reason, found)
         else:
-            self._again(order.id, next_at)
+            self._again(order, next_at)
 
     def _create_again(
         self, order: Order, attempts: Sequence[OrderAttempt], found: Sequence[Found], due_since: datetime
@@ -200,7 +204,7 @@ class Resolver:
     def _fail(self, order: Order, attempts: Sequence[OrderAttempt], reason: str, found: Sequence[Found]) -> None:
         self._record_spares(order, attempts, found)
         evidence = {"source": "resolver", "code": reason.upper(), "candidates": [each.candidate.ref for each in found]}
-        order = self._creator.fail_in_doubt(order.id, reason, evidence, attempts[-1].number)
+        order = self._creator.fail_in_doubt(order, reason, evidence, attempts[-1].number)
         log.error("resolver.unconfirmed", order_id=order.id, status=order.status, reason=reason)
 
     def _record_spares(self, order: Order, attempts: Sequence[OrderAttempt], found: Sequence[Found]) -> None:
@@ -221,8 +225,8 @@ class Resolver:
         planned = (start + self._timing.shorten(after) for after in (*LOOKS, CREATE_AGAIN))
         return next((at for at in planned if at > now), now + self._timing.shorten(LOOK_EVERY))
 
-    def _again(self, order_id: str, at: datetime) -> None:
+    def _again(self, order: Order, at: datetime) -> None:
         with self._database.write() as session:
-            order = order_rows.get(session, order_id)
-            if order is not None and order.status == Status.IN_DOUBT:
-                order_rows.back_off(session, order, at, failures=order.failures)
+            current = order_rows.get(session, order.id)
+            if current is not None and current.status == Status.IN_DOUBT:
+                order_rows.back_off(session, current, at, failures=current.failures, lease=order.lease_token)

@@ -40,7 +40,7 @@ class Sweeper:
                 kept_until = (last.finished_at or last.sent_at) + self._timing.shorten(NOT_SENT_KEPT)
                 if self._timing.now() < kept_until:
                     # Claimed before it was known that nothing was sent, or the process died before acting on that.
-                    order_rows.back_off(session, order, kept_until, failures=order.failures)
+                    order_rows.back_off(session, order, kept_until, failures=order.failures, lease=order.lease_token)
                     return
                 changes = {
                     "status": Status.FAILED,

@@ -161,7 +161,7 @@ class DueOrders:
             self._poller.poll(order, refs)
             return
         if order.status == Status.IN_DOUBT:
-            self._resolver.resolve(order.id)
+            self._resolver.resolve(order)
         else:
             self._sweeper.sweep(order)
         with self._database.write() as session:
