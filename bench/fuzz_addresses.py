@@ -39,8 +39,8 @@ Input = tuple[str, str, str | None]
 
 
 def vectors() -> list[dict[str, Any]]:
-    """The rows of every vector file."""
-    return [row for path in sorted(VECTORS.glob("*.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
+    """The rows of every file of addresses."""
+    return [row for path in sorted(VECTORS.glob("*addresses.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
 # --- texts

@@ -166,7 +166,7 @@ def test_an_order_travels_from_create_to_payout_through_real_processes(processes
     assert types[:2] == ["order.created", "order.awaiting_deposit"]
     assert types[-1] == "order.completed"
     record = processes.tool("orders", "show", order["id"], "--json")
-    assert sorted(record) == ["attempts", "deliveries", "events", "order"]
+    assert sorted(record) == ["attempts", "deliveries", "events", "order", "upstream_orders"]
     assert [attempt["outcome"] for attempt in record["attempts"]] == ["done"]
     assert SANDBOX_KEYS[1] not in processes.logs()
 
@@ -225,8 +225,9 @@ def test_a_create_open_on_sigterm_is_in_doubt_when_the_api_has_ended_and_its_cal
     processes: Processes, gate: Gate, fast_world: World
 ) -> None:
     processes.environ |= {"UPSTREAM_CREATE_TIMEOUT": "15", "SWAP_DRAIN_SECONDS": "7"}
-    processes.start("scheduler")  # for the catalog; without a worker nobody sweeps
+    scheduler = processes.start("scheduler")  # for the catalog
     api = processes.api()
+    scheduler.terminate()  # without a worker it would settle the order itself
     client = processes.client()
     gate.closed = True
     caller, answers = placing(client, "order-1")

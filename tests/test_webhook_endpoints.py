@@ -389,6 +389,6 @@ def test_settled_deliveries_are_forgotten_after_their_time_and_waiting_ones_neve
     clock.advance(KEPT - timedelta(minutes=1))
     service.housekeeping.clean_due()
     assert len(list(shop.api.webhook_deliveries())) == 2
-    clock.advance(timedelta(minutes=2))
+    clock.advance(timedelta(minutes=11))
     service.housekeeping.clean_due()
     assert [d["status"] for d in shop.api.webhook_deliveries()] == ["pending"]

@@ -179,10 +179,9 @@ def test_app_py_serves_behind_any_wsgi_server_and_gives_no_secret_away(
         return child.ask(method, quote(path), options.pop("send", body), headers, **options)
 
     # Ready: the parts were built from settings that are no longer in the environment.
-    assert child.ask("GET", "/readyz") == (
-        200,
-        {"ready": True, "parts": {"database": "ok", "catalog": "ok", "redis": "ok", "upstream": "ok"}},
-    )
+    status, answer = child.ask("GET", "/readyz")
+    assert (status, answer["ready"]) == (200, True)
+    assert answer["parts"].items() >= {"database": "ok", "catalog": "ok", "redis": "ok", "upstream": "ok"}.items()
     # The path is read as bytes whatever the server does to it.
     assert call("GET", "/v1/instruments/DOT/Asset Hub(Polkadot)")[0] == 200
     for name in ("Zü€日本", "a+b;c=d%41", "\u00ff"):

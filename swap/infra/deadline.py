@@ -28,6 +28,7 @@ SocketOption = tuple[int, int, int | bytes]
 # ASCII digits only: others pass isdigit() and are no number on the wire. Anything longer asks for ever all the same.
 _NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,20})?")
 _CAN_ONLY_BE_A_TIME, _CAN_ONLY_BE_MILLISECONDS, _BEYOND_ANY_TIME = 1e9, 1e11, 1e14
+_LONG_PAST = 366 * 86_400.0
 
 
 class Deadline:
@@ -150,6 +151,9 @@ def retry_after(value: str, date: str, *, longest: float, now: datetime | None =
         sent_at = _timestamp(date)
     except (ValueError, TypeError, OverflowError):
         sent_at = (now or datetime.now(UTC)).timestamp()
+    if _NUMBER.fullmatch(value) and then < sent_at - _LONG_PAST:
+        # No server asks for a time that was over years ago: it is a very long pause.
+        return longest
     return min(max(float(math.ceil(then - sent_at)), 0.0), longest)
 
 
