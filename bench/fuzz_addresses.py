@@ -40,7 +40,9 @@ Input = tuple[str, str, str | None]
 
 def vectors() -> list[dict[str, Any]]:
     """The rows of every file of addresses."""
-    return [row for path in sorted(VECTORS.glob("*addresses.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
+    return [
+        row for path in sorted(VECTORS.glob("*addresses.json")) for row in json.loads(path.read_text(encoding="utf-8"))
+    ]
 
 
 # --- texts

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from swap.errors import AmountRefused
 from swap.orders.attempts import record_answer
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError
@@ -732,3 +733,94 @@ def test_equal_orders_that_are_resolved_at_once_never_share_an_upstream_order(
     owned = [shop.api.order(order_id)["upstream_order_id"] for order_id in ids]
     assert None not in owned
     assert len(set(owned)) == len(ids)
+
+
+def test_an_answer_that_names_two_upstream_orders_is_not_shown(
+    shop: Shop, world: World, service: Service, faults: Faults
+) -> None:
+    in_doubt(shop, world, name="order-1", destination_memo="1")
+    other = world.orders()[0]
+
+    def change(told: dict[str, Any]) -> None:
+        told["depositAddress"] |= {"orderId": other.number, "depositAddress": other.place.address}
+
+    faults["create"] = spoiling(change)
+    order = shop.place("order-2", destination_memo="2")
+    assert (order["status_reason"], order["deposit"]) == ("verifying", None)
+
+
+def test_a_late_refusal_of_the_first_create_does_not_fail_what_the_second_may_have_made(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(23)
+    world.chaos.force("create.accept_then_drop")
+    look(service, order_id)
+    with service.database.read() as session:
+        order = order_rows.get(session, order_id)
+    assert order is not None
+    refusal = AmountRefused("too much", code="AMOUNT_ABOVE_MAXIMUM", status=422)
+    assert service.resolver._creator._refused(order, 1, refusal).status == "in_doubt"
+    clock.advance(3)
+    look(service, order_id)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+
+
+def test_an_order_is_not_created_again_when_its_answer_comes_while_that_is_decided(
+    shop: Shop, world: World, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = in_doubt(shop, world)
+    world.chaos.record(world.orders()[0].number).listed_at += 600
+    clock.advance(23)
+    hold_back = service.resolver._bounds.hold_back
+
+    def late(*arguments: Any) -> Any:
+        answer_late(service, world, order_id)
+        return hold_back(*arguments)
+
+    monkeypatch.setattr(service.resolver._bounds, "hold_back", late)
+    look(service, order_id)
+    monkeypatch.undo()
+    look(service, order_id)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
+    assert len(world.orders()) == 1
+
+
+def test_an_order_ends_in_time_though_its_next_create_can_never_be_sent(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    faults["create"] = answering(429, {"message": "Too many"})
+    go_on(service, clock, order_id, 700, step=15)
+    order = shop.api.order(order_id)
+    assert (order["status"], order["status_reason"]) == ("failed", "create_unconfirmed")
+
+
+def test_a_held_order_whose_next_create_is_not_sent_goes_on_soon_and_without_news(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    looks.edit = lambda told: {**told, "destinationAddress": OTHER_XRP_ADDRESS} if is_first(world, told) else told
+    world.chaos.force("create.accept_then_other_destination")
+    order_id = shop.place()["id"]
+    clock.advance(23)
+    world.chaos.force("create.rate_limited_bare")
+    look(service, order_id)
+    assert [event["type"] for event in shop.api.order_events(order_id)] == ["order.created", "order.updated"]
+    assert shop.api.order(order_id)["status_reason"] == "verifying"
+    go_on(service, clock, order_id, 30)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[1].number)
+
+
+def test_creates_that_follow_one_that_was_not_sent_are_none_that_were_sent_again(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    world.chaos.force("create.rate_limited_bare")
+    with pytest.raises(SwapApiError):
+        shop.place()
+    clock.advance(10)
+    world.chaos.force("create.drop")
+    order_id = shop.place()["id"]
+    assert attempts(service, order_id) == ["not_sent", "unknown"]
+    with service.database.read() as session:
+        creates = order_rows.creates_since(session, SANDBOX_KEYS[0], clock() - timedelta(hours=1))
+    assert (creates.sent, creates.unanswered_again) == (1, 0)

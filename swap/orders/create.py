@@ -43,7 +43,7 @@ from swap.orders.destination import DestinationCheck
 from swap.orders.fixed_rate import rate_ends_at
 from swap.orders.matching import deposit_place
 from swap.orders.reply_check import ReplyCheck
-from swap.orders.settle import Changes, Settlement, Settler, in_doubt
+from swap.orders.settle import FIRST_LOOK, Changes, Settlement, Settler, in_doubt
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import InstrumentRow, Order, OrderAttempt
@@ -107,7 +107,10 @@ class OrderCreator:
                 _create_request(order), order_ref=order.id, attempt=number, deadline=deadline
             )
         except UpstreamRefused as error:
-            raise self._refused(order, number, error) from error
+            refused = self._refused(order, number, error)
+            if refused.status != Status.FAILED:
+                return refused
+            raise _refusal(error, refused) from error
         except NotSent as error:
             raise self._not_sent(order, number, error) from error
         except OutcomeUnknown as error:
@@ -117,18 +120,20 @@ class OrderCreator:
             order.id, Settlement(self._accepting(order, reply), {"attempt": number}, reply=reply)
         )
 
-    def _refused(self, order: Order, number: int, error: UpstreamRefused) -> OrderRefused:
+    def _refused(self, order: Order, number: int, error: UpstreamRefused) -> Order:
         record_answer(self._database, order.id, number, "refused", self._timing.now(), error=error)
-        # What an earlier create may have made is looked for first; then the order ends with this refusal.
-        ended: Changes = (
-            in_doubt(self._timing)
-            if self._may_have_been_made(order.id, number)
-            else {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
-        )
-        order = self._settler.settle(order.id, Settlement(lambda _: ended, {"code": error.code}))
+        made = self._may_have_been_made(order.id, number)
+
+        def ended(current: Order) -> Changes:
+            # What an earlier create may have made is looked for first; then the order ends with this refusal.
+            if made:
+                return _still_in_doubt(current, self._timing)
+            return {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
+
+        order = self._settler.settle(order.id, Settlement(ended, {"code": error.code}, attempt=number))
         if isinstance(error, AddressRefused | MemoRefused):
             self._destinations.create_refused(order, error)
-        return _refusal(error, order)
+        return order
 
     def _not_sent(self, order: Order, number: int, error: NotSent) -> TryAgainLater:
         """Nothing was sent: keep the order `creating`, so that the caller can try again. Where an earlier create may have
@@ -139,17 +144,19 @@ class OrderCreator:
         record_answer(self._database, order.id, number, "not_sent", self._timing.now(), error=error)
         # Keys, an IP list or a firewall are in the way of every order until an operator does something about them.
         log.error("orders.create_not_sent", order_id=order.id, attempt=number, cause=error.cause, status=error.status)
-        keep: Changes = (
-            in_doubt(self._timing, _TRY_AGAIN)
-            if self._may_have_been_made(order.id, number)
-            else {
+        made = self._may_have_been_made(order.id, number)
+
+        def kept(current: Order) -> Changes:
+            if made:
+                return _still_in_doubt(current, self._timing, _TRY_AGAIN)
+            return {
                 "status": Status.CREATING,
                 "status_reason": None,
                 "next_check_at": self._timing.now() + self._timing.shorten(NOT_SENT_KEPT),
             }
-        )
+
         detail = {"code": error.code, "cause": error.cause}
-        self._settler.settle(order.id, Settlement(lambda _: keep, detail, attempt=number))
+        self._settler.settle(order.id, Settlement(kept, detail, attempt=number))
         return TryAgainLater(
             "The upstream could not be reached; no order was made there. Send the same request again.",
             code="UPSTREAM_NOT_REACHED",
@@ -159,10 +166,10 @@ class OrderCreator:
         )
 
     def _may_have_been_made(self, order_id: str, number: int) -> bool:
-        """Whether an attempt before this one was sent and not answered."""
+        """Whether an attempt before this one was not answered, or with what may not be shown."""
         with self._database.read() as session:
             return any(
-                attempt.number < number and attempt.outcome in (None, "unknown")
+                attempt.number < number and attempt.outcome in (None, "unknown", "done")
                 for attempt in order_rows.attempts_of(session, order_id)
             )
 
@@ -171,7 +178,9 @@ class OrderCreator:
         now = self._timing.now()
         record_answer(self._database, order.id, number, "unknown", now, error=error, reply=error.found)
         detail = {"code": error.code, "cause": error.cause}
-        return self._settler.settle(order.id, Settlement(lambda _: in_doubt(self._timing), detail))
+        return self._settler.settle(
+            order.id, Settlement(lambda current: _still_in_doubt(current, self._timing), detail)
+        )
 
     def sweep_due_at(self) -> datetime:
         """When a create that is sent now is swept up if it is never answered because this process died: later than the
@@ -230,9 +239,12 @@ class OrderCreator:
         with self._database.read() as session:
             return _belongs_elsewhere(session, order, reply)
 
-    def create_again(self, order: Order, terms: Terms, evidence: dict[str, Any]) -> Order | None:
+    def create_again(
+        self, order: Order, attempts: Sequence[OrderAttempt], terms: Terms, evidence: dict[str, Any]
+    ) -> Order | None:
         """Create again, on these terms, what was not found, if the lease that `order` was claimed with is still held. No
-        public event: `status_reason` stays as it is. None when another process changed the order first or has it now.
+        public event: `status_reason` stays as it is. None when another process changed the order first or has it now, or
+        when one of its `attempts` was answered after all.
 
         Raises as `send`.
         """
@@ -248,7 +260,8 @@ class OrderCreator:
             moved = order_rows.move(
                 session, order, changes, at=now, source="resolver", detail=evidence, lease=order.lease_token
             )
-            if moved is None:
+            if moved is None or _outcomes(order_rows.attempts_of(session, order.id)) != _outcomes(attempts):
+                session.rollback()
                 return None
             number = order_rows.start_attempt(session, moved, now, amount_to_get=terms.amount_to_get)
         return self.send(moved, number, self._timing.create_timeout)
@@ -281,7 +294,7 @@ class OrderCreator:
         if problem is not None:
             # Nobody is shown a place to pay at that is in question. The resolver reads again, and creates again.
             log.error("orders.held", order_id=order.id, reason=problem, upstream_order_id=reply.primary_ref)
-            return in_doubt(self._timing, reason="verifying")
+            return _still_in_doubt(order, self._timing, reason="verifying")
         now = self._timing.now()
         wait = next_poll(PollState(Status.AWAITING_DEPOSIT), self._timing)
         ends_at = rate_ends_at(order, reply, self._upstream.offset_seconds, now)
@@ -311,6 +324,17 @@ def _require_payable_destination(order: Order, now: datetime) -> None:
     invoice = addresses.validate(order.to_currency, order.to_network, order.destination_address).invoice
     if invoice is not None and not invoices.is_in_time(invoice, now):
         raise InvoiceExpired(addresses.MESSAGES["invoice_expired"], cause="validation")
+
+
+def _outcomes(attempts: Sequence[OrderAttempt]) -> list[str | None]:
+    return [attempt.outcome for attempt in attempts]
+
+
+def _still_in_doubt(
+    order: Order, timing: Timing, after: timedelta = FIRST_LOOK, *, reason: str = "create_in_doubt"
+) -> Changes:
+    """`in_doubt`, for an order that may be so already: then it keeps its reason, since creating again is no news."""
+    return in_doubt(timing, after, reason=order.status_reason or reason)
 
 
 def _belongs_elsewhere(session: Session, order: Order, reply: OrderReply) -> bool:

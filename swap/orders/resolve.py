@@ -153,22 +153,26 @@ class Resolver:
         now, sent = self._timing.now(), sent_of(attempts)
         last = sent[-1] if sent else attempts[-1]
         clashes = [attempt for attempt in sent if self._creator.belongs_elsewhere(order, attempt)]
-        if len(clashes) > 1:
+        in_use = [each for each in found if each.problem == "address_in_use" and not each.candidate.named]
+        if len(clashes) + len(in_use) > 1:
             log.critical("orders.address_in_use", order_id=order.id, refs=last.refs)
             self._fail(order, attempts, "address_in_use", found)
             return
         # An answer that is another order's, or none that was sent, leaves nothing to look for.
         start = self._clock_of(last)
         again_at = now if not sent or last in clashes else start + self._timing.shorten(CREATE_AGAIN)
+        give_up_at = start + self._timing.shorten(GIVE_UP)
+        # What could not even be sent since is tried until then; a resolver that was away for so long tries once.
+        may_try = now < give_up_at or attempts[-1] is last
         reason, next_at = "create_unconfirmed", self._next_look(start, now)
         if last.outcome == "refused":
             reason = (last.code or "refused").lower()
-        elif now >= again_at and len(sent) < self._bounds.limits.attempts:
+        elif now >= again_at and may_try and len(sent) < self._bounds.limits.attempts:
             obstacle = self._create_again(order, attempts, found, again_at)
             if obstacle is None:
                 return
             reason, next_at = obstacle
-        if now >= start + self._timing.shorten(GIVE_UP):
+        if now >= give_up_at:
             self._fail(order, attempts, reason, found)
         else:
             self._again(order, next_at)
@@ -193,7 +197,7 @@ class Resolver:
         self._record_spares(order, attempts, found)
         evidence: dict[str, Any] = {"source": "resolver", "not_found": attempts[-1].number}
         try:
-            again = self._creator.create_again(order, terms, evidence)
+            again = self._creator.create_again(order, attempts, terms, evidence)
         except ServiceError as error:
             log.info("resolver.created_again", order_id=order.id, ended=error.code)
         else:

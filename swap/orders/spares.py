@@ -42,7 +42,8 @@ _PROBE_EVERY = timedelta(seconds=30)
 _RESUME_EVERY = timedelta(seconds=1)
 
 # The list is read for what shows up in it late as long as an attempt without an answer is younger than this.
-_MAY_SHOW_UP = timedelta(minutes=15)
+_MAY_SHOW_UP = timedelta(hours=1)
+_LEFT_TO_DOUBTS = timedelta(minutes=5)
 _SEARCH_EVERY = timedelta(minutes=1)
 
 
@@ -181,12 +182,14 @@ class SpareSearch:
         with self._database.read() as session:
             known = order_rows.owned_refs(session, refs) | unowned.known_refs(session)
         for row in rows:
-            fitting = [order for order in doubted if could_match(row, order)]
-            # What one of them still looks for is not to be taken from it.
-            if known.isdisjoint(row.refs) and not any(order.status in BEFORE_ADDRESS for order in fitting):
-                self._record(upstream, row, fitting)
+            if known.isdisjoint(row.refs):
+                self._record(upstream, row, [order for order in doubted if could_match(row, order)])
 
     def _record(self, upstream: UpstreamClient, row: ListedOrder, fitting: Sequence[Order]) -> None:
+        # What one of them may be waiting for is left to it for a while; adopted later, it is nobody's no more.
+        age = timedelta.max if row.created_at is None else upstream.upstream_now() - row.created_at
+        if any(order.status in BEFORE_ADDRESS for order in fitting) and age < self._timing.shorten(_LEFT_TO_DOUBTS):
+            return
         found = Found(Candidate(row.refs[0], row.refs, row.created_at), Finding.NOT_READ)
         for order in fitting:
             with self._database.write() as session:

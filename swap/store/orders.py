@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, inspect, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from swap.domain import lifecycle
 from swap.domain.lifecycle import Facts, Status
@@ -161,7 +161,16 @@ _PAIR = (Order.from_currency, Order.from_network, Order.to_currency, Order.to_ne
 
 def creates_since(session: Session, upstream_key: str, since: datetime) -> Creates:
     """The creates that were sent with this key since then."""
-    again = OrderAttempt.number > 1
+    earlier = aliased(OrderAttempt)
+    again = (
+        select(earlier.number)
+        .where(
+            earlier.order_id == OrderAttempt.order_id,
+            earlier.number < OrderAttempt.number,
+            or_(earlier.outcome.is_(None), earlier.outcome != "not_sent"),
+        )
+        .exists()
+    )
     query = select(
         func.count(),
         func.count(case((and_(again, _UNANSWERED), 1))),

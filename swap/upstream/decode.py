@@ -246,6 +246,10 @@ def _unreadable(row: dict[str, Any], nested: dict[str, Any]) -> tuple[str, ...]:
     names = [name for name, value, read in places if told(value) and read(value) is None]
     if told(inner) and told(outer) and text(inner) != text(outer):
         names.append("depositAddressMemo")
+    ours, paid = _numeric(row.get("orderId")), _numeric(nested.get("orderId"))
+    if None not in (ours, paid) and ours != paid:
+        # The place to pay at is of another upstream order than the rest.
+        names.append("depositAddress.orderId")
     return tuple(dict.fromkeys(names))
 
 
