@@ -142,6 +142,13 @@ def test_five_different_subjects_that_fail_mean_that_the_upstream_is_away(breake
     assert (before, breaker.state) == ("ok", "away")
 
 
+def test_a_subject_that_breaks_the_connection_counts_once_like_one_that_is_answered(breaker: CircuitBreaker) -> None:
+    for _ in range(50):
+        breaker.before()
+        breaker.after("UPSTREAM_UNAVAILABLE", endpoint="order", subject="btc/btc ltc/ltc")
+    assert breaker.state == "ok"
+
+
 def test_where_nothing_can_be_connected_to_the_subject_does_not_matter(breaker: CircuitBreaker) -> None:
     for _ in range(5):
         breaker.after("UPSTREAM_UNREACHABLE", endpoint="rate", subject="btc/btc ltc/ltc")

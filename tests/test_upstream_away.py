@@ -14,7 +14,8 @@ from swap.sdk import SwapApiError
 from swap.tables import InstrumentRow
 from swap.wiring import Service
 from tests.conftest import BITCOIN, XRP, Clock, Shop
-from tests.faults import Faults, Holding
+from tests.faults import Fault, Faults, Holding, answering, dropping
+from tests.polling import place, watch_due
 
 
 def test_a_list_that_hangs_stops_neither_creates_nor_looks(
@@ -55,3 +56,15 @@ def test_an_upstream_that_is_away_is_not_asked_again_by_everybody(
         shop.place(quote_id=quote["quote_id"])
     assert (refused.value.status, refused.value.retry) == (503, "same_request")
     assert world.orders() == []
+
+
+@pytest.mark.parametrize("fault", [answering(502, "bad gateway"), dropping], ids=["answered", "broken connection"])
+def test_polls_of_one_sick_pair_stop_no_creates(
+    shop: Shop, service: Service, clock: Clock, faults: Faults, fault: Fault
+) -> None:
+    sick = [place(shop, client_order_id=f"order-{number}") for number in range(6)]
+    clock.advance(20)
+    faults["order"] = fault
+    assert sorted(watch_due(service)) == sorted(sick)
+    assert service.upstream_access.state == "ok"
+    assert shop.place("another")["status"] == "awaiting_deposit"

@@ -168,7 +168,12 @@ class CandidateSearch:
             return Found(candidate, Finding.NOT_READ)
         try:
             reply = doubt.upstream.order(
-                candidate.ref, order.destination_address, order_ref=order.id, deadline=left, priority="resolve"
+                candidate.ref,
+                order.destination_address,
+                order_ref=order.id,
+                deadline=left,
+                priority="resolve",
+                pair=order.pair,
             )
         except UpstreamError as error:
             # A 404 proves nothing: public-info may not know a listed order yet, or may not take this form of id.

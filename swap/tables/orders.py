@@ -93,6 +93,11 @@ class Order(Row):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
+    @property
+    def pair(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Currency and network of both sides."""
+        return (self.from_currency, self.from_network), (self.to_currency, self.to_network)
+
     __table_args__ = (
         UniqueConstraint("client_id", "client_order_id"),
         Index("ix_orders_client_id_created_at_id", "client_id", "created_at", "id"),

@@ -35,7 +35,7 @@ class CircuitBreaker:
         self._scale, self._monotonic = scale, monotonic
         self._lock = threading.Lock()
         self._state: State = "ok"
-        # Of each kind: the subjects that failed, each once, and every failure to connect.
+        # Of each kind: the subjects that failed, each once, and every connection that could not be made.
         self._failures: dict[State, set[object]] = {"away": set(), "blocked": set()}
         self._pause = _FIRST_PAUSE
         self._opens_at = 0.0
@@ -76,8 +76,8 @@ class CircuitBreaker:
 
         `endpoint` and HTTP `status`, where known: a whole list that does not come in time is a slow list, and no reason
         to stop creates and polls. `subject`: what the request was about, such as a pair. A failure counts once for each
-        subject until there is an answer again: one pair that is sick must not shut the others out. Where there was no
-        connection the subject does not matter, and every failure counts.
+        subject until there is an answer again: one pair that is sick must not shut the others out, not even if it breaks
+        the connection. Where none could be made nothing was asked, so the subject does not matter, and every failure counts.
         """
         slow_list = endpoint in _LISTS and (outcome == TimedOut.code or status == _GATEWAY_TIMEOUT)
         if slow_list or status == _FAILED_DEPENDENCY or outcome in (OutcomeUnknown.code, NotSent.code):
@@ -92,8 +92,8 @@ class CircuitBreaker:
                 self._state, self._pause = "ok", _FIRST_PAUSE
                 self._failures = {"away": set(), "blocked": set()}
                 return
-            connected = status is not None or outcome == TimedOut.code
-            self._failures[bad].add((endpoint, subject) if connected and subject else object())
+            asked = status is not None or outcome != Unreachable.code
+            self._failures[bad].add((endpoint, subject) if asked and subject else object())
             if self._state == "ok" and len(self._failures[bad]) < _FAILURES:
                 return
             if self._state == "ok":

@@ -17,7 +17,7 @@ from swap.domain.signing import compact_json
 from swap.domain.times import Timing
 from swap.errors import Blocked, Malformed, RequestRefused, UpstreamNotFound
 from swap.upstream import decode
-from swap.upstream.echoes import Asked, same_text
+from swap.upstream.echoes import Asked, Titles, same_text
 from swap.upstream.exchange import LARGE, Exchange, OnCall, Question, Take
 from swap.upstream.key_pair import KeyPair
 from swap.upstream.refusals import verdict_of
@@ -194,9 +194,10 @@ class UpstreamClient:
         order_ref: str | None = None,
         priority: str = "look",
         deadline: float | None = None,
+        pair: tuple[Titles, Titles] | None = None,
     ) -> OrderReply:
         """E8: one order by any of its ids and its destination. `order_ref`: our id, for the journal. `priority`: of the
-        budget.
+        budget. `pair`: the order's, for the circuit breaker.
 
         Raises UpstreamNotFound, OrderExpired, and Malformed when the answer is about another order.
         """
@@ -211,7 +212,7 @@ class UpstreamClient:
             query=query,
             order_ref=order_ref or order_id,
             priority=priority,
-            asked=Asked(order_id=order_id, destination=destination_address),
+            asked=Asked(order_id=order_id, destination=destination_address, order_pair=pair),
         )
 
         asked_at = self._timing.now()

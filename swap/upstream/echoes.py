@@ -25,7 +25,8 @@ _ORDER_IDS = ("orderId", "legacyOrderId")
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What an answer may repeat. None: not asked, so nothing to compare. `amount`: on the deposit side of `pair`.
-    `instrument` and `address`: of a question about an address; `order_id` and `destination`: about an order."""
+    `instrument` and `address`: of a question about an address; `order_id` and `destination`: about an order, whose pair,
+    where it is known, is `order_pair`."""
 
     pair: tuple[Titles, Titles] | None = None
     amount: Decimal | None = None
@@ -33,12 +34,15 @@ class Asked:
     address: str | None = None
     order_id: str | None = None
     destination: str | None = None
+    order_pair: tuple[Titles, Titles] | None = None
 
     @property
     def subject(self) -> str:
-        """What the question is about, in short; empty for a whole list."""
-        sides = self.pair or ((self.instrument,) if self.instrument else ())
-        return self.order_id or " ".join("/".join(side) for side in sides).casefold()
+        """What may be sick at the upstream while the rest is well: the pair or the instrument; empty for a whole list."""
+        if self.order_id is not None and self.order_pair is None:
+            return "orders of unknown pairs"
+        sides = self.pair or self.order_pair or ((self.instrument,) if self.instrument else ())
+        return " ".join("/".join(side) for side in sides).casefold()
 
     def contradicted_by(self, answer: object) -> str | None:
         """What the parsed `answer` repeats wrongly, one word or two; None where it contradicts nothing.

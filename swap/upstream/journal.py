@@ -17,7 +17,7 @@ class Call:
     `outcome`: "OK" or the code of the error. `request_body`: for a GET, its query. Both bodies are redacted and at most
     4 kB. `at`: when the attempt began, our clock, aware UTC. `retry_after`: seconds, where the answer asked for a pause.
     `requests_left`: see `swap.upstream.refusals.requests_left`. `subject`: what it was about, for the circuit breaker: the
-    pair, instrument or order; empty for a whole list.
+    pair or instrument; empty for a whole list.
     """
 
     endpoint: str

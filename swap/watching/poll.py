@@ -76,7 +76,11 @@ class Poller:
         reply: OrderReply | None = None
         try:
             reply = self._upstream.order(
-                ref, order.destination_address, order_ref=order.id, deadline=poll_seconds(self._timing)
+                ref,
+                order.destination_address,
+                order_ref=order.id,
+                deadline=poll_seconds(self._timing),
+                pair=order.pair,
             )
         except OrderExpired:
             pass
