@@ -12,6 +12,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from swap.infra.queue import JOBS
 from swap.ops import housekeeping
@@ -26,6 +27,7 @@ from tests.factories import make_client, make_order, make_orders, read_order
 from tests.polling import due_ids
 from tests.receivers import Receiver
 from tests.waiting import until
+from workers import jobs
 from workers.schedule import Scheduler
 
 UNREACHED = "redis://127.0.0.1:1"
@@ -54,7 +56,7 @@ def rung(redis: Redis, queue: str) -> list[str]:
 
 
 def hear(redis: Redis, queue: str) -> None:
-    """As a worker that takes the next job."""
+    """As a worker that takes the next job, and dies of it."""
     Queue(queue, connection=redis, serializer=JSONSerializer).pop_job_id()
 
 
@@ -176,7 +178,7 @@ def test_a_worker_of_the_other_queue_is_no_worker_for_looks(
         until(lambda: read_order(service.database, order_id).status == "exchanging")
 
 
-def test_a_worker_that_lives_but_takes_no_jobs_is_not_waited_for_longer_than_fifteen_seconds_and_a_job(
+def test_a_worker_that_lives_but_finishes_no_jobs_is_not_waited_for_longer_than_fifteen_seconds_and_a_job(
     service: Service,
     redis: Redis,
     scheduler_of: MakeScheduler,
@@ -200,16 +202,53 @@ def test_a_worker_that_lives_but_takes_no_jobs_is_not_waited_for_longer_than_fif
     for _ in range(12):
         tick(10)
         hear(redis, "watch")
-    assert worked == [], "taken each time"
+        service.queue.note_finished("look")
+    assert worked == [], "finished each time"
     tick(1)
     tick(19)
     assert worked == []
-    tick(2)
-    until(lambda: len(worked) == 1)
-    hear(redis, "watch")
+    with capture_logs() as logs:
+        tick(2)
+        until(lambda: len(worked) == 1)
+    assert [line["job"] for line in logs if line["event"] == "bell.not_heard"] == ["look"]
+    service.queue.note_finished("look")
     tick(1)
     tick(1)
-    assert len(worked) == 1, "and once it takes one again it is left to its work"
+    assert len(worked) == 1, "and once it finishes one again it is left to its work"
+
+
+def test_where_workers_take_every_job_and_die_of_it_the_scheduler_does_the_work_itself(
+    service: Service, shop: Shop, redis: Redis, scheduler_of: MakeScheduler, workers: None, clock: Clock
+) -> None:
+    order_id = shop.place()["id"]
+    redis.flushall()
+    scheduler = scheduler_of(service)
+    with service.database.read() as session:
+        beating = session.scalars(select(Heartbeat)).one()
+
+    def is_completed() -> bool:
+        clock.advance(30)
+        service.heartbeats.beat(beating)
+        scheduler.tick()
+        for _ in rung(redis, "watch"):
+            hear(redis, "watch")
+        return read_order(service.database, order_id).status == "completed"
+
+    until(is_completed, 60)
+
+
+def test_a_job_that_could_begin_on_nothing_does_not_count_as_finished(
+    service: Service, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(service, 1)
+    monkeypatch.setattr(jobs, "_service", service)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(service.due, "work", lambda *_: 0)
+        jobs.look()
+    assert service.queue.finished("look") == 0
+    monkeypatch.setattr(service.due, "run", lambda order: None)
+    jobs.look()
+    assert service.queue.finished("look") == 1
 
 
 def test_without_redis_the_scheduler_looks_publishes_and_delivers_itself(

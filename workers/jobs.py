@@ -22,7 +22,10 @@ def service() -> Service:
 
 
 def look() -> None:
-    service().due.work(due.JOB_SECONDS if _alone else due.SHARED_JOB_SECONDS)
+    claimed = service().due.work(due.JOB_SECONDS if _alone else due.SHARED_JOB_SECONDS)
+    # Where it could not begin on anything, because no thread came free, somebody else has to.
+    if claimed or not service().due.count(1):
+        service().queue.note_finished("look")
 
 
 def publish() -> None:
@@ -32,3 +35,4 @@ def publish() -> None:
 def deliver() -> None:
     seconds = delivering.JOB_SECONDS if _alone else delivering.SHARED_JOB_SECONDS
     service().deliverer.deliver_due(service().feed.publish, seconds)
+    service().queue.note_finished("deliver")

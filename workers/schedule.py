@@ -1,7 +1,7 @@
 """The scheduler: finds what is due in the database and rings for it. Any number may run.
 
 A ring carries nothing: the worker that hears it claims what it can start on. Where a ring cannot be heard, because Redis is
-away or no worker lives or takes jobs, the scheduler does the work itself, on threads that do not ring: that costs delay,
+away or no worker lives or finishes jobs, the scheduler does the work itself, on threads that do not ring: that costs delay,
 never an order, an event or a delivery.
 """
 
@@ -27,31 +27,41 @@ log = structlog.get_logger()
 
 _TICK_SECONDS = 1.0
 _SHORTEST_TICK = timedelta(seconds=0.05)
-# A ring that nobody takes for this long is not heard.
+# A ring after which nobody finishes a job for this long is not heard.
 _PATIENCE = timedelta(seconds=15)
 
 
 class Bell:
-    """Rings for one job, and notices when nobody takes it. `seconds`: how long one job may keep a worker."""
+    """Rings for one job, and notices when nobody does it: a worker that dies of every job takes them all, and shows
+    that it lives as often as it is started. `seconds`: how long one job may keep a worker."""
 
     def __init__(self, queue: JobQueue, job: str, seconds: float, clock: Callable[[], datetime]) -> None:
         self._queue, self._job, self._clock = queue, job, clock
         self._patience = _PATIENCE + timedelta(seconds=seconds)
-        self._left = 0
-        self._taken_at = clock()
+        self._finished: int | None = None
+        self._rung_at: datetime | None = None
+        self._heard = True
 
     def ring(self, wanted: int) -> bool:
         """Have `wanted` jobs wait for workers, as far as the queue takes them; those that wait already count. False when
-        nobody hears it: Redis is away, or no job was taken for too long. To be called at every tick, wanted or not."""
-        waiting = self._queue.depth(self._job)
-        if waiting is None:
+        nobody hears it: Redis is away, or no job was finished for too long after a ring. To be called at every tick,
+        wanted or not."""
+        waiting, finished, now = self._queue.depth(self._job), self._queue.finished(self._job), self._clock()
+        if waiting is None or finished is None:
             return False
-        if waiting == 0 or waiting < self._left:
-            self._taken_at = self._clock()
+        if finished != self._finished:
+            self._finished, self._rung_at = finished, None
+        if not wanted:
+            # What is under a lease is not due, so this may be the work of one that died of it.
+            return self._heard
+        self._rung_at = self._rung_at or now
         while waiting < wanted and self._queue.enqueue(self._job):
             waiting += 1
-        self._left = waiting
-        return self._clock() - self._taken_at < self._patience
+        heard = now - self._rung_at < self._patience
+        if self._heard and not heard:
+            log.error("bell.not_heard", job=self._job, since=self._rung_at.isoformat())
+        self._heard = heard
+        return heard
 
 
 class Scheduler:

@@ -25,6 +25,8 @@ PUSH: Final = "push"
 # The pub/sub channel on which the streams learn that the feed has grown.
 FEED: Final = "swap:feed"
 
+_FINISHED = "swap:finished:{}"
+
 # job -> (queue, how many may wait in it). A full queue takes no more: a job carries nothing, so the one that waits already
 # finds all that is there when it runs.
 JOBS: Final = {
@@ -72,6 +74,14 @@ class JobQueue:
     def depth(self, job: str) -> int | None:
         """How many jobs wait in this one's queue; None while Redis is away."""
         return self._guard.ask(lambda: int(self._queues[JOBS[job][0]].count))
+
+    def note_finished(self, job: str) -> None:
+        """Count a job that a worker has run to its end: only so whoever rings for it knows that it is heard."""
+        self._guard.ask(lambda: self._redis.incr(_FINISHED.format(job)))
+
+    def finished(self, job: str) -> int | None:
+        """How many of these jobs were run to their end, since Redis was last empty; None while it is away."""
+        return self._guard.ask(lambda: int(self._redis.get(_FINISHED.format(job)) or 0))
 
     def ping(self) -> bool:
         """Whether Redis is there."""

@@ -1,6 +1,6 @@
 """Heartbeats: every process shows every few seconds that it lives, and all can see which parts are silent.
 
-A heartbeat says that a process runs and reaches the database. That a worker takes its jobs too is seen by whoever rings
+A heartbeat says that a process runs and reaches the database. That a worker does its jobs too is seen by whoever rings
 for it (`workers.schedule`).
 """
 
