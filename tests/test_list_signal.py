@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +17,7 @@ from swap.watching import list_signal
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.factories import read_order
+from tests.faults import Faults, spoiling
 from tests.polling import place, view, watch_due
 
 
@@ -181,3 +183,23 @@ def test_a_list_that_cannot_be_read_this_once_is_read_again(
     assert (state(service).list_state, state(service).list_began_at) == ("learning", None)
     read_list(service, clock)
     assert state(service).list_began_at is not None
+
+
+def test_a_list_that_is_dated_ahead_makes_no_order_due_again_and_again(
+    service: Service, shop: Shop, clock: Clock, faults: Faults
+) -> None:
+    order_id = place(shop)
+    clock.advance(20)
+    assert watch_due(service) == [order_id]
+
+    def date_ahead(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["updatedAt"] = (clock() + timedelta(days=180)).isoformat()
+
+    faults["orders"] = spoiling(date_ahead)
+    looked = []
+    for _ in range(4):
+        put_off(service, clock, order_id)
+        read_list(service, clock)
+        looked += watch_due(service)
+    assert looked == []

@@ -96,11 +96,14 @@ class ListSignal:
     def _read(self, upstream: UpstreamClient, before: datetime | None) -> None:
         """`before`: when the last good read began, None when there was none."""
         rows = upstream.orders(deadline=self._patience, max_bytes=LARGEST_BYTES, priority="look")
-        offset = timedelta(seconds=upstream.offset_seconds)
+        offset, read_at = timedelta(seconds=upstream.offset_seconds), self._timing.now()
+        dated = {row.refs: row.updated_at - offset for row in rows if row.updated_at is not None}
+        # A row that is dated ahead would look changed after every poll. It announces nothing, and that counts against the
+        # list (`record_hit`).
         changed = {
-            row.refs: row.updated_at - offset
-            for row in rows
-            if row.updated_at is not None and (before is None or row.updated_at - offset > before - _OVERLAP)
+            refs: at
+            for refs, at in dated.items()
+            if at <= read_at + _STALE and (before is None or at > before - _OVERLAP)
         }
         by_ref = [(ref, changed_at) for refs, changed_at in changed.items() for ref in refs]
         for start in range(0, len(by_ref), _BATCH):
