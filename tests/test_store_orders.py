@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Text, cast, select, update
+from sqlalchemy import Text, cast, event, select, update
 
 from swap.domain.lifecycle import TRANSITIONS, Facts, Status, Transfer, UpstreamEvent
 from swap.store import clients, deliveries, endpoints, leases
@@ -371,6 +371,38 @@ def test_the_longest_overdue_are_claimed_first_and_keep_their_due_time(database:
     assert ids_of(claim(database, now, 9)) == set(ids[2:])
     with database.read() as session:
         assert leases.count_due(session, now, 9) == 0
+
+
+def test_lower_ranks_are_claimed_first_and_within_a_rank_the_longest_overdue(database: Database) -> None:
+    waiting, ended = make_orders(database, 2), make_orders(database, 2, status="completed")
+    doubt, held = (make_orders(database, 1, status=status)[0] for status in ("in_doubt", "on_hold"))
+    now = NOON + timedelta(seconds=1)
+    found = [ids_of(claim(database, now, limit, by_rank=True)) for limit in (1, 2, 9)]
+    assert found == [{doubt}, {held, waiting[0]}, {waiting[1], *ended}]
+
+
+def test_a_claim_by_rank_reads_the_index_of_each_rank_and_sorts_nothing(database: Database) -> None:
+    if database.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite may as well read along the index of all due times, which is in the same order")
+    make_orders(database, 400)
+    statements: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    claim(database, NOON, 1000, by_rank=True)
+    event.remove(database.engine, "before_cursor_execute", note)
+    claims = [each for each in statements if each[0].startswith("WITH due")]
+    assert len(claims) == 4
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE orders")
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        for rank, (statement, parameters) in enumerate(claims):
+            plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+            assert f"ix_orders_claim_{rank}" in plan, plan
+            assert "Sort" not in plan, plan
+        connection.rollback()
 
 
 def test_a_lease_that_nobody_renews_runs_out_and_one_that_is_renewed_does_not(database: Database) -> None:

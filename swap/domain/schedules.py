@@ -199,6 +199,12 @@ def claim_rank(status: Status) -> int:
     return 1 if tier(status, timedelta()) == "moving" else 3
 
 
+CLAIM_RANKS = tuple(
+    tuple(status for status in Status if claim_rank(status) == rank) for rank in sorted(set(map(claim_rank, Status)))
+)
+"""The statuses of each rank, the first one first."""
+
+
 def _spread(delay: timedelta, timing: Timing) -> timedelta:
     """A fifth up or down: orders made in one burst must not come due in one burst for the rest of their lives."""
     return timing.shorten(delay * timing.rng.uniform(1 - JITTER, 1 + JITTER))

@@ -11,11 +11,10 @@ import secrets
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from swap.domain import schedules
-from swap.domain.lifecycle import Status
 from swap.tables import Order, Utc
 
 LEASE = timedelta(seconds=15)
@@ -23,7 +22,11 @@ LEASE = timedelta(seconds=15)
 SWAP_TIME_SCALE says, for it is the worker's life that it guards."""
 
 _UNSYNCED = {"synchronize_session": False}
-_CLAIM_RANK = case({status.value: schedules.claim_rank(status) for status in Status}, value=Order.status)
+# Written out, not bound as parameters: an index of one rank is used only where the statement itself shows that it fits.
+_OF_RANK = [
+    Order.status.in_(bindparam(None, [status.value for status in rank], expanding=True, literal_execute=True))
+    for rank in schedules.CLAIM_RANKS
+]
 
 
 def count_due(session: Session, now: datetime, limit: int) -> int:
@@ -38,11 +41,21 @@ def claim(session: Session, now: datetime, limit: int, *, by_rank: bool = True) 
     The longest overdue first; `by_rank`: lower ranks before them (`schedules.claim_rank`). Every claim has a token of its
     own, so that not even the same process takes an order that it lost for one that it holds.
     """
+    token = secrets.token_hex(8)
+    claimed: list[Order] = []
+    # Rank by rank, each along its own index: to sort all that is due takes half a second where 100,000 orders are.
+    for of_rank in _OF_RANK if by_rank else [true()]:
+        if len(claimed) < limit:
+            claimed += _claim(session, now, limit - len(claimed), of_rank, token)
+    return claimed
+
+
+def _claim(session: Session, now: datetime, limit: int, which: ColumnElement[bool], token: str) -> Sequence[Order]:
     # A CTE, since PostgreSQL may run a plain subquery with LIMIT more than once, and lease more than `limit`.
     due = (
         select(Order.id)
-        .where(_claimable(now))
-        .order_by(*((_CLAIM_RANK,) if by_rank else ()), Order.next_check_at)
+        .where(_claimable(now), which)
+        .order_by(Order.next_check_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("due")
@@ -50,7 +63,7 @@ def claim(session: Session, now: datetime, limit: int, *, by_rank: bool = True) 
     claimed = (
         update(Order)
         .where(Order.id.in_(select(due.c.id)))
-        .values(leased_until=now + LEASE, lease_token=secrets.token_hex(8))
+        .values(leased_until=now + LEASE, lease_token=token)
         .returning(Order)
     )
     return session.scalars(claimed, execution_options=_UNSYNCED).all()

@@ -6,10 +6,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, TextClause, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from swap.domain import schedules
 from swap.tables.columns import Row
+
+
+def _watched_of_rank() -> list[TextClause]:
+    """Of each rank in which orders are claimed: those that are watched."""
+    return [
+        text(f"status IN ({', '.join(repr(status.value) for status in rank)}) AND next_check_at IS NOT NULL")
+        for rank in schedules.CLAIM_RANKS
+    ]
 
 
 class Order(Row):
@@ -103,6 +112,10 @@ class Order(Row):
         Index("ix_orders_client_id_created_at_id", "client_id", "created_at", "id"),
         Index("ix_orders_next_check_at", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
         Index("ix_orders_destination_address", "destination_address"),
+        *(
+            Index(f"ix_orders_claim_{rank}", "next_check_at", postgresql_where=which, sqlite_where=which)
+            for rank, which in enumerate(_watched_of_rank())
+        ),
     )
 
 
