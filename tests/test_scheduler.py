@@ -142,6 +142,55 @@ def test_a_job_that_comes_late_or_twice_looks_at_nothing_twice(
     assert sum(second["endpoints"].get("info", 0) for second in world.load.report()["seconds"]) == 1
 
 
+def test_a_step_that_hangs_keeps_its_lease_for_two_minutes_and_a_half_at_most_and_then_raises_an_alarm_once(
+    service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (order_id,) = due(service, 1)
+    over = threading.Event()
+    monkeypatch.setattr(service.due, "run", lambda order: over.wait(60))
+    try:
+        service.due.work(0.1)
+        with capture_logs() as logs:
+            for _ in range(40):
+                clock.advance(4)
+                service.due.renew()
+        assert due_ids(service) == [order_id], "free for another process"
+        assert [line["order_id"] for line in logs if line["event"] == "watch.step_stuck"] == [order_id]
+    finally:
+        over.set()
+
+
+def test_leases_are_renewed_while_a_claim_waits_for_the_database(
+    service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, _ = due(service, 2)  # the longer overdue is claimed first
+    over, claiming = threading.Event(), threading.Event()
+    monkeypatch.setattr(service.due, "run", lambda order: over.wait(60))
+
+    def count_slowly(limit: int) -> int:
+        claiming.set()
+        over.wait(60)
+        return 0
+
+    service.due.work(0.1, at_once=1)
+    monkeypatch.setattr(service.due, "count", count_slowly)
+    another = threading.Thread(target=service.due.work, args=(0.1,))
+    another.start()
+    try:
+        assert claiming.wait(20)
+        before = read_order(service.database, held).leased_until
+        clock.advance(4)
+        renewing = threading.Thread(target=service.due.renew)
+        renewing.start()
+        renewing.join(10)
+        after = read_order(service.database, held).leased_until
+        assert before is not None and after is not None
+        assert after >= before + timedelta(seconds=4)
+    finally:
+        over.set()
+        another.join()
+
+
 # --- nobody hears the bell -------------------------------------------------------------------------------------------
 
 

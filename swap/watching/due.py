@@ -6,7 +6,8 @@ import itertools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +33,8 @@ JOB_SECONDS, SHARED_JOB_SECONDS = 5.0, 2.0
 
 # So that two renewals in a row may fail.
 _RENEW_SECONDS = leases.LEASE.total_seconds() / 4
+# What one step takes of its own, beside the upstream: the database, waited for, and a machine that is slow.
+_SLACK_SECONDS = 60.0
 # While some are under way: how soon what came due meanwhile is found.
 _POLL_SECONDS = 0.5
 _GATHER_SECONDS = 0.02
@@ -40,6 +43,14 @@ _BY_AGE_EVERY = 5
 # For an order that its step gave no due time, because another process was at it too.
 _UNPLANNED = timedelta(seconds=30)
 _DATABASE_BACK = timedelta(seconds=5)
+
+
+class _Work(NamedTuple):
+    """A step under way. `until`: when it must be over; `stuck`: that it was not, and the alarm is raised."""
+
+    future: Future[None]
+    until: datetime
+    stuck: bool = False
 
 
 class DueOrders:
@@ -57,9 +68,13 @@ class DueOrders:
         self._database, self._timing = database, timing
         self._poller, self._resolver, self._sweeper = poller, resolver, sweeper
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="poll")
+        # The longest step: a doubt is searched for and created again.
+        self._longest = timedelta(seconds=2 * timing.read_timeout + timing.create_timeout + _SLACK_SECONDS)
         # By id and token.
-        self._under_way: dict[tuple[str, str], Future[None]] = {}
+        self._under_way: dict[tuple[str, str], _Work] = {}
+        # Of `_under_way` alone, never while the database is waited for: renewing needs it, and cannot wait.
         self._lock = threading.Lock()
+        self._claiming = threading.Lock()
         self._claims = itertools.count(1)
         self._closed = threading.Event()
         self._renewing: threading.Thread | None = None
@@ -80,7 +95,7 @@ class DueOrders:
         while self._timing.monotonic() < until:
             total += self._start(at_once)
             with self._lock:
-                running = set(self._under_way.values())
+                running = {work.future for work in self._under_way.values()}
             if not running:
                 break
             _, running = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -91,15 +106,17 @@ class DueOrders:
 
     def _start(self, at_once: int) -> int:
         """Claim no more orders than make `at_once` with those under way, and start on them. Returns how many."""
-        with self._lock:
+        with self._claiming:
             free = at_once - len(self._under_way)
             if free <= 0 or not self.count(1):
                 return 0
             by_rank = next(self._claims) % _BY_AGE_EVERY != 0
             with self._database.write() as session:
                 claimed = leases.claim(session, self._timing.now(), free, by_rank=by_rank)
-            for order in claimed:
-                self._under_way[_key(order)] = self._pool.submit(self._run_safely, order)
+            until = self._timing.now() + self._longest
+            with self._lock:
+                for order in claimed:
+                    self._under_way[_key(order)] = _Work(self._pool.submit(self._run_safely, order), until)
             if claimed and self._renewing is None:
                 self._renewing = threading.Thread(target=self._renew_until_closed, name="leases", daemon=True)
                 self._renewing.start()
@@ -115,14 +132,23 @@ class DueOrders:
             self.renew()
 
     def renew(self) -> None:
-        """Renew the leases of all orders under way. When that fails they run out, unless the next time is soon enough."""
+        """Renew the leases of all orders under way. When that fails they run out, unless the next time is soon enough.
+
+        A step that takes longer than any can is stuck: it is not renewed, so that another process takes the order up.
+        """
+        now = self._timing.now()
         with self._lock:
-            held = set(self._under_way)
+            held = {key for key, work in self._under_way.items() if now < work.until}
+            stuck = [key for key, work in self._under_way.items() if key not in held and not work.stuck]
+            for key in stuck:
+                self._under_way[key] = self._under_way[key]._replace(stuck=True)
+        for order_id, _ in stuck:
+            log.critical("watch.step_stuck", order_id=order_id, seconds=self._longest.total_seconds())
         if not held:
             return
         try:
             with self._database.write() as session:
-                leases.renew(session, held, self._timing.now())
+                leases.renew(session, held, now)
         except SQLAlchemyError as error:
             log.warning("watch.leases_not_renewed", error=type(error).__name__, orders=len(held))
 
