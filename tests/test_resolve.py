@@ -824,3 +824,24 @@ def test_creates_that_follow_one_that_was_not_sent_are_none_that_were_sent_again
     with service.database.read() as session:
         creates = order_rows.creates_since(session, SANDBOX_KEYS[0], clock() - timedelta(hours=1))
     assert (creates.sent, creates.unanswered_again) == (1, 0)
+
+
+def test_what_may_be_shown_under_an_id_that_the_list_does_not_know_is_no_spare(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    doubted = in_doubt(shop, world, "create.drop", destination_memo="2")
+    go_on(service, clock, doubted, 30)
+
+    def by_uuid_alone(told: dict[str, Any]) -> None:
+        told["orderId"] = told.pop("legacyOrderId")
+
+    def by_number_alone(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row.pop("legacyOrderId", None)
+            row.pop("uuid", None)
+
+    faults["create"], faults["orders"] = spoiling(by_uuid_alone), spoiling(by_number_alone)
+    assert shop.place("order-2")["deposit"] is not None
+    clock.advance(61)
+    service.spares.search_due()
+    assert service.support.unowned_orders() == []

@@ -194,5 +194,16 @@ class SpareSearch:
         for order in fitting:
             with self._database.write() as session:
                 sent = sent_of(order_rows.attempts_of(session, order.id))
+                if not sent or _may_be_shown(session, order):
+                    continue
                 if row.created_at is None or row.created_at >= made_since(sent, upstream.offset_seconds):
                     record_spare(session, order, upstream.public_key, found, self._timing.now())
+
+
+def _may_be_shown(session: Session, order: Order) -> bool:
+    """Whether an order alike is shown an upstream order of which only a UUID is known so far: the list knows that by its
+    number alone (docs/upstream.md T4), so a listed order may be the very one. Its next poll tells."""
+    return any(
+        each.upstream_order_id is not None and not each.upstream_order_id.isdigit()
+        for each in (order, *order_rows.rivals(session, order))
+    )

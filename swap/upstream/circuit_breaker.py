@@ -92,7 +92,8 @@ class CircuitBreaker:
                 self._state, self._pause = "ok", _FIRST_PAUSE
                 self._failures = {"away": set(), "blocked": set()}
                 return
-            asked = status is not None or outcome != Unreachable.code
+            # What blocks us has not looked at what we ask.
+            asked = bad == "away" and (status is not None or outcome != Unreachable.code)
             self._failures[bad].add((endpoint, subject) if asked and subject else object())
             if self._state == "ok" and len(self._failures[bad]) < _FAILURES:
                 return
