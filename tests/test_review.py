@@ -26,6 +26,8 @@ from tests.faults import Faults, Looks, dropping
 from tests.polling import ADDRESSES, START, all_of, journal, place, types, view, walk
 
 OTHER_ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+GONE = ("410 Gone", "application/json", b'{"status":"ERR_ORDER_EXPIRED","message":"Order expired","data":{}}')
+QUIET = ("200 OK", "application/json", b'{"orderEvents":[],"deposits":[],"withdrawals":[],"state":"created"}')
 OTHER_DESTINATION = "rPT1Sjq2YGrBMTttX4GZHjKu9dyfzbpAYe"
 DO = Act("anna", "the upstream wrote that it was a mistake", do=True)
 SHOW = Act("anna", "the upstream wrote that it was a mistake")
@@ -319,6 +321,26 @@ def test_an_order_that_is_ended_by_hand_is_watched_on_and_money_that_comes_is_an
     seen = view(service, order_id)
     assert (seen["status"], seen["funds"], len(seen["deposits"])) == ("completed", "delivered", 1)
     assert alarms == ["watch.unexpected_deposit"]
+
+
+def test_an_order_that_a_person_ended_as_expired_is_brought_back_by_no_good_answer(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = GONE
+    walk(service, clock, order_id, (20, 700))
+    looks.answer = QUIET
+    walk(service, clock, order_id, (1100, 1800))
+    assert view(service, order_id)["status"] == "awaiting_deposit", "the upstream has taken its expiry back"
+    service.review.end(order_id, Status.EXPIRED, DO)
+    walk(service, clock, order_id, (1801, 3000, 4000))
+    looks.answer = GONE
+    walk(service, clock, order_id, (5000, 6000))
+    looks.answer = QUIET
+    walk(service, clock, order_id, (7000, 8000, 9000))
+    seen = view(service, order_id)
+    assert (seen["status"], seen["status_reason"]) == ("expired", "ended_by_hand")
+    assert seen["deposit"]["payable"] is False
 
 
 @pytest.mark.parametrize("to", [Status.FAILED, Status.EXPIRED, Status.COMPLETED, Status.REFUNDED])

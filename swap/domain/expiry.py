@@ -57,6 +57,11 @@ class ToldExpiry:
         """After a new sign of a deposit: what was told before it says nothing about the order as it is now."""
         return replace(self, since=None, confirmed=False, good_since=None)
 
+    @classmethod
+    def by_hand(cls, at: datetime) -> ToldExpiry:
+        """After a person's word that the order has expired: it stands for good, whatever was told and taken back before."""
+        return cls(since=at, confirmed=True, withdrawn=True)
+
     def to_json(self) -> dict[str, Any] | None:
         """None where there is nothing to remember."""
         if self == ToldExpiry():

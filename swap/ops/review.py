@@ -89,6 +89,7 @@ class Review:
                 "conflict": None,
                 "conflict_since": None,
                 "failures": 0,
+                **({"told_expiry": ToldExpiry.by_hand(self._timing.now()).to_json()} if to is Status.EXPIRED else {}),
                 # Nobody can have paid to what nobody was shown. Else the next poll finds its own distance.
                 "next_check_at": None if order.deposit_kind is None else self._timing.now(),
             }
