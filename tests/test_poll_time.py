@@ -16,8 +16,9 @@ from swap.tables import Order
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
-from tests.faults import Looks
+from tests.faults import Faults, Looks, answering
 from tests.polling import DAY, START, all_of, place, types, view, watch_due
+from tests.signed_client import Calls
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -267,6 +268,47 @@ def test_a_fixed_rate_ends_without_a_good_answer(
     looks.answer = answer
     look_at(service, clock, order_id, 15.2)
     assert deposit(service, order_id) == (False, "fixed_rate_ended")
+
+
+@pytest.mark.parametrize("minutes", [16, 30, 62])
+def test_a_fixed_rate_ends_while_the_upstream_asks_for_an_hour_of_peace(
+    service: Service, shop: Shop, clock: Clock, faults: Faults, minutes: float
+) -> None:
+    order_id = place(shop, "expires", rate_mode="FIXED")
+    faults["order"] = answering(429, {"message": "slow down"}, Retry_After="3600")
+    look_at(service, clock, order_id, 1, 14)
+    clock.advance(timedelta(minutes=minutes - 14))
+    watch_due(service)
+    assert deposit(service, order_id) == (False, "fixed_rate_ended")
+
+
+def test_an_order_that_is_put_off_for_long_moves_with_time(
+    service: Service, shop: Shop, clock: Clock, faults: Faults
+) -> None:
+    order_id = place(shop, "expires")
+    faults["order"] = answering(429, {"message": "slow down"}, Retry_After="86400")
+    for _ in range(5):
+        clock.advance(timedelta(minutes=6))
+        assert watch_due(service) == [order_id]
+    assert deposit(service, order_id) == (False, "unverified")
+
+
+def test_a_fixed_rate_ends_by_the_clock_even_if_no_worker_is_there(
+    service: Service, shop: Shop, clock: Clock, calls: Calls
+) -> None:
+    order_id = place(shop, "expires", rate_mode="FIXED")
+    shown = calls.get(f"/v1/orders/{order_id}").data
+    assert shown["deposit"]["payable"] is True
+    clock.advance(timedelta(minutes=16))
+    for seen in (
+        calls.get(f"/v1/orders/{order_id}").data,
+        calls.get("/v1/orders").data["orders"][0],
+        calls("POST", f"/v1/orders/{order_id}/refresh").data,
+        service.tracking.open(shown["tracking"]["token"]).view(),
+    ):
+        assert (seen["deposit"]["payable"], seen["deposit"]["payable_reason"]) == (False, "fixed_rate_ended")
+        assert (seen["deposit"]["address"], seen["deposit"]["uri"]) == (shown["deposit"]["address"], None)
+    assert calls.get(f"/v1/orders/{order_id}/deposit.svg").status == 409
 
 
 def test_a_disagreement_that_is_settled_does_not_bring_back_a_rate_that_ran_out(

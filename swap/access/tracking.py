@@ -18,7 +18,7 @@ from swap.infra.tickets import ExpiredTicket, InvalidTicket, SignedTickets
 from swap.infra.vault import Vault
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.store.serializers import order_view, tracked_view
+from swap.store.serializers import tracked_view, view_at
 from swap.tables import Order
 
 LIFETIME = timedelta(days=30)
@@ -31,10 +31,11 @@ class Tracked:
 
     order: Order
     expires_at: datetime
+    opened_at: datetime
 
     def view(self) -> dict[str, Any]:
         """The order, without what is between client and service."""
-        return tracked_view(order_view(self.order))
+        return tracked_view(view_at(self.order, self.opened_at))
 
 
 class Tracking:
@@ -65,7 +66,7 @@ class Tracking:
             order = order_rows.get(session, order_id)
         if order is None or order.token_version != int(version):
             raise NotAuthenticated("This tracking token was revoked.", code="TOKEN_REVOKED")
-        return Tracked(order, expires_at)
+        return Tracked(order, expires_at, self._clock())
 
     def revoke(self, client_id: str, order_id: str) -> None:
         """Make every token of the client's order void. Raises NotFound (ORDER_NOT_FOUND)."""

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from swap.domain import lifecycle
+from swap.domain.expiry import ToldExpiry, not_payable
 from swap.domain.lifecycle import Facts, Status, Transfer
 from swap.domain.money import plain
 from swap.domain.payment_uri import payment_uri
@@ -68,6 +69,16 @@ def order_view(order: Order) -> dict[str, Any]:
         "created_at": iso(order.created_at),
         "updated_at": iso(order.updated_at),
     }
+
+
+def view_at(order: Order, now: datetime) -> dict[str, Any]:
+    """The order as a caller who asks at this moment sees it: a fixed rate ends by the clock, even if no worker was there to
+    write that down."""
+    view = order_view(order)
+    deposit = view["deposit"]
+    if deposit is not None and deposit["payable"] and not_payable(ToldExpiry(), order.payable_until, now):
+        view["deposit"] = {**deposit, "payable": False, "payable_reason": "fixed_rate_ended", "uri": None}
+    return view
 
 
 # What the holder of a tracking token sees. A list of what is shown, so that a new field stays hidden until it is added here.

@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 _ALERT_AFTER = 5
 _SOON = timedelta(seconds=5)
+# How long an order is put off at most, unless its polls are further apart by plan: time moves it meanwhile.
+_LONGEST_PUT_OFF = timedelta(minutes=5)
 # By then polls are an hour apart: once a day.
 _REMIND_EVERY = 24
 
@@ -100,9 +102,10 @@ class Poller:
         """The upstream was not asked, for reasons that have nothing to do with the order."""
         now = self._timing.now()
         pause = self._timing.shorten(timedelta(seconds=self._timing.rng.uniform(1, 10)))
-        poll_at = now + timedelta(seconds=retry_after or 1.0) + pause
-        # Nobody failed, so no failure is counted; but as many looks were missed as were planned in the time.
         planned = self._interval(order, Status(order.status), now)
+        put_off = min(timedelta(seconds=retry_after or 1.0), max(planned or _LONGEST_PUT_OFF, _LONGEST_PUT_OFF))
+        poll_at = _not_after_the_end(order, Status(order.status), now, put_off + pause)
+        # Nobody failed, so no failure is counted; but as many looks were missed as were planned in the time.
         missed = order.failures if planned is None else int((now - _last_seen(order)) / planned)
         changes = self._by_time(order, now, missed)
         with self._database.write() as session:
@@ -254,11 +257,7 @@ class Poller:
 
     def _next_poll_at(self, order: Order, status: Status, now: datetime, *, failures: int = 0) -> datetime | None:
         wait = self._interval(order, status, now, failures)
-        if wait is None:
-            return None
-        ends = order.payable_until if status is Status.AWAITING_DEPOSIT else None
-        # Whoever may pay until a moment is to be told when it has come.
-        return now + wait if ends is None or ends <= now else min(now + wait, ends)
+        return None if wait is None else _not_after_the_end(order, status, now, wait)
 
     def _by_time(self, order: Order, now: datetime, missed: int) -> Changes:
         """What time alone does to an order whose look brought no answer. `missed`: such looks in a row."""
@@ -298,6 +297,13 @@ class Poller:
 def _last_seen(order: Order) -> datetime:
     """When the upstream last said something about the order."""
     return order.as_of or order.created_at
+
+
+def _not_after_the_end(order: Order, status: Status, now: datetime, wait: timedelta) -> datetime:
+    """After that wait, but no later than the end of a fixed rate: whoever may pay until then is to be told when it has
+    come."""
+    ends = order.payable_until if status is Status.AWAITING_DEPOSIT else None
+    return now + wait if ends is None or ends <= now else min(now + wait, ends)
 
 
 def _postpone(

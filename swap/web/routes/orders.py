@@ -12,7 +12,7 @@ from swap.domain.lifecycle import PROFILES, Status
 from swap.domain.times import from_iso, iso
 from swap.errors import Conflict, InvalidRequest
 from swap.orders.validation import Destination, InstrumentName, OrderRequest, PartialRequest
-from swap.store.serializers import order_view
+from swap.store.serializers import view_at
 from swap.tables import Order
 from swap.web import cursors
 from swap.web.auth import caller, tracked
@@ -62,7 +62,7 @@ def get(order_id: str) -> flask.Response:
 def deposit_picture(order_id: str) -> flask.Response:
     """Where to pay, as a picture with a QR code: of `deposit.uri`, else of the address. 409 DEPOSIT_NOT_PAYABLE while there
     is nothing to be paid, and once there no longer is."""
-    order = order_view(current_service().orders.find(caller().client_id, order_id))
+    order = _view(current_service().orders.find(caller().client_id, order_id))
     deposit = order["deposit"]
     if deposit is None or not deposit["payable"]:
         reason = (order["status_reason"] or order["status"]) if deposit is None else deposit["payable_reason"]
@@ -85,7 +85,7 @@ def events(order_id: str) -> flask.Response:
 @blp.post("/v1/orders/<string:order_id>/refresh")
 def refresh(order_id: str) -> flask.Response:
     """Have the order polled soon. Answers at once with what is known now."""
-    return ok(order_view(current_service().orders.refresh(caller().client_id, order_id)), 202)
+    return ok(_view(current_service().orders.refresh(caller().client_id, order_id)), 202)
 
 
 @blp.post("/v1/orders/<string:order_id>/revoke-tracking")
@@ -108,15 +108,19 @@ def page(query: dict[str, Any]) -> flask.Response:
     shown, more = orders[:limit], len(orders) > limit
     return ok(
         {
-            "orders": [order_view(order) for order in shown],
+            "orders": [_view(order) for order in shown],
             "next": cursors.encode(iso(shown[-1].created_at), shown[-1].id) if more else None,
             "has_more": more,
         }
     )
 
 
+def _view(order: Order) -> dict[str, Any]:
+    return view_at(order, current_service().clock())
+
+
 def _with_token(order: Order) -> dict[str, Any]:
-    return {**order_view(order), "tracking": current_service().tracking.issue(order)}
+    return {**_view(order), "tracking": current_service().tracking.issue(order)}
 
 
 def _order_request(content: dict[str, Any]) -> OrderRequest:
