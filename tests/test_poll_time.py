@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from swap.domain.times import iso
 from swap.errors import RateLimited, UpstreamUnavailable
-from swap.tables import Order
+from swap.store import unowned
+from swap.tables import Order, UnownedOrder
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
@@ -139,6 +140,81 @@ def test_a_paid_order_is_moved_by_no_silence(service: Service, shop: Shop, clock
     look_at(service, clock, order_id, 5, 10, 20, 60, 10 * 24 * 60)
     assert view(service, order_id)["status"] == "confirming"
     assert types(service, order_id) == [*START, "confirming"]
+
+
+# --- the end of a watch ----------------------------------------------------------------------------------------------
+
+
+def test_no_watch_ends_over_a_deposit_that_came_on_its_last_day(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "completes")
+    look_at(service, clock, order_id, 7)
+    last_day = iso(clock() + timedelta(days=29, hours=23))
+
+    def another(body: dict[str, Any]) -> dict[str, Any]:
+        (first,) = body["deposits"]
+        events = [{"kind": kind, "createdAt": last_day} for kind in ("INCOMING_FUNDS_DETECTED", "DEPOSIT_REGISTERED")]
+        second = {**first, "txId": "9" * 64, "createdAt": last_day}
+        return {**body, "deposits": [first, second], "orderEvents": [*body["orderEvents"], *events]}
+
+    looks.edit = another
+    clock.advance(timedelta(days=29, hours=23, minutes=1))
+    watch_due(service)
+    for _ in range(30):
+        assert view(service, order_id)["next_check_at"] is not None
+        clock.advance(3600)
+        watch_due(service)
+    found = view(service, order_id)
+    assert (found["status"], found["funds"], found["final"]) == ("completed", "with_upstream", False)
+    assert read_order(service.database, order_id).status == "needs_review"
+
+
+def test_no_watch_ends_on_a_look_that_nobody_answered(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:
+    order_id = place(shop, "expires")
+    clock.advance(8 * DAY)
+    watch_due(service)
+    assert view(service, order_id)["status"] == "expired"
+    looks.answer = ("502 Bad Gateway", JSON, b"{}")
+    for _ in range(40):
+        clock.advance(1.3 * DAY)
+        watch_due(service)
+    assert view(service, order_id)["final"] is False
+    looks.answer = None
+    clock.advance(1.3 * DAY)
+    assert watch_due(service) == [order_id]
+    assert (view(service, order_id)["final"], view(service, order_id)["next_check_at"]) == (True, None)
+
+
+def test_the_watch_of_an_unowned_order_ends_on_no_read_that_failed(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order = read_order(service.database, place(shop, "expires"))
+    with service.database.write() as session:
+        unowned.add(
+            session,
+            ref="4711",
+            refs=["4711"],
+            upstream_key=order.upstream_key,
+            destination_address=order.destination_address,
+            amount=order.amount,
+            order_id=None,
+            now=clock(),
+        )
+
+    def due() -> bool:
+        (row,) = all_of(service, UnownedOrder)
+        return row.next_check_at is not None
+
+    looks.answer = ("502 Bad Gateway", JSON, b"{}")
+    for _ in range(35):
+        clock.advance(DAY)
+        service.unowned.poll_due()
+    assert due()
+    looks.answer = NOT_FOUND
+    clock.advance(DAY)
+    service.unowned.poll_due()
+    assert not due()
 
 
 # --- an expiry that is told ------------------------------------------------------------------------------------------

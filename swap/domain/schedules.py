@@ -48,6 +48,10 @@ _LATE = PollingPlan("since_change", ((6 * _HOUR, 5 * _MINUTE), (48 * _HOUR, _HOU
 _STRANDED = PollingPlan("since_change", ((48 * _HOUR, _HOUR), (30 * _DAY, _DAY)))
 _REVERSAL = PollingPlan("since_change", ((30 * _DAY, _DAY),))
 _NEVER = PollingPlan("since_change", ())
+# No watch ends over a deposit that is neither paid out nor returned, however long ago the order itself has ended.
+_MONEY_LEFT = _HOUR
+UNHEARD = _DAY
+"""When an order is polled again whose watch would end on a poll that brought no answer."""
 _CREATE = PollingPlan("age", ((None, 30 * _SECOND),))
 
 # While the upstream's list announces changes, polls by plan are only a safeguard: this many times rarer, and at most
@@ -143,12 +147,14 @@ WEBHOOK_RETRIES: tuple[timedelta, ...] = (
 @dataclass(frozen=True, slots=True)
 class PollState:
     """What decides when an order is polled next. `age`: since it was created; `since_change`: since its status changed;
-    `failures`: polls in a row that failed."""
+    `failures`: polls in a row that failed; `money_left`: the order has come to its end, but another deposit has not
+    (`Ledger.remaining`)."""
 
     status: Status
     age: timedelta = timedelta()
     since_change: timedelta = timedelta()
     failures: int = 0
+    money_left: bool = False
 
 
 def next_poll(state: PollState, timing: Timing, slowdown: Slowdown = NO_SLOWDOWN) -> timedelta | None:
@@ -162,6 +168,8 @@ def next_poll(state: PollState, timing: Timing, slowdown: Slowdown = NO_SLOWDOWN
     plan = PLANS[state.status]
     elapsed = state.age if plan.clock == "age" else state.since_change
     planned = next((every for until, every in plan.steps if until is None or elapsed < until), None)
+    if state.money_left:
+        planned = min(planned or _MONEY_LEFT, _MONEY_LEFT)
     if planned is None:
         return None
     interval = slowdown.interval(state.status, state.age, planned)

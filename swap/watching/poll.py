@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from swap.domain import expiry
 from swap.domain.expiry import ToldExpiry
-from swap.domain.lifecycle import Decision, Facts, Status, expires_by_age, next_status, says_ended
-from swap.domain.schedules import PollState, failure_delay, next_poll
+from swap.domain.lifecycle import Decision, Facts, Status, account, expires_by_age, next_status, says_ended
+from swap.domain.schedules import UNHEARD, PollState, failure_delay, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
@@ -94,7 +94,7 @@ class Poller:
                 "watch.look_failed", order_id=order.id, code=error.code, not_found=isinstance(error, UpstreamNotFound)
             )
             with self._database.write() as session:
-                self.back_off(session, order)
+                self.back_off(session, order, unknown=isinstance(error, UpstreamNotFound))
             return
         self._apply(order, reply, asked_at)
 
@@ -127,7 +127,7 @@ class Poller:
             "failures": 0,
             "facts": facts.to_json(),
             "told_expiry": told.to_json(),
-            "next_check_at": self._next_poll_at(order, decision.status, now),
+            "next_check_at": self._next_poll_at(order, decision.status, now, facts=facts),
         }
         from_reply = self._changes_from(order, reply) if reply is not None else {}
         before = order.as_of or order.updated_at
@@ -250,13 +250,18 @@ class Poller:
 
     # --- when there is no answer, and when the next poll is due ------------------------------------------------------
 
-    def _interval(self, order: Order, status: Status, now: datetime, failures: int = 0) -> timedelta | None:
+    def _interval(
+        self, order: Order, status: Status, now: datetime, failures: int = 0, facts: Facts | None = None
+    ) -> timedelta | None:
         changed_at = now if status != order.status else order.status_changed_at
-        state = PollState(status, now - order.created_at, now - changed_at, failures)
+        left = account(facts or Facts.from_json(order.facts)).remaining
+        state = PollState(status, now - order.created_at, now - changed_at, failures, money_left=left is not None)
         return next_poll(state, self._timing, self._throttle.slowdown())
 
-    def _next_poll_at(self, order: Order, status: Status, now: datetime, *, failures: int = 0) -> datetime | None:
-        wait = self._interval(order, status, now, failures)
+    def _next_poll_at(
+        self, order: Order, status: Status, now: datetime, *, failures: int = 0, facts: Facts | None = None
+    ) -> datetime | None:
+        wait = self._interval(order, status, now, failures, facts)
         return None if wait is None else _not_after_the_end(order, status, now, wait)
 
     def _by_time(self, order: Order, now: datetime, missed: int) -> Changes:
@@ -273,15 +278,17 @@ class Poller:
         # Only an answer makes an order payable again.
         return {} if reason in (None, order.payable_reason) else {"payable_reason": reason}
 
-    def back_off(self, session: Session, order: Order, *, broke: bool = False) -> None:
+    def back_off(self, session: Session, order: Order, *, broke: bool = False, unknown: bool = False) -> None:
         """Poll again later, twice as late with each failure in a row, and raise the alarm after five. `broke`: by an
-        error of our own."""
+        error of our own; `unknown`: the upstream said that it knows no such order. A watch ends on no other failure."""
         now = self._timing.now()
         failures = order.failures + 1
         try:
             changes = self._by_time(order, now, failures)
             status = Status(changes.get("status", order.status))
             poll_at = self._next_poll_at(order, status, now, failures=failures)
+            if poll_at is None and not unknown:
+                poll_at = now + self._timing.shorten(UNHEARD)
         except Exception:
             # A row that cannot be read may be what broke the poll. Then the order is watched as if it held money.
             log.exception("watch.facts_unreadable", order_id=order.id)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from swap.domain.times import Timing
-from swap.errors import UpstreamError
+from swap.errors import OrderExpired, UpstreamError, UpstreamNotFound
 from swap.orders.spares import move_to_spare
 from swap.store import orders as order_rows
 from swap.store import unowned as unowned_rows
@@ -65,6 +65,9 @@ class UnownedOrderPoller:
                 reply = upstream.order(unowned.ref, unowned.destination_address, deadline=self._timing.read_timeout)
             except UpstreamError as error:
                 log.warning("orphan.not_readable", ref=unowned.ref, code=error.code)
+                if not isinstance(error, UpstreamNotFound | OrderExpired):
+                    # Nobody has looked: no watch ends on that.
+                    wait = wait or _SCHEDULE[-1][1]
             else:
                 if reply.facts.deposit_seen and self._moved(unowned, reply, now):
                     return
