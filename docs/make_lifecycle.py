@@ -11,7 +11,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swap.domain.expiry import APART, MISSED_LOOKS, UNSEEN_FOR
 from swap.domain.facts import REPLACED_AFTER
-from swap.domain.lifecycle import LOCAL_EXPIRY, PROFILES, TERMINAL, TRANSITIONS, UNCOVERED_FOR, Status, funds
+from swap.domain.lifecycle import (
+    LOCAL_EXPIRY,
+    PROFILES,
+    TERMINAL,
+    TRANSITIONS,
+    UNCOVERED_FOR,
+    UNSENT_FOR,
+    Status,
+    funds,
+)
 from swap.domain.schedules import JITTER, PLANS, PollingPlan
 
 TARGET = Path(__file__).with_name("lifecycle.md")
@@ -175,8 +184,7 @@ def render() -> str:
         "Deposits and payouts are counted, never converted. A payout covers the deposits that were registered before",
         "it began, a refund the oldest one that nothing covers. While a deposit of a completed or refunded order is",
         "covered by neither, `funds` says where it is (`with_upstream`, `seen_on_chain`), and the order is not",
-        "`final`. Each further deposit gives an `order.late_deposit`. A deposit that lies with the upstream for",
-        f"{span(UNCOVERED_FOR)} after the last movement comes under review.",
+        "`final`, and polled every hour. Each further deposit gives an `order.late_deposit`.",
         "",
         "A pending deposit that an answer no longer lists was replaced by its sender (a fee bump) or dated anew: only",
         f"what the newest answer lists counts. Once {REPLACED_AFTER} answers have left it out, it comes back only",
@@ -195,6 +203,10 @@ def render() -> str:
         "  taken back once at most (`expiry_taken_back`), and only while nothing was paid.",
         "- **The end of a fixed rate.** Where the upstream named a window (`deposit.payable_until`), the order is not",
         "  payable after it, for good (`fixed_rate_ended`).",
+        f"- **Money that does not move.** A deposit that is neither paid out nor returned {span(UNCOVERED_FOR)} after",
+        "  the last movement comes under review, a payout that is not complete after",
+        f"  {span(UNSENT_FOR)}. What only a word in `state` calls on the move does so after {span(LOCAL_EXPIRY)}. On hold",
+        "  it waits for the customer.",
         f"- **Silence.** After {MISSED_LOOKS} missed polls in a row, and {span(UNSEEN_FOR)} without an answer, the order is",
         "  not payable (`unverified`), until a poll agrees with everything again.",
         "",

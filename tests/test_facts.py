@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from swap.domain.facts import KEPT_EVENTS, KEPT_MISSED, KEPT_TRANSFERS, Facts, Kind, UpstreamEvent
 from swap.domain.ledger import account
-from swap.domain.lifecycle import Status, funds, is_final, next_status
+from swap.domain.lifecycle import Status, funds, is_final, next_status, review_due
 from swap.domain.transfers import Transfer
 from tests.histories import START, Story, at, looks, public, read, stories
 
@@ -301,6 +301,44 @@ def test_a_deposit_that_lies_with_the_upstream_for_a_day_is_for_a_person(hours: 
     assert account(facts).uncovered_since == at(5)
     for status in (S.COMPLETED, S.AWAITING_DEPOSIT):
         assert next_status(status, facts, at(5) + timedelta(hours=hours), created_at=START).review == review
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "hours"),
+    [
+        (told(CREATED, DETECTED, asked=9, transfers=(deposit("a", pending=True),)), S.CONFIRMING, 24),
+        (told(CREATED, DETECTED, asked=9), S.CONFIRMING, 24),
+        (
+            told(CREATED, asked=9, transfers=(deposit("a", pending=True),)).merge(told(CREATED, asked=10)),
+            S.CONFIRMING,
+            24,
+        ),
+        (told(CREATED, DETECTED, REGISTERED, asked=9, transfers=(deposit("a"),)), S.EXCHANGING, 24),
+        (told(CREATED, DETECTED, REGISTERED, SENDING, asked=9, transfers=(deposit("a"), payout("o"))), S.SENDING, 72),
+        (told(asked=9, state="processing"), S.CONFIRMING, 7 * 24),
+    ],
+)
+def test_nothing_is_on_the_move_for_ever(facts: Facts, status: S, hours: float) -> None:
+    since = account(facts).moved_at or START
+    for late, review in ((-0.1, None), (0.1, "uncovered")):
+        assert review_due(status, facts, since + timedelta(hours=hours + late), created_at=START) == review
+    assert review_due(S.NEEDS_REVIEW, facts, START + timedelta(days=99), created_at=START) is None, "a person has it"
+
+
+def test_what_was_detected_and_expired_all_the_same_is_for_nobody() -> None:
+    facts = told(CREATED, DETECTED, asked=9)
+    assert review_due(S.EXPIRED, facts, START + timedelta(days=9), created_at=START) is None
+
+
+def test_the_time_on_hold_by_a_form_link_does_not_count_as_uncovered() -> None:
+    told_so = (CREATED, DETECTED, REGISTERED)
+    held = told(*told_so, asked=9, transfers=TWO[:1], kyc_link="https://kyc.invalid")
+    cleared = held.merge(told(*told_so, asked=30 * 60, transfers=TWO[:1]))
+    again = cleared.merge(told(*told_so, asked=31 * 60, transfers=TWO[:1]))
+    assert Facts.from_json(again.to_json()).unheld_at == at(30 * 60)
+    for hours, review in ((31, None), (53.9, None), (54, "uncovered")):
+        decision = next_status(S.ON_HOLD, again, at(hours * 60), created_at=START)
+        assert (decision.status, decision.review) == (S.EXCHANGING, review)
 
 
 def test_money_on_hold_and_money_that_is_paid_out_are_not_uncovered() -> None:

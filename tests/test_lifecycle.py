@@ -399,7 +399,7 @@ def test_row_12_an_unknown_newest_kind_keeps_the_state_and_is_named() -> None:
 def test_row_12_older_known_kinds_still_count() -> None:
     facts = told(CREATED, DETECTED, "SOMETHING_NEW", "SOMETHING_NEWER", "SOMETHING_NEW")
     decision = next_status(S.AWAITING_DEPOSIT, facts, at(60 * 24 * 30), created_at=START)
-    assert decision == Decision(S.CONFIRMING, unknown_kinds=("SOMETHING_NEW", "SOMETHING_NEWER"))
+    assert decision == Decision(S.CONFIRMING, review="uncovered", unknown_kinds=("SOMETHING_NEW", "SOMETHING_NEWER"))
     assert decide(S.SENDING, told(CREATED, DETECTED, FROZEN, "SOMETHING_NEW")).status is S.ON_HOLD
 
 

@@ -133,13 +133,32 @@ def test_a_few_looks_put_off_do_not_end_payments_to_an_order_that_is_polled_rare
     assert deposit(service, order_id) == (False, "unverified")
 
 
-def test_a_paid_order_is_moved_by_no_silence(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:
+@pytest.mark.parametrize("answer", [NOT_FOUND, GONE, ("502 Bad Gateway", JSON, b"{}")])
+def test_a_paid_order_is_moved_by_no_silence_and_a_day_of_it_is_for_a_person(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, answer: tuple[str, str, bytes]
+) -> None:
     order_id = place(shop)
     look_at(service, clock, order_id, 70 / 60)
-    looks.answer = NOT_FOUND
-    look_at(service, clock, order_id, 5, 10, 20, 60, 10 * 24 * 60)
+    looks.answer = answer
+    look_at(service, clock, order_id, 5, 6, 7, 60, 23 * 60)
     assert view(service, order_id)["status"] == "confirming"
     assert types(service, order_id) == [*START, "confirming"]
+    look_at(service, clock, order_id, 25 * 60, 60 * 60, 10 * 24 * 60)
+    found = view(service, order_id)
+    assert (found["status"], found["status_reason"], found["final"]) == ("confirming", "under_review", False)
+    assert types(service, order_id) == [*START, "confirming", "updated"], "said once"
+
+
+def test_a_guessed_word_holds_no_order_for_ever(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = (*QUIET[:2], QUIET[2].replace(b"created", b"processing"))
+    look_at(service, clock, order_id, 1)
+    assert view(service, order_id)["status"] == "confirming"
+    looks.answer = QUIET
+    for _ in range(8):
+        clock.advance(DAY)
+        watch_due(service)
+    assert read_order(service.database, order_id).status == "needs_review"
 
 
 # --- the end of a watch ----------------------------------------------------------------------------------------------

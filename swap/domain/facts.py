@@ -77,7 +77,7 @@ class Facts:
 
     History: `past` are events that other answers told; `missed` counts, by transaction id, the answers that left out a
     deposit which was pending; `counted` is the largest number of deposits at one time, so that each further deposit is
-    told once."""
+    told once; `unheld_at`: when an answer left out a form link that was told before, the end of a hold without an event."""
 
     events: frozenset[UpstreamEvent] = frozenset()
     transfers: tuple[Transfer, ...] = ()
@@ -92,6 +92,7 @@ class Facts:
     past: frozenset[UpstreamEvent] = frozenset()
     missed: Mapping[str, int] = field(default_factory=dict, hash=False)
     counted: int = 0
+    unheld_at: datetime | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -105,7 +106,7 @@ class Facts:
         put("state", self.state or None)
         put("missed", MappingProxyType(dict(sorted(self.missed.items()))))
         put("counted", max(self.counted, len(self.deposits)))
-        for name in ("asked_at", "updated_at"):
+        for name in ("asked_at", "updated_at", "unheld_at"):
             at = getattr(self, name)
             put(name, None if at is None else cut_to_ms(at))
 
@@ -169,6 +170,7 @@ class Facts:
             past=current.past | (history.known if history.asked_at or not current.asked_at else frozenset()),
             missed=missed,
             counted=self.counted,
+            unheld_at=current.asked_at if news and self.kyc_link and not other.kyc_link else self.unheld_at,
         )
 
     def _completed(self, transfer: Transfer) -> bool:
@@ -194,6 +196,7 @@ class Facts:
             "past": _events_json(self.past),
             "missed": dict(self.missed),
             "counted": self.counted,
+            "unheld_at": None if self.unheld_at is None else iso(self.unheld_at),
         }
 
     @classmethod
@@ -215,6 +218,7 @@ class Facts:
             past=_events_from(data.get("past", ())),
             missed=data.get("missed", {}),
             counted=data.get("counted", 0),
+            unheld_at=from_iso(data["unheld_at"]) if data.get("unheld_at") else None,
         )
 
 

@@ -49,9 +49,8 @@ class Ledger:
 
     @property
     def uncovered_since(self) -> datetime | None:
-        """The last movement of an order of which a deposit lies with the upstream, neither paid out nor returned. None: no
-        deposit does."""
-        return self.moved_at if self.left == "with_upstream" else None
+        """The last movement of an order of which a deposit is neither paid out nor returned. None: no deposit is."""
+        return self.moved_at if self.left is not None else None
 
 
 def account(facts: Facts) -> Ledger:
@@ -168,4 +167,5 @@ class _Account:
 
     def _moved_at(self) -> datetime | None:
         events = [e.at for e in self.facts.events if Kind.of(e.kind) > Kind.CREATION_END]
-        return max([*events, *(t.at for t in self.facts.transfers if t.at is not None)], default=None)
+        undated = [] if self.facts.unheld_at is None else [self.facts.unheld_at]
+        return max([*events, *undated, *(t.at for t in self.facts.transfers if t.at is not None)], default=None)

@@ -28,6 +28,7 @@ __all__ = [
     "TERMINAL",
     "TRANSITIONS",
     "UNCOVERED_FOR",
+    "UNSENT_FOR",
     "WATCHED",
     "Decision",
     "Facts",
@@ -44,6 +45,7 @@ __all__ = [
     "is_final",
     "next_status",
     "public_name",
+    "review_due",
     "says_ended",
 ]
 
@@ -157,8 +159,9 @@ BEFORE_ADDRESS: frozenset[Status] = frozenset(s for s, p in PROFILES.items() if 
 WATCHED: frozenset[Status] = frozenset(s for s, to in TRANSITIONS.items() if to) - BEFORE_ADDRESS
 
 LOCAL_EXPIRY = timedelta(days=7)
-# How long a deposit may lie with the upstream without any movement before a person is asked to look.
-UNCOVERED_FOR = timedelta(hours=24)
+# How long a deposit may lie with the upstream, or wait to be confirmed, without any movement before a person is asked to
+# look; and how long a payout may be under way: a bank takes some days, and is closed on some.
+UNCOVERED_FOR, UNSENT_FOR = timedelta(hours=24), timedelta(hours=72)
 
 
 def can_move(from_: Status, to: Status) -> bool:
@@ -223,6 +226,8 @@ class Decision:
 
 # Where nothing was paid, as far as anyone knows, and age ends the waiting. On hold by a form link counts: it holds no money.
 _WAITING = frozenset({S.AWAITING_DEPOSIT, S.ON_HOLD})
+# Where money must be on its way to an end.
+_MOVING = frozenset({S.CONFIRMING, S.EXCHANGING, S.SENDING, S.REFUNDING})
 
 
 def expires_by_age(
@@ -271,7 +276,9 @@ def next_status(
     return Decision(
         status=status,
         reason=reason if moved else None,
-        review=_review(status, ledger, now, reversal=moved and current is S.COMPLETED),
+        review="reversal"
+        if moved and current is S.COMPLETED
+        else review_due(status, facts, now, created_at=created_at),
         unknown_kinds=facts.unknown_kinds,
         late_deposit=late,
         # "Nothing but the creation" is the absence of news, not a claim to be refused.
@@ -279,15 +286,22 @@ def next_status(
     )
 
 
-def _review(status: Status, ledger: Ledger, now: datetime, *, reversal: bool) -> Review | None:
-    """A deposit that lies with the upstream is late after a day without any movement; on hold it waits for the customer."""
-    if reversal:
-        return "reversal"
+def review_due(status: Status, facts: Facts, now: datetime, *, created_at: datetime) -> Review | None:
+    """Why a person should look into an order of this status by now, whether the upstream still speaks of it or not. Money
+    that was paid in is late after a day without any movement, a payout after three; on hold it waits for the customer. What
+    only a guessed word calls on the move is late when an order without a deposit would have expired."""
+    ledger = account(facts)
     if ledger.unfounded:
         return "refund_conflict"
-    since = ledger.uncovered_since
-    waits = status in (S.ON_HOLD, S.NEEDS_REVIEW)
-    return "uncovered" if since is not None and not waits and now - since >= UNCOVERED_FOR else None
+    if status in (S.ON_HOLD, S.NEEDS_REVIEW):
+        return None
+    # What was detected and expired all the same was replaced by its sender.
+    lies = ledger.left == "with_upstream" or (ledger.left is not None and status is not S.EXPIRED)
+    if not lies and status not in _MOVING:
+        return None
+    late_after = UNCOVERED_FOR if lies or status is not S.SENDING else UNSENT_FOR
+    late_after = late_after if facts.deposit_seen else LOCAL_EXPIRY
+    return "uncovered" if now - (ledger.moved_at or created_at) >= late_after else None
 
 
 def _target(current: Status, facts: Facts, told: ToldExpiry, ledger: Ledger) -> Status | None:

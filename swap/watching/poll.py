@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from swap.domain import expiry
 from swap.domain.expiry import ToldExpiry
-from swap.domain.lifecycle import Decision, Facts, Status, account, expires_by_age, next_status, says_ended
+from swap.domain.lifecycle import Decision, Facts, Status, account, expires_by_age, next_status, review_due, says_ended
 from swap.domain.schedules import UNHEARD, PollState, failure_delay, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
@@ -130,7 +130,7 @@ class Poller:
             "next_check_at": self._next_poll_at(order, decision.status, now, facts=facts),
         }
         from_reply = self._changes_from(order, reply) if reply is not None else {}
-        before = order.as_of or order.updated_at
+        before = _last_weighed(order)
         without_news = next_status(status, known, before, created_at=order.created_at, told=told_before)
         came = facts.deposit_seen and not known.deposit_seen
         conflict: Changes = {}
@@ -269,6 +269,10 @@ class Poller:
         status, facts = Status(order.status), Facts.from_json(order.facts)
         if expires_by_age(status, facts, now, created_at=order.created_at):
             return {"status": Status.EXPIRED, "status_reason": "local_expiry"}
+        due, before = (review_due(status, facts, at, created_at=order.created_at) for at in (now, _last_weighed(order)))
+        if due == "uncovered" != before:
+            log.error("watch.review", order_id=order.id, status=status, reason=due)
+            return under_review(order, None, status)
         if status is not Status.AWAITING_DEPOSIT or not order.payable:
             return {}
         reason = expiry.not_payable(ToldExpiry.from_json(order.told_expiry), order.payable_until, now)
@@ -311,6 +315,11 @@ def _not_after_the_end(order: Order, status: Status, now: datetime, wait: timede
     come."""
     ends = order.payable_until if status is Status.AWAITING_DEPOSIT else None
     return now + wait if ends is None or ends <= now else min(now + wait, ends)
+
+
+def _last_weighed(order: Order) -> datetime:
+    """When it was last known of the order whether a person should look into it. Whoever has moved it since has looked."""
+    return max(order.as_of or order.updated_at, order.status_changed_at)
 
 
 def _postpone(
@@ -389,9 +398,5 @@ def _differs(order: Order, changes: Changes) -> bool:
 
 def _evidence(decision: Decision, news: Facts) -> dict[str, Any]:
     newest = max(news.events, key=lambda e: e.at, default=None)
-    evidence: dict[str, Any] = {}
-    if newest is not None:
-        evidence["newest_kind"] = newest.kind
-    if decision.reason:
-        evidence["reason"] = decision.reason
-    return evidence
+    evidence = {"newest_kind": None if newest is None else newest.kind, "reason": decision.reason}
+    return {name: value for name, value in evidence.items() if value}
