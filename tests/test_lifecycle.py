@@ -573,6 +573,12 @@ def test_the_order_in_which_things_are_listed_never_matters(current: Status, fac
     assert decide(current, Facts.from_json(data)) == decide(current, facts)
 
 
+def test_an_expired_order_that_was_paid_asks_for_no_money_again() -> None:
+    unfinished = Transfer("withdrawal", None, None, None, pending=True)
+    decision = decide(S.EXPIRED, told(CREATED, transfers=(unfinished,)))
+    assert decision.status is S.EXPIRED
+
+
 @given(any_facts)
 @quick
 def test_a_later_unknown_kind_changes_nothing_but_its_mention(facts: Facts) -> None:

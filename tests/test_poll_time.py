@@ -461,6 +461,36 @@ def test_a_hold_without_a_deposit_says_so_and_expires_like_any_order(
     assert found["next_check_at"] is not None
 
 
+@pytest.mark.parametrize("answer", [None, QUIET])
+def test_a_form_link_that_is_no_longer_told_gives_an_order_without_a_deposit_back(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, answer: tuple[str, str, bytes] | None
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = lambda body: {**body, "KYCFormLink": "https://kyc.example/x"}
+    if answer is not None:
+        looks.answer = (*answer[:2], answer[2].replace(b"{", b'{"KYCFormLink":"https://kyc.example/x",', 1))
+    look_at(service, clock, order_id, 1 / 3)
+    assert view(service, order_id)["status"] == "on_hold"
+    looks.edit, looks.answer = None, answer
+    look_at(service, clock, order_id, 2)
+    found = view(service, order_id)
+    assert (found["status"], found["funds"], found["action_required"]) == ("awaiting_deposit", "with_user", None)
+    assert deposit(service, order_id) == (True, None)
+    assert types(service, order_id) == [*START, "on_hold", "action_required", "awaiting_deposit"]
+
+
+def test_a_form_link_that_is_gone_makes_no_order_payable_that_was_ever_paid(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "completes")
+    looks.edit = lambda body: {**body, "KYCFormLink": "https://kyc.example/x"}
+    look_at(service, clock, order_id, 70 / 60)
+    assert view(service, order_id)["status"] == "on_hold"
+    looks.edit = lambda body: {**body, "orderEvents": [], "deposits": []}
+    look_at(service, clock, order_id, 1.3, 1.4, 1.5)
+    assert deposit(service, order_id) == (False, "deposit_received")
+
+
 def test_money_held_is_received_and_expires_never(service: Service, shop: Shop, clock: Clock) -> None:
     order_id = place(shop, "hold_then_completes")
     look_at(service, clock, order_id, 190 / 60)

@@ -71,8 +71,8 @@ S = Status
 # The one table. Polls miss steps, so forward moves over several states are listed. needs_review is entered and left by
 # an operator, or by the code that raises a conflict for one, never by next_status. Left out on purpose: expired ->
 # failed, since the only upstream fact behind it would end the watch over an address that a customer may still pay to.
-# Back to awaiting_deposit goes only an expiry that the upstream told and took back; on_hold expires only while nothing
-# was paid, by a form link that nobody answered.
+# Back to awaiting_deposit goes only an expiry that the upstream told and took back, and a hold by a form link that is no
+# longer told; on_hold expires by a form link that nobody answered. All of them only while nothing was paid.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         S.CREATING: frozenset({S.AWAITING_DEPOSIT, S.IN_DOUBT, S.FAILED}),
@@ -88,7 +88,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
         S.EXCHANGING: frozenset({S.SENDING, S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
         S.SENDING: frozenset({S.ON_HOLD, S.REFUNDING, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
         S.ON_HOLD: frozenset(
-            {S.CONFIRMING, S.EXCHANGING, S.SENDING, S.REFUNDING, S.COMPLETED, S.REFUNDED}
+            {S.AWAITING_DEPOSIT, S.CONFIRMING, S.EXCHANGING, S.SENDING, S.REFUNDING, S.COMPLETED, S.REFUNDED}
             | {S.FAILED, S.EXPIRED, S.NEEDS_REVIEW}
         ),
         S.REFUNDING: frozenset({S.EXCHANGING, S.SENDING, S.ON_HOLD, S.COMPLETED, S.REFUNDED, S.FAILED, S.NEEDS_REVIEW}),
@@ -262,6 +262,8 @@ def next_status(
         current, facts, now, created_at=created_at, local_expiry=local_expiry
     ):
         target, reason = S.EXPIRED, "local_expiry"
+    elif target is S.AWAITING_DEPOSIT and facts.deposit_seen:
+        target = None  # no order that was ever paid asks for money again
 
     moved = target is not None and can_move(current, target)
     late = moved and current is S.EXPIRED and facts.deposit_seen
@@ -306,7 +308,7 @@ def review_due(status: Status, facts: Facts, now: datetime, *, created_at: datet
 
 def _target(current: Status, facts: Facts, told: ToldExpiry, ledger: Ledger) -> Status | None:
     """The mapping table, rows top to bottom; None keeps the status. `current` matters only for row 13 (a guess lifts
-    awaiting_deposit, nothing else)."""
+    awaiting_deposit, and lets go what a form link held; nothing else)."""
     if told.confirmed and not _paid(facts):
         return S.EXPIRED  # row 1
     if ledger.delivered:
@@ -329,8 +331,9 @@ def _target(current: Status, facts: Facts, told: ToldExpiry, ledger: Ledger) -> 
     if ledger.open:
         return S.CONFIRMING  # row 10; a listed deposit that is not pending is no reason to say less
     if facts.events or facts.state is None:
-        return S.AWAITING_DEPOSIT if not facts.unknown_kinds else None  # rows 11, 12
-    return _guess(facts.state) if current is S.AWAITING_DEPOSIT else None  # row 13
+        return S.AWAITING_DEPOSIT  # rows 11, 12
+    guess = _guess(facts.state) if current in _WAITING else None  # row 13
+    return None if current is S.ON_HOLD and guess is S.CONFIRMING else guess
 
 
 def _branch(facts: Facts) -> Kind | None:
