@@ -110,7 +110,7 @@ def polls(plan: PollingPlan) -> str:
 
 def money(status: Status) -> str:
     if PROFILES[status].funds is None:
-        return "as before the review"
+        return "as the facts say, or as before the review"
     with_deposit, without = funds(status, True), funds(status, False)
     return f"`{with_deposit}`" if with_deposit == without else f"`{with_deposit}`; no deposit seen: `{without}`"
 

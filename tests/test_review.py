@@ -13,7 +13,7 @@ from sqlalchemy import delete, update
 
 from swap.cli import main
 from swap.domain.lifecycle import Status
-from swap.errors import Conflict, InvalidRequest, NotFound
+from swap.errors import Conflict, InvalidRequest, NotFound, SwapError
 from swap.ops.by_hand import Act
 from swap.sandbox.world import World
 from swap.store import orders as order_rows
@@ -27,6 +27,7 @@ from tests.polling import ADDRESSES, START, all_of, journal, place, types, view,
 
 OTHER_ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
 GONE = ("410 Gone", "application/json", b'{"status":"ERR_ORDER_EXPIRED","message":"Order expired","data":{}}')
+NOT_FOUND = ("404 Not Found", "application/json", b'{"message":"order not found"}')
 QUIET = ("200 OK", "application/json", b'{"orderEvents":[],"deposits":[],"withdrawals":[],"state":"created"}')
 OTHER_DESTINATION = "rPT1Sjq2YGrBMTttX4GZHjKu9dyfzbpAYe"
 DO = Act("anna", "the upstream wrote that it was a mistake", do=True)
@@ -301,6 +302,19 @@ def test_only_an_order_under_review_is_released(service: Service, shop: Shop) ->
     assert caught.value.code == "ORDER_STATE_FORBIDS"
 
 
+def test_under_review_the_money_is_where_the_upstream_says_it_is(service: Service, shop: Shop, clock: Clock) -> None:
+    order_id = place(shop)
+    service.review.begin(order_id, DO)
+    assert view(service, order_id)["funds"] == "with_user"
+    seen = []
+    for seconds in (70, 120, 120, 90):
+        clock.advance(seconds)
+        look(service, order_id)
+        seen.append(view(service, order_id))
+    assert [order["funds"] for order in seen] == ["seen_on_chain", "with_upstream", "on_its_way", "delivered"]
+    assert {(order["status"], order["final"]) for order in seen} == {("awaiting_deposit", False)}
+
+
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +335,33 @@ def test_an_order_that_is_ended_by_hand_is_watched_on_and_money_that_comes_is_an
     seen = view(service, order_id)
     assert (seen["status"], seen["funds"], len(seen["deposits"])) == ("completed", "delivered", 1)
     assert alarms == ["watch.unexpected_deposit"]
+
+
+@pytest.mark.parametrize("answer", [NOT_FOUND, GONE])
+@pytest.mark.parametrize("to", [Status.FAILED, Status.COMPLETED, Status.REFUNDED])
+def test_an_order_under_review_of_which_the_upstream_knows_no_more_is_ended_despite_its_record(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, to: Status, answer: tuple[str, str, bytes]
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (70,))
+    with pytest.raises(Conflict) as caught:
+        service.review.end(order_id, to, DO, despite_record=True)
+    assert caught.value.code == "RECORD_FORBIDS", "only under review"
+    service.review.begin(order_id, DO)
+    looks.answer = answer
+    for decide in (
+        lambda: service.review.release(order_id, DO, accept=True),
+        lambda: service.review.end(order_id, to, DO),
+        lambda: service.review.end(order_id, Status.EXPIRED, DO, despite_record=True),
+    ):
+        with pytest.raises(SwapError):
+            decide()
+    service.review.end(order_id, to, DO, despite_record=True)
+    (ended,) = all_of(service, OrderEvent, OrderEvent.type == f"order.{to}")
+    assert (ended.detail["despite_record"], ended.detail["by"]) == (True, "anna")
+    walk(service, clock, order_id, (2 * 86_400, 4 * 86_400))
+    stored = read_order(service.database, order_id)
+    assert (stored.status, stored.status_reason) == (to, "ended_by_hand"), "nobody is asked again"
 
 
 def test_an_order_that_a_person_ended_as_expired_is_brought_back_by_no_good_answer(

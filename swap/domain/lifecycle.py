@@ -47,6 +47,7 @@ __all__ = [
     "public_name",
     "review_due",
     "says_ended",
+    "whereabouts",
 ]
 
 
@@ -177,10 +178,19 @@ def public_name(status: Status, before_review: Status | None = None) -> Status:
     return shown or S.ON_HOLD
 
 
+def whereabouts(status: Status, facts: Facts, before_review: Status | None = None) -> Status:
+    """The status that says where the money is. A review keeps the name of an order, but what the upstream says of the money
+    goes on to count: it may be paid in, or out, meanwhile."""
+    if status is not S.NEEDS_REVIEW or before_review is None:
+        return status
+    target = _target(before_review, facts, ToldExpiry(), account(facts))
+    return target if target is not None and can_move(before_review, target) else before_review
+
+
 def funds(
     status: Status, deposit_seen: bool, before_review: Status | None = None, *, left: Left | None = None
 ) -> Funds:
-    """Where the money is, in one public word. Under review: what the status before it says. `left`: where a deposit is that
+    """Where the money is, in one public word; `status`: as `whereabouts` says. `left`: where a deposit is that
     was neither paid out nor returned; an order that came to its end has nothing more important to say."""
     shown = public_name(status, before_review)
     if left is not None and shown in TERMINAL:

@@ -12,7 +12,7 @@ from swap.domain.lifecycle import Status, can_move, next_status, public_name
 from swap.domain.times import Timing, iso
 from swap.errors import Conflict
 from swap.ops.by_hand import Act, ByHand, Changes
-from swap.orders.conflicts import Conflicts, accepted, payable_again, under_review
+from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, accepted, payable_again, under_review
 from swap.orders.reply_check import told_terms
 from swap.store import orders as order_rows
 from swap.store import unowned
@@ -72,20 +72,23 @@ class Review:
 
         return self._by_hand.carry_out(order_id, "release", act, plan, told_terms(order, reply))
 
-    def end(self, order_id: str, to: Status, act: Act) -> dict[str, Any]:
+    def end(self, order_id: str, to: Status, act: Act, *, despite_record: bool = False) -> dict[str, Any]:
         """End an order: as failed or expired where nothing was ever paid, as completed or refunded where the record shows
-        that. It is polled on for as long as an order that ended so by itself.
+        that. It is polled on for as long as an order that ended so by itself. `despite_record`: a person knows better than
+        the record of an order under review, whose upstream may say nothing any more; only as expired it never ends once
+        something was paid.
 
         Raises NotFound, and Conflict (ORDER_STATE_FORBIDS, RECORD_FORBIDS).
         """
 
         def plan(order: Order) -> Changes:
             _require_move(order, to)
-            _require_record(order, to)
+            if not (despite_record and order.status == Status.NEEDS_REVIEW and to is not Status.EXPIRED):
+                _require_record(order, to)
             return {
                 "status": to,
                 "status_before_review": None,
-                "status_reason": "ended_by_hand",
+                "status_reason": ENDED_BY_HAND,
                 "conflict": None,
                 "conflict_since": None,
                 "failures": 0,
@@ -94,7 +97,8 @@ class Review:
                 "next_check_at": None if order.deposit_kind is None else self._timing.now(),
             }
 
-        return self._by_hand.carry_out(order_id, "end", act, plan, beside=self._keep_what_was_made)
+        detail: dict[str, Any] = {"despite_record": True} if despite_record else {}
+        return self._by_hand.carry_out(order_id, "end", act, plan, beside=self._keep_what_was_made, **detail)
 
     def _keep_what_was_made(self, session: Session, order: Order) -> None:
         """Nothing was shown, but the answers to the creates may name upstream orders. Those are watched on as spares."""

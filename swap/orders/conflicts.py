@@ -14,8 +14,10 @@ from typing import Any
 import structlog
 
 from swap.domain.expiry import ToldExpiry, not_payable
-from swap.domain.lifecycle import WATCHED, Status
+from swap.domain.facts import Facts
+from swap.domain.lifecycle import WATCHED, Status, account
 from swap.domain.times import Timing
+from swap.domain.transfers import EPOCH
 from swap.orders.matching import shown_place
 from swap.orders.reply_check import WHERE_IT_GOES, ReplyCheck, told_terms
 from swap.store import orders as order_rows
@@ -27,7 +29,7 @@ log = structlog.get_logger()
 
 Changes = dict[str, Any]
 
-UNDER_REVIEW = "under_review"
+UNDER_REVIEW, ENDED_BY_HAND = "under_review", "ended_by_hand"
 IN_USE = "address_in_use"
 _APART = timedelta(seconds=60)
 
@@ -132,6 +134,11 @@ def under_review(order: Order, conflict: str | None, before: Status) -> Changes:
         "status_reason": UNDER_REVIEW,
         **_unpayable(order, conflict or UNDER_REVIEW),
     }
+
+
+def ended_by_hand(order: Order, facts: Facts) -> bool:
+    """Whether a person has ended the order, and knew of all that has moved until now."""
+    return order.status_reason == ENDED_BY_HAND and (account(facts).moved_at or EPOCH) <= order.status_changed_at
 
 
 def payable_again(order: Order, now: datetime) -> Changes:

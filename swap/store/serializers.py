@@ -33,12 +33,13 @@ def order_view(order: Order) -> dict[str, Any]:
     public = lifecycle.public_name(status, _before_review(order))
     facts = Facts.from_json(order.facts)
     left = lifecycle.account(facts).remaining
+    money = lifecycle.whereabouts(status, facts, _before_review(order))
     return {
         "id": order.id,
         "client_order_id": order.client_order_id,
         "status": public,
         "status_reason": order.status_reason,
-        "funds": lifecycle.funds(status, facts.deposit_seen, _before_review(order), left=left),
+        "funds": lifecycle.funds(money, facts.deposit_seen, _before_review(order), left=left),
         "final": lifecycle.is_final(status, facts.deposit_seen, order.next_check_at is not None, left=left),
         "sequence": order.sequence,
         "from": {"currency": order.from_currency, "network": order.from_network},

@@ -106,12 +106,13 @@ def release(service: Any, act: Any, order_id: str, accept: bool) -> dict[str, An
 @orders.command("end")
 @click.argument("order_id")
 @click.option("--as", "status", type=click.Choice(["failed", "expired", "completed", "refunded"]), default="failed")
+@click.option("--despite-record", is_flag=True, help="Of an order under review: you know better than its record.")
 @decision
-def end(service: Any, act: Any, order_id: str, status: str) -> dict[str, Any]:
+def end(service: Any, act: Any, order_id: str, status: str, despite_record: bool) -> dict[str, Any]:
     """End an order: as failed or expired where nothing was paid, as completed or refunded where the record shows it."""
     from swap.domain.lifecycle import Status
 
-    shown: dict[str, Any] = service.review.end(order_id, Status(status), act)
+    shown: dict[str, Any] = service.review.end(order_id, Status(status), act, despite_record=despite_record)
     return shown
 
 

@@ -22,7 +22,7 @@ from swap.domain.schedules import UNHEARD, PollState, failure_delay, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
-from swap.orders.conflicts import Conflicts, under_review
+from swap.orders.conflicts import Conflicts, ended_by_hand, under_review
 from swap.orders.fixed_rate import rate_ends_at
 from swap.store import calls, events, leases, shared_refs
 from swap.store import orders as order_rows
@@ -142,7 +142,7 @@ class Poller:
                 from_reply["payable_until"] = ends_at = rate_ends_at(order, reply, self._upstream.offset_seconds, now)
             if conflict.get("payable", order.payable):
                 conflict["payable_reason"] = expiry.not_payable(told, ends_at, now)
-        if decision.review == "uncovered" != without_news.review:
+        if decision.review == "uncovered" != without_news.review and not ended_by_hand(order, facts):
             conflict |= under_review(order, None, decision.status)
         late = decision.late_deposit or facts.counted > max(1, known.counted)
         steps = _steps(order, decision, facts, always | from_reply, conflict, late=late, now=now)
@@ -270,7 +270,7 @@ class Poller:
         if expires_by_age(status, facts, now, created_at=order.created_at):
             return {"status": Status.EXPIRED, "status_reason": "local_expiry"}
         due, before = (review_due(status, facts, at, created_at=order.created_at) for at in (now, _last_weighed(order)))
-        if due == "uncovered" != before:
+        if due == "uncovered" != before and not ended_by_hand(order, facts):
             log.error("watch.review", order_id=order.id, status=status, reason=due)
             return under_review(order, None, status)
         if status is not Status.AWAITING_DEPOSIT or not order.payable:
