@@ -188,7 +188,7 @@ def test_a_review_by_hand_is_public_and_says_who_and_why(service: Service, shop:
     assert (seen["deposit"]["payable"], seen["deposit"]["payable_reason"]) == (False, "under_review")
     assert seen["deposit"]["address"] is not None
     assert types(service, order_id) == [*START, "updated"]
-    event = all_of(service, OrderEvent, OrderEvent.order_id == order_id)[-1]
+    event = max(all_of(service, OrderEvent, OrderEvent.order_id == order_id), key=lambda e: e.sequence or 0)
     assert {name: event.detail[name] for name in ("source", "action", "by", "reason")} == {
         "source": "person",
         "action": "review",
@@ -469,7 +469,7 @@ def test_an_upstream_order_is_given_to_an_order_in_doubt_and_shown(
     seen = view(service, order_id)
     assert (seen["status"], seen["upstream_order_id"], seen["deposit"]["payable"]) == ("awaiting_deposit", ref, True)
     assert service.support.unowned_orders() == []
-    event = all_of(service, OrderEvent, OrderEvent.order_id == order_id)[-1]
+    event = max(all_of(service, OrderEvent, OrderEvent.order_id == order_id), key=lambda e: e.sequence or 0)
     assert (event.detail["source"], event.detail["by"], event.detail["role"]) == ("person", "anna", "shown")
 
 
