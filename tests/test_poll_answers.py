@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from tests.faults import Faults, Looks, spoiling
 from tests.polling import DAY, START, all_of, due_ids, journal, place, types, view, walk, watch_due
 
 pytestmark = pytest.mark.sqlite_only
+
+JSON = "application/json"
+GUID = "1b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6b"
 
 # --- answers that contradict -----------------------------------------------------------------------------------------
 
@@ -185,6 +189,103 @@ def test_an_order_that_public_info_tells_otherwise_is_not_payable_until_it_agree
     walk(service, clock, order_id, (60,))
     seen = view(service, order_id)
     assert (seen["status_reason"], seen["deposit"]["payable"]) == (None, True)
+
+
+def paid_out(body: dict[str, Any]) -> dict[str, Any]:
+    """The answer of an upstream for which this is done."""
+    made = body["createdAt"]
+    deposit = {"txId": "e" * 64, "amount": "9.9", "createdAt": made, "confirmations": 9, "isPending": False}
+    payout = {"txId": "f" * 64, "amount": "7", "createdAt": made}
+    return {**body, "completed": True, "deposits": [deposit], "withdrawals": [payout]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"claimedDepositAmount": "9.9"},
+        {"rateMode": "FIXED"},
+        {"pair": {"instrumentTo": {"currencyTitle": "ETH", "networkTitle": "ETH"}}},
+        {"destinationAddressMemo": "99"},
+        {"depositAddress": {"depositAddress": "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"}},
+    ],
+)
+def test_an_answer_that_contradicts_the_order_completes_nothing_and_leaves_no_facts(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, wrong: dict[str, Any]
+) -> None:
+    order_id = place(shop, "expires")
+    before = read_order(service.database, order_id).facts
+    looks.edit = lambda body: paid_out({**body, **wrong})
+    (seen,) = walk(service, clock, order_id, (20,))
+    assert (seen["status"], seen["status_reason"], seen["final"]) == ("awaiting_deposit", "under_review", False)
+    assert (seen["deposits"], seen["withdrawals"], seen["deposit"]["payable"]) == ([], [], False)
+    assert read_order(service.database, order_id).facts == before
+
+
+def test_what_contradicts_an_order_that_has_ended_neither_moves_it_nor_asks_anybody(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (370,))
+    refund = {"kind": "REFUND_COMPLETED", "createdAt": (clock() + timedelta(hours=20)).isoformat()}
+    looks.edit = lambda body: {
+        **body,
+        "orderEvents": [refund, *body["orderEvents"]],
+        "destinationAddress": "rPT1Sjq2YGrBMTttX4GZHjKu9dyfzbpAYe",
+    }
+    walk(service, clock, order_id, (1.3 * DAY, 2.6 * DAY))
+    stored = read_order(service.database, order_id)
+    assert (stored.status, stored.conflict) == ("completed", "destination_mismatch")
+    assert types(service, order_id) == [*START, "completed"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"state":"completed","status":"ok","completed":"true"}',
+        b'{"completed":true,"withdrawals":[{"txId":"ffffffffffffffffffff","amount":"1"}]}',
+    ],
+)
+def test_an_answer_that_names_neither_the_order_nor_its_destination_is_no_answer(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, answer: bytes
+) -> None:
+    order_id = place(shop)
+    looks.answer = ("200 OK", JSON, answer)
+    (seen,) = walk(service, clock, order_id, (20,))
+    assert (seen["status"], read_order(service.database, order_id).failures) == ("awaiting_deposit", 1)
+
+
+def test_an_expiry_is_not_taken_back_by_an_answer_about_other_terms(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.answer = ("410 Gone", JSON, b'{"status":"ERR_ORDER_EXPIRED","message":"Order expired","data":{}}')
+    walk(service, clock, order_id, (20, 700))
+    number = read_order(service.database, order_id).upstream_order_id
+    told = {"orderId": number, "orderEvents": [], "state": "created", "rateMode": "FIXED"}
+    looks.answer = ("200 OK", JSON, json.dumps(told).encode())
+    seen = walk(service, clock, order_id, (1100, 1800))[-1]
+    assert (seen["status"], seen["deposit"]["payable"]) == ("expired", False)
+
+
+def test_an_order_does_not_take_the_id_of_another_from_an_answer_in_conflict(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    one, other = (place(shop, "expires", client_order_id=memo, destination_memo=memo) for memo in ("1", "2"))
+    destination = read_order(service.database, other).destination_address
+    with service.database.write() as session:
+        session.execute(delete(UpstreamRef))
+        for order_id, ref in ((one, "0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a"), (other, GUID)):
+            session.add(UpstreamRef(ref=ref, order_id=order_id))
+        session.execute(update(Order).values(upstream_order_id=None))
+    told = {"orderId": 777777, "destinationAddress": destination, "destinationAddressMemo": "2", "orderEvents": []}
+    clock.advance(20)
+    looks.answer = ("200 OK", JSON, json.dumps(told).encode())
+    look(service, one)
+    assert view(service, one)["deposit"]["payable_reason"] == "memo_mismatch"
+    looks.answer = ("200 OK", JSON, json.dumps({**told, "completed": True}).encode())
+    look(service, other)
+    assert (view(service, one)["upstream_order_id"], view(service, other)["upstream_order_id"]) == (None, "777777")
+    assert view(service, other)["status"] != "awaiting_deposit"
 
 
 def test_a_deposit_is_found_although_the_upstream_said_that_it_failed_to_create_the_order(
@@ -487,7 +588,7 @@ def test_a_held_order_is_not_released_to_an_address_that_nobody_ever_judged(
 
 # --- looks that fail -------------------------------------------------------------------------------------------------
 
-JSON, HTML = "application/json", "text/html"
+HTML = "text/html"
 BAD = [
     pytest.param(("404 Not Found", JSON, b'{"message": "Order not found"}'), id="404"),
     pytest.param(("500 Oops", JSON, b"{}"), id="500"),

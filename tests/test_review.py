@@ -18,13 +18,14 @@ from swap.ops.by_hand import Act
 from swap.sandbox.world import World
 from swap.store import orders as order_rows
 from swap.store import unowned
-from swap.tables import DepositPlace, Order, OrderEvent
+from swap.tables import DepositPlace, Order, OrderEvent, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
 from tests.faults import Faults, Looks, dropping
 from tests.polling import ADDRESSES, START, all_of, journal, place, types, view, walk
 
+GUID = "1b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6b"
 OTHER_ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
 GONE = ("410 Gone", "application/json", b'{"status":"ERR_ORDER_EXPIRED","message":"Order expired","data":{}}')
 NOT_FOUND = ("404 Not Found", "application/json", b'{"message":"order not found"}')
@@ -101,6 +102,33 @@ def test_money_that_comes_while_its_way_is_in_doubt_is_for_a_person_even_if_the_
     (paid,) = walk(service, clock, order_id, (90,))
     assert (paid["status"], paid["status_reason"]) == ("confirming", "under_review")
     assert read_order(service.database, order_id).status == "needs_review"
+
+
+def test_money_first_told_by_an_answer_with_another_deposit_address_is_for_a_person(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    looks.edit = other_deposit_address
+    walk(service, clock, order_id, (70,))
+    looks.edit = None
+    (seen,) = walk(service, clock, order_id, (100,))
+    assert (seen["status"], seen["status_reason"]) == ("awaiting_deposit", "under_review")
+    assert read_order(service.database, order_id).status == "needs_review"
+
+
+def test_money_told_by_contradicting_answers_under_review_is_one_alarm(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = place(shop)
+    service.review.begin(order_id, DO)
+    looks.edit = other_deposit_address
+    alarms: list[str] = []
+    monkeypatch.setattr("swap.watching.poll.log.critical", lambda event, **_: alarms.append(event))
+    walk(service, clock, order_id, (370, 800, 2000))
+    assert alarms == ["watch.unexpected_deposit"]
+    assert view(service, order_id)["deposits"] == []
+    service.review.release(order_id, DO, accept=True)
+    assert len(view(service, order_id)["deposits"]) == 1, "accepted, it counts"
 
 
 def test_an_order_whose_money_is_on_its_way_to_somebody_else_comes_under_review(
@@ -550,6 +578,38 @@ def test_a_look_that_was_asked_before_the_review_overwrites_nothing(
     looks.hold = None
     look(service, order_id)
     assert len(view(service, order_id)["deposits"]) == 1, "the next look finds all of it again"
+
+
+def test_of_two_looks_whose_answers_name_one_upstream_order_at_the_same_moment_one_is_believed(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = [place(shop, client_order_id=f"order-{number}") for number in (1, 2)]
+    with service.database.write() as session:
+        session.execute(delete(UpstreamRef))
+        for order_id, ref in zip(orders, ("0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a", GUID), strict=True):
+            session.add(UpstreamRef(ref=ref, order_id=order_id))
+        session.execute(update(Order).values(upstream_order_id=None))
+    told = {"orderId": 777777, "destinationAddress": ADDRESSES["completes"], "orderEvents": [], "completed": True}
+    looks.answer = ("200 OK", "application/json", json.dumps({**told, "withdrawals": [{"txId": "f" * 64}]}).encode())
+    together, claim_refs = threading.Barrier(2), order_rows.claim_refs
+
+    def both(*arguments: Any) -> set[str]:
+        with suppress(threading.BrokenBarrierError):  # SQLite lets one in at a time
+            together.wait(1)
+        return claim_refs(*arguments)
+
+    monkeypatch.setattr(order_rows, "claim_refs", both)
+    clock.advance(20)
+    polls = [threading.Thread(target=look, args=(service, order_id)) for order_id in orders]
+    for poll in polls:
+        poll.start()
+    for poll in polls:
+        poll.join(20)
+    seen = sorted(
+        (view(service, order_id)["status"], view(service, order_id)["upstream_order_id"]) for order_id in orders
+    )
+    assert seen == [("awaiting_deposit", None), ("completed", "777777")]
+    assert {ref.ref for ref in all_of(service, UpstreamRef)} >= {"777777"}
 
 
 @pytest.mark.parametrize("decision", ["review", "end", "release"])

@@ -1,7 +1,8 @@
 """Conflicts: a later answer differs from what an order's customer was shown or the upstream was sent.
 
-The first one ends payments at once; an answer that agrees takes that back. The same one again, a minute later or more, puts
-the order under review, and so does money that comes in while it is in doubt where money goes. Only a person ends a review
+Nothing else in such an answer is believed, until an answer agrees or a person accepts it. The first conflict ends payments
+at once; an answer that agrees takes that back. The same one again, a minute later or more, puts the order under review, and
+so does money that comes in, or is told of, while it is in doubt where money goes. Only a person ends a review
 (`swap.ops.review`). Until then the order is polled and keeps its facts, its public status is the one before the review, and
 it cannot be paid.
 """
@@ -15,7 +16,7 @@ import structlog
 
 from swap.domain.expiry import ToldExpiry, not_payable
 from swap.domain.facts import Facts
-from swap.domain.lifecycle import WATCHED, Status, account
+from swap.domain.lifecycle import Status, account
 from swap.domain.times import Timing
 from swap.domain.transfers import EPOCH
 from swap.orders.matching import shown_place
@@ -33,8 +34,8 @@ UNDER_REVIEW, ENDED_BY_HAND = "under_review", "ended_by_hand"
 IN_USE = "address_in_use"
 _APART = timedelta(seconds=60)
 
-# Not while it has ended: nothing can be stopped then. An expired order is compared again once late money comes.
-_COMPARED = WATCHED - {Status.NEEDS_REVIEW, Status.EXPIRED, Status.FAILED, Status.COMPLETED, Status.REFUNDED}
+# Nothing is left to stop there. The answer is not believed, but only one that tells of money is for a person.
+_ENDED = frozenset({Status.EXPIRED, Status.FAILED, Status.COMPLETED, Status.REFUNDED})
 # Reasons of ours to stop payments; what else has stopped them (a rate that ran out, say) is not ours to end.
 _REASONS = frozenset(
     {
@@ -68,9 +69,10 @@ class Conflicts:
         self._database, self._reply_check, self._timing = database, reply_check, timing
         self._apart = timing.shorten(_APART)
 
-    def found(self, order: Order, reply: OrderReply, status: Status) -> str | None:
-        """The conflict between an answer and the order, unless a person has accepted it. `status`: the order's, or the one
-        before its review."""
+    def found(self, order: Order, reply: OrderReply, status: Status | None = None) -> str | None:
+        """The conflict between an answer and the order, unless a person has accepted it. `status`: as of which status
+        they are compared; by default the order's, or the one before its review."""
+        status = status or Status(order.status_before_review or order.status)
         problem = self._reply_check.problem_once_shown(order, reply, status) or self._in_use(order, status)
         return None if problem is None or _is_accepted(order, problem, reply) else problem
 
@@ -81,25 +83,30 @@ class Conflicts:
             problem = self._reply_check.problem_as_shown(order, reply)
         return None if problem is None or _is_accepted(order, problem, reply) else problem
 
-    def changes(self, order: Order, reply: OrderReply, to: Status, *, deposit_came: bool) -> Changes:
-        """What an answer that takes the order to the status `to` changes because it conflicts with the order, or agrees
-        with it again. `deposit_came`: it is the first that tells of a deposit."""
-        status = Status(order.status)
-        if status not in _COMPARED:
-            return {}
-        now, problem = self._timing.now(), self.found(order, reply, status)
-        stands = order.status_reason == UNDER_REVIEW
+    def changes(
+        self, order: Order, reply: OrderReply, problem: str | None, to: Status, *, deposit_came: bool
+    ) -> Changes:
+        """What an answer changes because it conflicts with the order (`problem`, as `found`), or agrees with it again. `to`:
+        the order's status by what is believed. `deposit_came`: it is the first that tells of a deposit, or of a further
+        one."""
+        now, status = self._timing.now(), Status(order.status)
+        stands, ended = order.status_reason == UNDER_REVIEW, status in _ENDED
+        if status is Status.NEEDS_REVIEW:
+            return {} if problem is None else _conflict(order, problem, now)
         if problem is None:
-            if not stands and (order.payable or order.payable_reason != "unverified"):
+            if not stands and (ended or order.payable or order.payable_reason != "unverified"):
                 return {}
             if deposit_came and order.conflict in WHERE_IT_GOES:
                 return self._review(order, order.conflict, to)
-            return self._released(order, reply)
+            return {} if ended else self._released(order, reply)
         first = order.conflict_since if problem == order.conflict else None
-        if (first is not None and now - first >= self._apart) or (stands and deposit_came):
+        again = first is not None and now - first >= self._apart and not ended
+        if again or (deposit_came and (stands or problem in WHERE_IT_GOES)):
             return {**_conflict(order, problem, now), **self._review(order, problem, to)}
-        if not stands or problem != order.conflict:
+        if problem != order.conflict or not (stands or ended):
             log.error("watch.conflict", order_id=order.id, conflict=problem, status=status)
+        if ended:
+            return _conflict(order, problem, now)
         return {**_conflict(order, problem, now), **_unpayable(order, problem), "status_reason": UNDER_REVIEW}
 
     def _review(self, order: Order, conflict: str, to: Status) -> Changes:

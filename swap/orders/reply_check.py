@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from swap import addresses
 from swap.domain import money
-from swap.domain.lifecycle import Status
+from swap.domain.lifecycle import Facts, Status
 from swap.market.catalog import Catalog
 from swap.orders.matching import deposit_change, same_address, unpacked
 from swap.tables import InstrumentRow, Order
@@ -41,13 +41,15 @@ class ReplyCheck:
         None when it contradicts nothing, or says too little to tell. `status`: the order's, or the one before its review.
 
         A floating rate moves by itself after the order is made, so only a FIXED promise is compared. Once the deposit is
-        no longer awaited, only where the money comes in and where it goes is: an upstream may reckon anew with what was
-        paid, and take another refund address from the customer.
+        no longer awaited, only where the money comes in and where it goes is, and until one is seen, the amount: with what
+        was paid an upstream may reckon anew, and it may take another refund address from the customer.
         """
         reply = unpacked(order, reply)
         found = _mismatches(order, reply, self._tolerance if order.rate_mode == "FIXED" else None)
         if status is not Status.AWAITING_DEPOSIT:
-            found = (reason for reason in found if reason in WHERE_IT_GOES)
+            paid = Facts.from_json(order.facts).deposit_seen
+            compared = WHERE_IT_GOES if paid else WHERE_IT_GOES | {"amount_mismatch"}
+            found = (reason for reason in found if reason in compared)
         return deposit_change(order, reply) or next(found, None)
 
     def problem_as_shown(self, order: Order, reply: OrderReply) -> str | None:

@@ -102,6 +102,12 @@ def unpublished(session: Session, limit: int) -> Sequence[OrderEvent]:
     return sorted(events, key=lambda e: (times[e.id], e.order_id, e.sequence or 0))
 
 
+def has_event(session: Session, order_id: str, type: str) -> bool:
+    """Whether the order has an event of this type, those of the journal included."""
+    query = select(OrderEvent.id).where(OrderEvent.order_id == order_id, OrderEvent.type == type)
+    return session.scalar(query.limit(1)) is not None
+
+
 def lock_head(session: Session) -> FeedHead:
     """The feed's head, locked until commit. Never skip-locked: two publishers must not interleave."""
     return session.scalars(select(FeedHead).where(FeedHead.id == 1).with_for_update()).one()

@@ -254,12 +254,12 @@ def _encoded(query: Sequence[tuple[str, str]]) -> str:
 
 
 def _about(order: OrderReply, order_id: str, destination_address: str) -> OrderReply:
-    """The order, if it can be the one that was asked for. An answer need not repeat the id it was asked with (T4); but
-    where it does not, another number or another destination shows that it is about another order."""
+    """The order, if it is the one that was asked for. An answer need not repeat the id it was asked with (T4); but where it
+    does not, the destination has to show whose it is, and another number shows that it is another's."""
     if order_id in order.refs:
         return order
     other_number = order.order_id is not None and order_id.isascii() and order_id.isdigit()
     address = order.destination_address
-    if other_number or (address is not None and not same_text(address, destination_address)):
-        raise Malformed("order: the answer is about another order", found=order)
+    if other_number or address is None or not same_text(address, destination_address):
+        raise Malformed("order: the answer is about another order, or does not say about which", found=order)
     return order

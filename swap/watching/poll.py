@@ -32,6 +32,7 @@ from swap.upstream.client import UpstreamClient
 from swap.upstream.journal import excerpt
 from swap.upstream.replies import OrderReply
 from swap.watching import list_signal
+from swap.watching.steps import differs, evidence_of, steps_of, walk
 from swap.watching.throttle import PollThrottle
 
 log = structlog.get_logger()
@@ -49,6 +50,10 @@ Changes = dict[str, Any]
 def poll_seconds(timing: Timing) -> float:
     """How long one poll may take: the client tries a read twice, with a pause."""
     return 2 * timing.read_timeout + 5
+
+
+class _Overtaken(Exception):
+    """Another process moved the order meanwhile, has its lease now, or gave an id in the answer to another order."""
 
 
 class Poller:
@@ -114,62 +119,69 @@ class Poller:
     # --- what an answer means ----------------------------------------------------------------------------------------
 
     def _apply(self, order: Order, reply: OrderReply | None, asked_at: datetime) -> None:
-        """`reply`: None when the upstream said that the order has expired."""
-        now = self._timing.now()
-        status = Status(order.status)
-        known, news = Facts.from_json(order.facts), Facts() if reply is None else reply.facts
+        """`reply`: None when the upstream said that the order has expired. One in conflict with the order is not believed:
+        what it says is no fact, and its ids are not the order's."""
+        now, offset = self._timing.now(), self._upstream.offset_seconds
+        status, known = Status(order.status), Facts.from_json(order.facts)
+        problem = None if reply is None else self._conflicts.found(order, reply)
+        believed = reply if problem is None else None
+        news = Facts() if believed is None else believed.facts
         facts = known.merge(news)
         told_before = ToldExpiry.from_json(order.told_expiry)
         told = self._told(order, told_before, facts.signs > known.signs, reply, asked_at)
         decision = next_status(status, facts, now, created_at=order.created_at, told=told)
         always = {
-            "as_of": now,
+            "as_of": now if problem is None else order.as_of,
             "failures": 0,
             "facts": facts.to_json(),
             "told_expiry": told.to_json(),
             "next_check_at": self._next_poll_at(order, decision.status, now, facts=facts),
         }
-        from_reply = self._changes_from(order, reply) if reply is not None else {}
+        from_reply = _changes_from(order, believed) if believed is not None else {}
         before = _last_weighed(order)
         without_news = next_status(status, known, before, created_at=order.created_at, told=told_before)
-        came = facts.deposit_seen and not known.deposit_seen
+        came, further = _deposits_told(known, reply)
         conflict: Changes = {}
         if reply is not None:
-            conflict = self._conflicts.changes(order, reply, decision.status, deposit_came=came)
+            conflict = self._conflicts.changes(order, reply, problem, decision.status, deposit_came=came or further)
         if conflict.get("status", decision.status) is Status.AWAITING_DEPOSIT:
             ends_at = order.payable_until
-            if reply is not None:
-                from_reply["payable_until"] = ends_at = rate_ends_at(order, reply, self._upstream.offset_seconds, now)
+            if believed is not None:
+                from_reply["payable_until"] = ends_at = rate_ends_at(order, believed, offset, now)
             if conflict.get("payable", order.payable):
                 conflict["payable_reason"] = expiry.not_payable(told, ends_at, now)
         if decision.review == "uncovered" != without_news.review and not ended_by_hand(order, facts):
             conflict |= under_review(order, None, decision.status)
         late = decision.late_deposit or facts.counted > max(1, known.counted)
-        steps = _steps(order, decision, facts, always | from_reply, conflict, late=late, now=now)
+        steps = steps_of(order, decision, facts, always | from_reply, conflict, late=late, now=now)
 
-        with self._database.write() as session:
-            if reply is not None and self._belongs_to_another(session, order, reply):
-                return
-            moved = _walk(session, order, steps, _evidence(decision, news), now)
-            if moved is None:
-                # Another process moved the order meanwhile, or has its lease now. A poll only adds, so the next one finds
-                # all of it again.
+        try:
+            with self._database.write() as session:
+                named = () if reply is None else self._real_refs(session, order, reply)
+                if self._belongs_to_another(session, order, named):
+                    return
+                # Before anything else counts: of two polls whose answers name one upstream order, one gets it.
+                if believed is not None and order_rows.claim_refs(session, order.id, named):
+                    raise _Overtaken
+                moved = walk(session, order, steps, evidence_of(decision, news), now)
+                if moved is None:
+                    raise _Overtaken
+                if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
+                    self._warn_of_deposit(session, moved, status)
+                self._journal(session, moved, decision, without_news)
+                if reply is not None and (
+                    facts != known or decision.status is not status or differs(order, from_reply | conflict)
+                ):
+                    _record_call(session, order, reply, asked_at, now)
+                if facts.events != known.events:
+                    new = [event for event in facts.events if event not in known.events]
+                    list_signal.record_hit(session, order, new, asked_at, offset)
+        except _Overtaken:
+            # A poll only adds, so the next one finds all of it again.
+            with self._database.write() as session:
                 leases.release(session, order, now + _SOON)
                 leases.bring_forward(session, [order.id], now + _SOON)
-                return
-            if reply is not None:
-                order_rows.claim_refs(session, order.id, self._real_refs(session, order, reply))
-            if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
-                log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
-                events.add_event(session, moved, "journal.unexpected_deposit", at=now, detail={"status": status})
-            self._journal(session, moved, decision, without_news)
-            if reply is not None and (
-                facts != known or decision.status is not status or _differs(order, from_reply | conflict)
-            ):
-                self._record_call(session, order, reply, asked_at, now)
-            if facts.events != known.events:
-                new = [event for event in facts.events if event not in known.events]
-                list_signal.record_hit(session, order, new, asked_at, self._upstream.offset_seconds)
+            return
         if moved.sequence != order.sequence:
             self._queue.enqueue("publish")
 
@@ -185,15 +197,24 @@ class Poller:
             return told.after_deposit()
         if told.since is None or says_ended(reply.state):
             return told
-        conflict = self._conflicts.found(order, reply, Status(order.status))
+        # It would be paid again: everything has to agree that a payer relies on.
+        conflict = self._conflicts.found(order, reply, Status.AWAITING_DEPOSIT)
         return told if conflict is not None else told.good(asked_at, apart)
 
     def _real_refs(self, session: Session, order: Order, reply: OrderReply) -> tuple[str, ...]:
-        return shared_refs.real_refs(session, order.id, reply.primary_ref, reply.refs, self._timing.now())
+        """Sorted, or two polls that claim the same ids could wait for each other."""
+        named = shared_refs.real_refs(session, order.id, reply.primary_ref, reply.refs, self._timing.now())
+        return tuple(sorted(named))
 
-    def _belongs_to_another(self, session: Session, order: Order, reply: OrderReply) -> bool:
+    def _warn_of_deposit(self, session: Session, order: Order, status: Status) -> None:
+        """Once: an answer that is not believed tells of its deposit at every poll."""
+        name = "journal.unexpected_deposit"
+        if not events.has_event(session, order.id, name):
+            log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
+            events.add_event(session, order, name, at=self._timing.now(), detail={"status": status})
+
+    def _belongs_to_another(self, session: Session, order: Order, named: Sequence[str]) -> bool:
         """Whether the answer names itself by any id of another order of ours. Then nothing in it may be believed."""
-        named = self._real_refs(session, order, reply)
         refs = sorted(order_rows.owned_refs(session, named, excluding=order.id))
         if not refs:
             return False
@@ -203,17 +224,6 @@ class Poller:
             events.add_event(session, order, "journal.answer_of_another", at=self._timing.now(), detail=detail)
         self.back_off(session, order)
         return True
-
-    @staticmethod
-    def _changes_from(order: Order, reply: OrderReply) -> Changes:
-        """What the answer changes besides the facts and whether the order may be paid: the upstream's state and id."""
-        changes: Changes = {}
-        if reply.state or reply.status:
-            changes["upstream_state"] = reply.state or reply.status
-        if reply.order_id is not None and reply.order_id != order.upstream_order_id:
-            # The list knows the numeric id; a create may have answered with a UUID alone (docs/upstream.md T4).
-            changes["upstream_order_id"] = reply.order_id
-        return changes
 
     def _journal(self, session: Session, order: Order, decision: Decision, without_news: Decision) -> None:
         """Write down what the answer says and the order does not follow; once, when it is new: `without_news` is what was
@@ -230,23 +240,6 @@ class Poller:
             log.error("watch.review", order_id=order.id, status=order.status, reason=decision.review)
             detail = {"status": order.status, "reason": decision.review}
             events.add_event(session, order, "journal.review", at=now, detail=detail)
-
-    @staticmethod
-    def _record_call(
-        session: Session, order: Order, reply: OrderReply, asked_at: datetime, answered_at: datetime
-    ) -> None:
-        calls.add_call(
-            session,
-            order_ref=order.id,
-            at=asked_at,
-            endpoint="order",
-            method="GET",
-            attempt=1,
-            status=200,
-            ms=round((answered_at - asked_at).total_seconds() * 1000),
-            outcome="OK",
-            response_body=excerpt(reply.raw),
-        )
 
     # --- when there is no answer, and when the next poll is due ------------------------------------------------------
 
@@ -342,61 +335,33 @@ def _postpone(
         order_rows.back_off(session, order, poll_at, failures=failures, lease=order.lease_token, held_until=held_until)
 
 
-def _steps(
-    order: Order, decision: Decision, facts: Facts, changes: Changes, conflict: Changes, *, late: bool, now: datetime
-) -> list[tuple[Changes, str | None]]:
-    """The moves of one poll, in order: changes and, where it is not the status that changes, the type of event.
-
-    A late deposit and a demand on the customer are news of their own, and an endpoint may have asked for these types
-    alone. So where the status changes in the same poll, they get an event before and after that of the status. What a
-    conflict makes of the order (`swap.orders.conflicts`) goes above what the facts make of it.
-    """
-    to_status: Changes = {}
-    if decision.status != order.status:
-        to_status = {"status": decision.status, "status_reason": decision.reason}
-    to_status |= conflict
-    action: Changes = {}
-    if facts.kyc_link not in (None, order.action_url):
-        action = {"action_url": facts.kyc_link, "action_since": now}
-    required = bool(action) and decision.status is Status.ON_HOLD
-
-    steps: list[tuple[Changes, str | None]] = []
-    if late:
-        reason = {"status_reason": "late_deposit"} if decision.late_deposit else {}
-        steps.append((changes | reason, "order.late_deposit"))
-        changes = {}
-    if required and to_status:
-        steps.append((changes | to_status, None))
-        steps.append((action, "order.action_required"))
-    elif rest := changes | to_status | action:
-        steps.append((rest, "order.action_required" if required else None))
-    return steps
+def _changes_from(order: Order, reply: OrderReply) -> Changes:
+    """What the answer changes besides the facts and whether the order may be paid: the upstream's state and id."""
+    changes: Changes = {}
+    if reply.state or reply.status:
+        changes["upstream_state"] = reply.state or reply.status
+    if reply.order_id is not None and reply.order_id != order.upstream_order_id:
+        # The list knows the numeric id; a create may have answered with a UUID alone (docs/upstream.md T4).
+        changes["upstream_order_id"] = reply.order_id
+    return changes
 
 
-def _walk(
-    session: Session,
-    order: Order,
-    steps: Sequence[tuple[Changes, str | None]],
-    evidence: dict[str, Any],
-    now: datetime,
-) -> Order | None:
-    """Take the order through the door, step by step. None when another process was first. That can only happen at the
-    first step: after it, the row is ours until the end of the transaction."""
-    for changes, type_ in steps:
-        moved = order_rows.move(
-            session, order, changes, at=now, source="look", detail=evidence, type=type_, lease=order.lease_token
-        )
-        if moved is None:
-            return None
-        order = moved
-    return order
+def _record_call(session: Session, order: Order, reply: OrderReply, asked_at: datetime, answered_at: datetime) -> None:
+    calls.add_call(
+        session,
+        order_ref=order.id,
+        at=asked_at,
+        endpoint="order",
+        method="GET",
+        attempt=1,
+        status=200,
+        ms=round((answered_at - asked_at).total_seconds() * 1000),
+        outcome="OK",
+        response_body=excerpt(reply.raw),
+    )
 
 
-def _differs(order: Order, changes: Changes) -> bool:
-    return any(getattr(order, name) != value for name, value in changes.items())
-
-
-def _evidence(decision: Decision, news: Facts) -> dict[str, Any]:
-    newest = max(news.events, key=lambda e: e.at, default=None)
-    evidence = {"newest_kind": None if newest is None else newest.kind, "reason": decision.reason}
-    return {name: value for name, value in evidence.items() if value}
+def _deposits_told(known: Facts, reply: OrderReply | None) -> tuple[bool, bool]:
+    """Whether an answer, believed or not, tells of the first deposit, and of a further one."""
+    told = known if reply is None else known.merge(reply.facts)
+    return told.deposit_seen and not known.deposit_seen, told.counted > max(1, known.counted)
