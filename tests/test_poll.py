@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +17,7 @@ from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.factories import make_order, move, read_order
 from tests.faults import Looks
-from tests.polling import DAY, START, all_of, journal, place, types, view, walk, watch_due
+from tests.polling import DAY, START, all_of, journal, place, quiet, types, view, walk, watch_due
 from tests.waiting import until
 
 UNREACHED = "redis://127.0.0.1:1"
@@ -158,8 +157,7 @@ def test_no_deposit_for_seven_days_expires_the_order_by_ourselves(
     service: Service, shop: Shop, clock: Clock, looks: Looks
 ) -> None:
     order_id = place(shop, "expires")
-    quiet = json.dumps({"orderEvents": [], "deposits": [], "withdrawals": [], "state": "created"}).encode()
-    looks.answer = ("200 OK", "application/json", quiet)
+    looks.answer = ("200 OK", "application/json", quiet("expires"))
     almost, over = walk(service, clock, order_id, (7 * DAY - 60, 7 * DAY + 3600))
     assert (almost["status"], over["status"]) == ("awaiting_deposit", "expired")
     assert over["status_reason"] == "local_expiry"

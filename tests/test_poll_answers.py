@@ -261,7 +261,7 @@ def test_an_expiry_is_not_taken_back_by_an_answer_about_other_terms(
     looks.answer = ("410 Gone", JSON, b'{"status":"ERR_ORDER_EXPIRED","message":"Order expired","data":{}}')
     walk(service, clock, order_id, (20, 700))
     number = read_order(service.database, order_id).upstream_order_id
-    told = {"orderId": number, "orderEvents": [], "state": "created", "rateMode": "FIXED"}
+    told: dict[str, Any] = {"orderId": number, "orderEvents": [], "state": "created", "rateMode": "FIXED"}
     looks.answer = ("200 OK", JSON, json.dumps(told).encode())
     seen = walk(service, clock, order_id, (1100, 1800))[-1]
     assert (seen["status"], seen["deposit"]["payable"]) == ("expired", False)

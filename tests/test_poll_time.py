@@ -18,7 +18,7 @@ from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order
 from tests.faults import Faults, Looks, answering
-from tests.polling import DAY, START, all_of, place, types, view, watch_due
+from tests.polling import DAY, START, all_of, place, quiet, types, view, watch_due
 from tests.signed_client import Calls
 
 pytestmark = pytest.mark.sqlite_only
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.sqlite_only
 JSON = "application/json"
 NOT_FOUND = ("404 Not Found", JSON, b'{"message":"order not found"}')
 GONE = ("410 Gone", JSON, b'{"status":"ERR_ORDER_EXPIRED","message":"Order expired","data":{}}')
-QUIET = ("200 OK", JSON, b'{"orderEvents":[],"deposits":[],"withdrawals":[],"state":"created"}')
+QUIET = ("200 OK", JSON, quiet("expires"))
 
 
 def deposit(service: Service, order_id: str) -> tuple[bool, str | None]:
