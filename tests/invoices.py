@@ -43,12 +43,18 @@ def invoice(
     for number in range(hints):
         fees = (1).to_bytes(4, "big") + (20).to_bytes(4, "big") + (3).to_bytes(2, "big")
         data += _field(_ROUTE_HINT, BECH32.encode(_NODE + number.to_bytes(8, "big") + fees))
-    hrp = "lnbc" + ("" if amount is None else f"{int(Decimal(amount) * 10**12)}p")
+    hrp = "lnbc" + ("" if amount is None else _shortest(Decimal(amount)))
     return bech32.encode(hrp, data + _signature(hrp, data), bech32.BECH32)
 
 
 def _field(tag: int, text: str) -> str:
     return BECH32.text(tag << 10 | len(text), 3) + text
+
+
+def _shortest(amount: Decimal) -> str:
+    """As BOLT 11 asks: with the largest multiplier that needs no fraction."""
+    scales = {"": 0, "m": 3, "u": 6, "n": 9, "p": 12}
+    return next(f"{int(amount.scaleb(n))}{letter}" for letter, n in scales.items() if amount.scaleb(n) % 1 == 0)
 
 
 def _signature(hrp: str, data: str) -> str:
