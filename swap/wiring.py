@@ -33,6 +33,7 @@ from swap.ops.housekeeping import Housekeeping
 from swap.ops.linking import Linking
 from swap.ops.review import Review
 from swap.ops.support import Support
+from swap.orders.bounds import SpareBounds, SpareLimits
 from swap.orders.candidates import CandidateSearch
 from swap.orders.conflicts import Conflicts
 from swap.orders.create import CreateOptions, OrderCreator
@@ -41,7 +42,7 @@ from swap.orders.place import OrderPlacer
 from swap.orders.read import OrderReader
 from swap.orders.reply_check import ReplyCheck
 from swap.orders.resolve import Resolver
-from swap.orders.spares import SpareBounds, SpareLimits, SpareSearch
+from swap.orders.spare_search import SpareSearch
 from swap.orders.sweep import Sweeper
 from swap.push.delivering import Deliverer
 from swap.push.endpoints import Endpoints
@@ -155,7 +156,7 @@ def build(
     reply_check = ReplyCheck(catalog, settings.rate_tolerance)
     destinations = DestinationCheck(database, upstream, vault, clock, is_away=lambda: access.state != "ok")
     creator = OrderCreator(database, upstream, reply_check, queue, destinations, options, timing)
-    bounds = SpareBounds(SpareLimits(settings.create_attempts, settings.spare_limit), timing)
+    bounds = SpareBounds(SpareLimits(settings.create_attempts, settings.spare_limit), options.upstream_key, timing)
     renew = partial(quotes.renewed, tolerance=settings.rate_tolerance)
     search = CandidateSearch(database, reply_check, timing)
     resolver = Resolver(database, upstreams, search, creator, bounds, renew, timing)

@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
 from swap.domain.lifecycle import Facts, Status
 from swap.orders.validation import Destination, InstrumentName, OrderRequest
-from swap.store import clients
+from swap.store import clients, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.tables import Order, new_id
+from swap.store.upstream_orders import Told
+from swap.tables import Order, UpstreamOrder, UpstreamRef, new_id
 
 NOON = datetime(2025, 10, 9, 12, 0, tzinfo=UTC)
 
@@ -108,3 +112,29 @@ def move(database: Database, order: Order, /, **changes: Any) -> Order | None:
     """Take the order through the door, in a transaction of its own."""
     with database.write() as session:
         return order_rows.move(session, order, changes, at=NOON + timedelta(minutes=1), source="test")
+
+
+def told(*refs: str, **changed: Any) -> Told:
+    """What is known of an upstream order with these ids."""
+    known: dict[str, Any] = {"upstream_key": "pk", "destination_address": None, "amount": Decimal("0.5"), **changed}
+    return Told(primary=refs[0], refs=refs, **known)
+
+
+def show(database: Database, order: Order, *refs: str) -> set[str]:
+    """Make the upstream order with these ids the one that the customer was shown."""
+    with database.write() as session:
+        return upstream_orders.show(session, order, told(*refs), NOON)
+
+
+def forget_upstream_orders(session: Session) -> None:
+    """As if we had never heard of an upstream order."""
+    session.execute(delete(UpstreamRef))
+    session.execute(delete(UpstreamOrder))
+
+
+def upstream_owners(database: Database) -> dict[str, str | None]:
+    """Each id of the upstream, and the order of ours that it belongs to."""
+    query = select(UpstreamRef.ref, UpstreamOrder.order_id)
+    with database.read() as session:
+        rows = session.execute(query.join(UpstreamOrder, UpstreamOrder.id == UpstreamRef.upstream_order))
+        return {row[0]: row[1] for row in rows}

@@ -21,6 +21,7 @@ from swap.errors import OutcomeUnknown
 from swap.orders import attempts
 from swap.sandbox.world import World
 from swap.settings import Settings
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.tables import Order
 from swap.upstream.decode import read_order
@@ -170,10 +171,10 @@ def test_what_was_told_reads_back_as_it_was_told(service: Service, shop: Shop, w
     with service.database.write() as session:
         order = order_rows.get(session, order_id)
         assert order is not None
-        number = order_rows.start_attempt(session, order, service.clock())
+        number = attempt_rows.start_attempt(session, order, service.clock())
     attempts.record_answer(service.database, order_id, number, "done", service.clock(), reply=reply)
     with service.database.read() as session:
-        found = attempts.last_complete_answer(order_rows.attempts_of(session, order_id))
+        found = attempts.last_complete_answer(attempt_rows.attempts_of(session, order_id))
     assert found is not None
     attempt, again = found
     assert attempt.number == number

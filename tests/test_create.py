@@ -20,11 +20,13 @@ from swap.orders.create import CreateOptions
 from swap.orders.validation import Destination, InstrumentName, OrderRequest
 from swap.sandbox.world import World
 from swap.settings import Settings
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
-from swap.tables import Order, OrderAttempt, UpstreamCall, UpstreamRef
+from swap.store import upstream_orders
+from swap.tables import Order, OrderAttempt, UpstreamCall
 from swap.wiring import Service
 from tests.conftest import BTC_ADDRESS, XRP_ADDRESS, Clock, Shop, look, new_shop
-from tests.factories import order_request
+from tests.factories import order_request, upstream_owners
 from tests.faults import HTML_403, Fault, Faults, Holding, answering, cutting, dropping, spoiling
 from tests.polling import due_ids
 from tests.signed_client import ETH, ETH_ADDRESS, XRP, Answer, Calls, body
@@ -48,7 +50,7 @@ def quick(settings: Settings) -> Settings:
 
 def attempts(service: Service, order_id: str) -> list[OrderAttempt]:
     with service.database.read() as session:
-        return list(order_rows.attempts_of(session, order_id))
+        return list(attempt_rows.attempts_of(session, order_id))
 
 
 def stored(service: Service, order_id: str) -> Order:
@@ -87,7 +89,7 @@ def test_a_done_create_tells_where_to_pay_and_owns_every_id(service: Service, wo
     assert answer.data["upstream_order_id"] == str(made.number)
     assert answer.data["deposit"]["address"] == made.place.address
     with service.database.read() as session:
-        assert set(order_rows.refs_of(session, answer.data["id"])) == {str(made.number), made.guid}
+        assert set(upstream_orders.shown_refs(session, answer.data["id"])) == {str(made.number), made.guid}
     (attempt,) = attempts(service, answer.data["id"])
     assert (attempt.outcome, attempt.refs) == ("done", [str(made.number), made.guid])
 
@@ -249,8 +251,7 @@ def test_an_upstream_id_that_another_order_owns_is_not_taken_over(
     assert (answer.data["deposit"], answer.data["upstream_order_id"]) == (None, None)
     assert stored(service, answer.data["id"]).status == "in_doubt"
     assert attempts(service, answer.data["id"])[0].refs == [str(number), world.orders()[1].guid]
-    with service.database.read() as session:
-        refs = {ref.ref: ref.order_id for ref in session.query(UpstreamRef)}
+    refs = upstream_owners(service.database)
     assert refs == {str(number): first["id"], world.orders()[0].guid: first["id"]}
     assert calls.get(f"/v1/orders/{first['id']}").data == first
 
@@ -722,7 +723,7 @@ def test_an_answer_in_hand_is_kept_through_a_short_outage_of_the_database(
     service: Service, calls: Calls, monkeypatch: Any
 ) -> None:
     """Both writes after the answer insist: the attempt's and the order's."""
-    real_finish, real_own = order_rows.finish_attempt, order_rows.claim_refs
+    real_finish, real_own = attempt_rows.finish_attempt, upstream_orders.show
     failures = {"finish": 2, "own": 2}
 
     def failing(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -734,8 +735,8 @@ def test_an_answer_in_hand_is_kept_through_a_short_outage_of_the_database(
 
         return call
 
-    monkeypatch.setattr(order_rows, "finish_attempt", failing("finish", real_finish))
-    monkeypatch.setattr(order_rows, "claim_refs", failing("own", real_own))
+    monkeypatch.setattr(attempt_rows, "finish_attempt", failing("finish", real_finish))
+    monkeypatch.setattr(upstream_orders, "show", failing("own", real_own))
     answer = calls.order()
     assert (answer.status, answer.data["status"]) == (201, "awaiting_deposit")
     assert attempts(service, answer.data["id"])[0].outcome == "done"
@@ -756,7 +757,7 @@ def test_an_answer_that_the_database_never_takes_is_logged_with_its_ids_and_swep
         patched.setattr(
             "swap.orders.attempts.log.critical", lambda event, **fields: logged.append({"event": event, **fields})
         )
-        patched.setattr(order_rows, "finish_attempt", away)
+        patched.setattr(attempt_rows, "finish_attempt", away)
         answer = calls.order()
     assert (answer.status, answer.details["retry"]) == (503, "same_request")
     (made,) = world.orders()
@@ -780,7 +781,7 @@ def test_an_answer_that_only_its_attempt_took_is_used_by_the_sweep(
 
     with monkeypatch.context() as patched:
         patched.setattr("swap.orders.attempts._ANSWER_IN_HAND_SECONDS", 0.2)
-        patched.setattr(order_rows, "claim_refs", away)
+        patched.setattr(upstream_orders, "show", away)
         assert calls.order().status == 503
     order = only_order(service, shop)
     assert (order.status, attempts(service, order.id)[0].outcome) == ("creating", "done")

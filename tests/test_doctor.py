@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import delete
-
 from swap.settings import Settings
-from swap.tables import UpstreamRef
 from swap.wiring import Service, doctor
 from tests.conftest import Clock, Shop, alive
+from tests.factories import forget_upstream_orders
 from tests.polling import place
 from tests.scripted_upstream import reply, serving
 
@@ -54,7 +52,7 @@ def test_parts_that_are_silent_are_reported(service: Service, clock: Clock) -> N
 def test_orders_that_another_program_made_with_our_key_are_reported(service: Service, shop: Shop) -> None:
     place(shop)
     with service.database.write() as session:
-        session.execute(delete(UpstreamRef))  # as if we had never made it
+        forget_upstream_orders(session)  # as if we had never made it
     state, said = findings(service)["key"]
     assert state == "warn"
     assert "1 orders were made with this key and are not known here" in said

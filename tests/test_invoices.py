@@ -227,7 +227,7 @@ def test_nothing_is_sent_for_a_payout_that_can_no_longer_arrive(
     assert order is not None
     clock.advance(10)
     with pytest.raises(OrderRefused) as refused:
-        service.placer._creator.send(order, 1, 5.0)
+        service.placer._creator.send(order, 1, service.clock(), 5.0)
     assert (refused.value.code, lightning.seen["create"]) == ("INVOICE_EXPIRED", 1)
     view = calls.get(f"/v1/orders/{order.id}").data
     assert (view["status"], view["status_reason"]) == ("failed", "invoice_expired")

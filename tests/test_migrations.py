@@ -16,14 +16,14 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Column, MetaData, Table, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import JSON, Column, MetaData, Table, Text, create_engine, event, inspect, make_url, select, text
 
 from swap.errors import ConfigurationError
 from swap.ops.support import Support
 from swap.store.database import _MIGRATION_LOCK, Database, migration_config
-from swap.tables import CatalogState, DepositPlace, FeedHead, Order, OrderAttempt, Row
+from swap.tables import CatalogState, DepositPlace, FeedHead, Money, Order, OrderAttempt, Row, Utc
 from tests.databases import POSTGRES
-from tests.factories import NOON
+from tests.factories import NOON, upstream_owners
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,13 +64,29 @@ def at_revision(database: Database, revision: str) -> None:
         go(migration_config(connection), "r0001")
 
 
+# Tables that are gone.
+_OLD_TABLES = {
+    "orphans": Table(
+        "orphans",
+        MetaData(),
+        *(Column(name, Text) for name in ("ref", "upstream_key", "destination_address", "order_id")),
+        Column("refs", JSON),
+        Column("amount", Money),
+        *(Column(name, Utc) for name in ("seen_at", "deposit_seen_at", "next_check_at")),
+    ),
+    "upstream_refs": Table("upstream_refs", MetaData(), Column("ref", Text), Column("order_id", Text)),
+}
+
+
 def insert(database: Database, table: str, **values: Any) -> None:
     """A row of the schema as it is there now; what is not given and may not be null gets something of its type."""
     some = {"Utc": NOON, "Money": Decimal(1), "Text": "", "Integer": 0, "BigInteger": 0, "Boolean": False, "JSON": {}}
     with database._write_engine.begin() as connection:
         there = Table(table, MetaData(), autoload_with=connection)
         # Reflected types know nothing of how we write times and amounts.
-        types = {column.name: column.type for column in Row.metadata.tables[table].columns}
+        known = _OLD_TABLES.get(table, Row.metadata.tables.get(table))
+        assert known is not None
+        types = {column.name: column.type for column in known.columns}
         columns = [Column(column.name, types.get(column.name, column.type)) for column in there.columns]
         for column in there.columns:
             if not column.nullable and column.name not in values and column.server_default is None:
@@ -218,8 +234,12 @@ def test_a_filled_database_of_the_first_version_comes_up_and_goes_down_again(emp
         due = {} if status == "completed" else {"next_check_at": NOON}
         insert(empty, "orders", **order, **route, **more, **due, amount_to_get=Decimal("325.5"), facts={})
         insert(empty, "order_attempts", order_id=f"ord_{number}", number=1, refs=[])
-    insert(empty, "orphans", ref="90210", refs=["90210"], order_id="ord_2")
+    for ref, order_id in (("1", "ord_0"), ("uuid-1", "ord_0"), ("2", "ord_1"), ("3", "ord_3")):
+        insert(empty, "upstream_refs", ref=ref, order_id=order_id)
+    insert(empty, "orphans", ref="90210", refs=["90210", "uuid-4"])
+    insert(empty, "orphans", ref="uuid-4", refs=["uuid-4"], order_id="ord_2", deposit_seen_at=NOON)
     insert(empty, "orphans", ref="90211", refs=["90211"])
+    insert(empty, "orphans", ref="uuid-1", refs=["uuid-1"], order_id="ord_0")
 
     empty.migrate()
     assert empty.migrated()
@@ -230,13 +250,26 @@ def test_a_filled_database_of_the_first_version_comes_up_and_goes_down_again(emp
         assert place.order_id == "ord_0", "of two that share an address, the first keeps it"
         for attempt in session.scalars(select(OrderAttempt)):
             assert attempt.amount_to_get == Decimal("325.5"), "what its order was promised"
-        roles = {row["upstream_order_id"]: row["role"] for row in Support(empty).unowned_orders()}
-    assert roles == {"90210": "spare", "90211": "unowned"}
+    told = {row["upstream_order_id"]: row for row in Support(empty).unowned_orders()}
+    assert {ref: (row["role"], row["order_id"]) for ref, row in told.items()} == {
+        "90210": ("spare", "ord_2"),
+        "90211": ("unowned", None),
+    }, "what was recorded under two ids is one, and what a customer was shown is none"
+    assert (told["90210"]["refs"], told["90210"]["deposit_seen_at"] is not None) == (["90210", "uuid-4"], True)
+    assert upstream_owners(empty) == {
+        "1": "ord_0",
+        "uuid-1": "ord_0",
+        "2": "ord_1",
+        "3": "ord_3",
+        "90210": "ord_2",
+        "uuid-4": "ord_2",
+        "90211": None,
+    }
 
     at_revision(empty, "down")
     with empty.engine.connect() as connection:
-        counts = [connection.scalar(text(f"SELECT count(*) FROM {name}")) for name in ("orders", "orphans")]
-        assert counts == [4, 2]
+        names = ("orders", "orphans", "upstream_refs")
+        assert [connection.scalar(text(f"SELECT count(*) FROM {name}")) for name in names] == [4, 2, 4]
         assert connection.scalar(text("SELECT count(*) FROM order_attempts")) == 4
     empty.migrate()
     assert empty.migrated()

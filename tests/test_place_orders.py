@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, func, inspect, select
 from swap.domain.lifecycle import Facts, Status, Transfer
 from swap.errors import RateLimited
 from swap.sandbox.world import World
+from swap.store import attempts as attempt_rows
 from swap.store import database as database_module
 from swap.store import orders as order_rows
 from swap.store import watching
@@ -372,7 +373,7 @@ def test_sixteen_at_once_with_one_id_make_one_order(service: Service, calls: Cal
     assert len({a.data["id"] for a in answers}) == 1
     assert (count(service), len(world.orders())) == (1, 1)
     with service.database.read() as session:
-        assert [a.outcome for a in order_rows.attempts_of(session, answers[0].data["id"])] == ["done"]
+        assert [a.outcome for a in attempt_rows.attempts_of(session, answers[0].data["id"])] == ["done"]
 
 
 def test_different_requests_at_once_with_one_id_make_one_order_and_conflicts(
@@ -487,7 +488,9 @@ def test_a_create_that_would_outlast_the_deadline_is_not_begun(
 ) -> None:
     """The database took so long to write the order down that the create no longer fits."""
     real = service.placer._creator.send
-    monkeypatch.setattr(service.placer._creator, "send", lambda order, number, left: real(order, number, left - 29))
+    monkeypatch.setattr(
+        service.placer._creator, "send", lambda order, number, at, left: real(order, number, at, left - 29)
+    )
     answer = calls.order()
     assert (answer.status, answer.error["code"], answer.details["retry"]) == (
         503,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.tables import Order, TransferRow
 from swap.wiring import Service
@@ -272,9 +273,9 @@ def test_a_create_nobody_finished_is_swept_by_what_its_last_attempt_says(
 ) -> None:
     order = make_order(service.database, status="creating", deposit_kind=None, deposit_address=None, payable=False)
     with service.database.write() as session:
-        number = order_rows.start_attempt(session, order, order.created_at)
+        number = attempt_rows.start_attempt(session, order, order.created_at)
         code = "AMOUNT_REFUSED" if outcome == "refused" else None
-        order_rows.finish_attempt(session, order.id, number, outcome=outcome, code=code)
+        attempt_rows.finish_attempt(session, order.id, number, outcome=outcome, code=code)
     assert watch_due(service) == [order.id]
     swept = read_order(service.database, order.id)
     assert (swept.status, swept.status_reason) == (status, reason)

@@ -21,7 +21,7 @@ from swap.store import leases
 from swap.tables import Order, OrderEvent, TransferRow, UpstreamCall, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
-from tests.factories import read_order
+from tests.factories import forget_upstream_orders, read_order, show, upstream_owners
 from tests.faults import Faults, Looks, spoiling
 from tests.polling import DAY, START, all_of, due_ids, journal, place, types, view, walk, watch_due
 
@@ -273,10 +273,10 @@ def test_an_order_does_not_take_the_id_of_another_from_an_answer_in_conflict(
     one, other = (place(shop, "expires", client_order_id=memo, destination_memo=memo) for memo in ("1", "2"))
     destination = read_order(service.database, other).destination_address
     with service.database.write() as session:
-        session.execute(delete(UpstreamRef))
-        for order_id, ref in ((one, "0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a"), (other, GUID)):
-            session.add(UpstreamRef(ref=ref, order_id=order_id))
+        forget_upstream_orders(session)
         session.execute(update(Order).values(upstream_order_id=None))
+    for order_id, ref in ((one, "0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a"), (other, GUID)):
+        show(service.database, read_order(service.database, order_id), ref)
     told = {"orderId": 777777, "destinationAddress": destination, "destinationAddressMemo": "2", "orderEvents": []}
     clock.advance(20)
     looks.answer = ("200 OK", JSON, json.dumps(told).encode())
@@ -468,7 +468,7 @@ def test_a_numeric_id_learned_later_is_the_one_asked_with_and_owned(
     walk(service, clock, order_id, (20, 45))
     assert view(service, order_id)["upstream_order_id"] == str(made.number)
     assert [f"orderId={ref}&" in asked for ref, asked in zip((made.guid, made.number), looks.asked, strict=True)]
-    refs = {r.ref: r.order_id for r in all_of(service, UpstreamRef)}
+    refs = upstream_owners(service.database)
     assert refs[str(made.number)] == refs[made.guid] == order_id
 
 
@@ -520,7 +520,7 @@ def test_an_answer_that_names_itself_by_the_id_of_another_order_is_not_believed(
         str(world.orders()[0].number),
     )
     assert journal(service, one) == ["journal.answer_of_another"]
-    assert {r.order_id for r in all_of(service, UpstreamRef, UpstreamRef.ref == foreign)} == {other}
+    assert upstream_owners(service.database)[foreign] == other
 
 
 # --- where to pay ----------------------------------------------------------------------------------------------------
@@ -684,7 +684,7 @@ def test_an_order_without_any_id_to_ask_with_backs_off_like_one_that_cannot_be_r
     order_id = place(shop)
     with service.database.write() as session:
         session.execute(update(Order).values(upstream_order_id=None))
-        session.execute(delete(UpstreamRef))
+        forget_upstream_orders(session)
     alarms: list[str] = []
     monkeypatch.setattr("swap.watching.poll.log.error", lambda event, **_: alarms.append(event))
     for number in range(1, 12):

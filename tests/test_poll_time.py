@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 
 from swap.domain.times import iso
 from swap.errors import RateLimited, UpstreamUnavailable
-from swap.store import unowned
-from swap.tables import Order, UnownedOrder
+from swap.store import upstream_orders
+from swap.tables import Order, UpstreamOrder
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
-from tests.factories import read_order
+from tests.factories import read_order, told
 from tests.faults import Faults, Looks, answering
 from tests.polling import DAY, START, all_of, place, quiet, types, view, watch_due
 from tests.signed_client import Calls
@@ -210,19 +210,11 @@ def test_the_watch_of_an_unowned_order_ends_on_no_read_that_failed(
 ) -> None:
     order = read_order(service.database, place(shop, "expires"))
     with service.database.write() as session:
-        unowned.add(
-            session,
-            ref="4711",
-            refs=["4711"],
-            upstream_key=order.upstream_key,
-            destination_address=order.destination_address,
-            amount=order.amount,
-            order_id=None,
-            now=clock(),
-        )
+        known = told("4711", upstream_key=order.upstream_key, destination_address=order.destination_address)
+        upstream_orders.record(session, known, clock())
 
     def due() -> bool:
-        (row,) = all_of(service, UnownedOrder)
+        (row,) = all_of(service, UpstreamOrder, UpstreamOrder.role == "unowned")
         return row.next_check_at is not None
 
     looks.answer = ("502 Bad Gateway", JSON, b"{}")

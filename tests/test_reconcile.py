@@ -20,11 +20,12 @@ from structlog.testing import capture_logs
 from swap.cli import main
 from swap.sandbox import answers
 from swap.sandbox.world import World
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.tables import Order, Reconciliation, TransferRow
 from swap.wiring import Service
 from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, XRP_ADDRESS, Clock, Shop, look
-from tests.factories import NOON, make_client, make_order, read_order
+from tests.factories import NOON, make_client, make_order, read_order, show
 from tests.polling import all_of, place, view
 from tests.scripted_upstream import reply, serving
 from workers.schedule import Scheduler
@@ -57,8 +58,7 @@ def change(service: Service, order_id: str, **values: Any) -> None:
 
 
 def own(service: Service, order_id: str, *refs: str) -> None:
-    with service.database.write() as session:
-        assert order_rows.claim_refs(session, order_id, refs) == set()
+    assert show(service.database, read_order(service.database, order_id), *refs) == set()
 
 
 def foreign(sandbox_url: str, destination: str = XRP_ADDRESS) -> str:
@@ -131,7 +131,7 @@ def test_an_order_attempted_just_now_is_fresh_however_old_it_is(shop: Shop, serv
     with service.database.write() as session:
         order = order_rows.get(session, order_id)
         assert order is not None
-        order_rows.start_attempt(session, order, clock())
+        attempt_rows.start_attempt(session, order, clock())
     assert run(service)["counts"] == {"fresh": 1}
     clock.advance(SETTLED)
     assert run(service)["counts"] == {"amount": 1}

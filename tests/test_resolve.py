@@ -14,6 +14,7 @@ from swap.errors import AmountRefused
 from swap.orders.attempts import record_answer
 from swap.sandbox.world import World
 from swap.sdk import SwapApiError
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.store.leases import LEASE
 from swap.tables import Order
@@ -74,7 +75,7 @@ def promise(service: Service, order_id: str, times: Decimal) -> None:
         order = order_rows.get(session, order_id)
         assert order is not None
         assert order.amount_to_get is not None
-        (attempt,) = order_rows.attempts_of(session, order_id)
+        (attempt,) = attempt_rows.attempts_of(session, order_id)
         order.amount_to_get = attempt.amount_to_get = order.amount_to_get * times
 
 
@@ -219,7 +220,7 @@ def test_the_upstream_is_asked_at_2_8_and_20_seconds_and_the_create_is_sent_agai
 ) -> None:
     order_id = in_doubt(shop, world, "create.drop")
     with service.database.read() as session:
-        (attempt,) = order_rows.attempts_of(session, order_id)
+        (attempt,) = attempt_rows.attempts_of(session, order_id)
     due = []
     for _ in range(4):
         with service.database.read() as session:
@@ -639,7 +640,7 @@ def test_an_order_in_doubt_of_which_nothing_was_sent_after_all_is_created(
     """Swept up while its answer was being written down, by a process that died before it could say so."""
     order_id = in_doubt(shop, world, "create.drop")
     with service.database.write() as session:
-        (attempt,) = order_rows.attempts_of(session, order_id)
+        (attempt,) = attempt_rows.attempts_of(session, order_id)
         attempt.outcome = "not_sent"
     look(service, order_id)
     assert shop.api.order(order_id)["status"] == "awaiting_deposit"
@@ -651,7 +652,7 @@ def test_an_equal_order_that_was_never_sent_keeps_nobody_from_its_own(
 ) -> None:
     order_id = in_doubt(shop, world)
     with service.database.write() as session:
-        (attempt,) = order_rows.attempts_of(session, order_id)
+        (attempt,) = attempt_rows.attempts_of(session, order_id)
         attempt.sent_at -= timedelta(seconds=1.5)
     world.chaos.force("create.rate_limited_bare")
     with pytest.raises(SwapApiError):
@@ -822,7 +823,7 @@ def test_creates_that_follow_one_that_was_not_sent_are_none_that_were_sent_again
     order_id = shop.place()["id"]
     assert attempts(service, order_id) == ["not_sent", "unknown"]
     with service.database.read() as session:
-        creates = order_rows.creates_since(session, SANDBOX_KEYS[0], clock() - timedelta(hours=1))
+        creates = attempt_rows.creates_since(session, SANDBOX_KEYS[0], clock() - timedelta(hours=1))
     assert (creates.sent, creates.unanswered_again) == (1, 0)
 
 

@@ -17,12 +17,12 @@ from swap.domain.lifecycle import Status
 from swap.errors import Conflict, InvalidRequest, NotFound, SwapError
 from swap.ops.by_hand import Act
 from swap.sandbox.world import World
-from swap.store import orders as order_rows
-from swap.store import unowned
+from swap.store import attempts as attempt_rows
+from swap.store import upstream_orders
 from swap.tables import DepositPlace, Order, OrderEvent, UpstreamRef
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
-from tests.factories import read_order
+from tests.factories import forget_upstream_orders, read_order, show, told
 from tests.faults import Faults, Looks, dropping
 from tests.polling import ADDRESSES, START, all_of, journal, place, quiet, types, view, walk
 
@@ -459,7 +459,7 @@ def test_ending_an_order_in_doubt_keeps_what_its_create_named_under_watch(
     order_id = in_doubt(shop, faults)
     ref = str(world.orders()[-1].number)
     with service.database.write() as session:
-        order_rows.finish_attempt(session, order_id, 1, refs=[ref])
+        attempt_rows.finish_attempt(session, order_id, 1, refs=[ref])
     service.review.end(order_id, Status.FAILED, DO)
     seen = view(service, order_id)
     assert (seen["status"], seen["final"], seen["next_check_at"]) == ("failed", True, None)
@@ -474,16 +474,13 @@ def orphaned(service: Service, world: World, order_id: str | None = None) -> str
     """Record the world's newest order as nobody's, or as an order's spare."""
     made = world.orders()[-1]
     with service.database.write() as session:
-        assert unowned.add(
-            session,
-            ref=str(made.number),
-            refs=[str(made.number)],
+        known = told(
+            str(made.number),
             upstream_key=service.settings.upstream_public_key,
             destination_address=ADDRESSES["expires"],
             amount=None,
-            order_id=order_id,
-            now=service.clock(),
         )
+        assert upstream_orders.record(session, known, service.clock(), order_id=order_id)
     return str(made.number)
 
 
@@ -587,20 +584,20 @@ def test_of_two_looks_whose_answers_name_one_upstream_order_at_the_same_moment_o
 ) -> None:
     orders = [place(shop, client_order_id=f"order-{number}") for number in (1, 2)]
     with service.database.write() as session:
-        session.execute(delete(UpstreamRef))
-        for order_id, ref in zip(orders, ("0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a", GUID), strict=True):
-            session.add(UpstreamRef(ref=ref, order_id=order_id))
+        forget_upstream_orders(session)
         session.execute(update(Order).values(upstream_order_id=None))
+    for order_id, ref in zip(orders, ("0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a", GUID), strict=True):
+        show(service.database, read_order(service.database, order_id), ref)
     told = {"orderId": 777777, "destinationAddress": ADDRESSES["completes"], "orderEvents": [], "completed": True}
     looks.answer = ("200 OK", "application/json", json.dumps({**told, "withdrawals": [{"txId": "f" * 64}]}).encode())
-    together, claim_refs = threading.Barrier(2), order_rows.claim_refs
+    together, claim = threading.Barrier(2), upstream_orders.show
 
     def both(*arguments: Any) -> set[str]:
         with suppress(threading.BrokenBarrierError):  # SQLite lets one in at a time
             together.wait(1)
-        return claim_refs(*arguments)
+        return claim(*arguments)
 
-    monkeypatch.setattr(order_rows, "claim_refs", both)
+    monkeypatch.setattr(upstream_orders, "show", both)
     clock.advance(20)
     polls = [threading.Thread(target=look, args=(service, order_id)) for order_id in orders]
     for poll in polls:

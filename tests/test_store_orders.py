@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,35 +12,26 @@ import pytest
 from sqlalchemy import Text, cast, event, select, update
 
 from swap.domain.lifecycle import TRANSITIONS, Facts, Status, Transfer, UpstreamEvent
-from swap.store import clients, deliveries, endpoints, leases
+from swap.store import attempts as attempt_rows
+from swap.store import clients, deliveries, endpoints, leases, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.tables import Order, OrderEvent, TransferRow, UpstreamRef, WebhookDelivery
-from tests.factories import NOON, make_client, make_order, make_orders, move, order_row, read_order
+from swap.tables import Order, OrderEvent, TransferRow, WebhookDelivery
+from tests.factories import (
+    NOON,
+    make_client,
+    make_order,
+    make_orders,
+    move,
+    order_row,
+    read_order,
+    show,
+    told,
+    upstream_owners,
+)
+from tests.threads import race
 
 LEASE = timedelta(seconds=150)
-
-
-def race(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """What `work` returned on so many threads that began together; an error fails the test."""
-    together = threading.Barrier(count)
-    found: list[Any] = [None] * count
-    raised: list[BaseException] = []
-
-    def run(number: int) -> None:
-        together.wait()
-        try:
-            found[number] = work(number)
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert raised == []
-    return found
 
 
 def events(database: Database, order_id: str) -> list[OrderEvent]:
@@ -288,13 +278,13 @@ def test_a_signature_is_spent_once_however_many_bring_it_at_once(database: Datab
 def test_attempts_are_counted_and_answered_whatever_became_of_the_order(database: Database) -> None:
     order = make_order(database, status="creating")
     with database.write() as session:
-        numbers = [order_rows.start_attempt(session, order, NOON) for _ in range(3)]
-        order_rows.finish_attempt(
+        numbers = [attempt_rows.start_attempt(session, order, NOON) for _ in range(3)]
+        attempt_rows.finish_attempt(
             session, order.id, 2, outcome="unknown", refs=["1", "b"], finished_at=NOON, answer="{}"
         )
     assert numbers == [1, 2, 3]
     with database.read() as session:
-        found = order_rows.attempts_of(session, order.id)
+        found = attempt_rows.attempts_of(session, order.id)
     assert [(a.number, a.outcome, a.refs) for a in found] == [(1, None, []), (2, "unknown", ["1", "b"]), (3, None, [])]
 
 
@@ -303,15 +293,13 @@ def test_attempts_are_counted_and_answered_whatever_became_of_the_order(database
 
 def test_an_id_of_the_upstream_belongs_to_one_order(database: Database) -> None:
     one, other = make_order(database), make_order(database)
-    with database.write() as session:
-        assert order_rows.claim_refs(session, one.id, ["90210", "guid-1"]) == set()
-        assert order_rows.claim_refs(session, one.id, ["90210"]) == set(), "once more is no clash"
-        assert order_rows.claim_refs(session, other.id, ["guid-2", "90210"]) == {"90210"}
-        assert order_rows.owner_of(session, "90210") == one.id
-        assert order_rows.owner_of(session, "unheard of") is None
+    assert show(database, one, "90210", "guid-1") == set()
+    assert show(database, one, "90210") == set(), "once more is no clash"
+    assert show(database, other, "guid-2", "90210") == {"90210"}
+    assert upstream_owners(database) == {"90210": one.id, "guid-1": one.id}
     with database.read() as session:
-        assert sorted(order_rows.refs_of(session, one.id)) == ["90210", "guid-1"]
-        assert order_rows.refs_of(session, other.id) == []
+        assert upstream_orders.shown_refs(session, one.id) == ["90210", "guid-1"]
+        assert upstream_orders.shown_refs(session, other.id) == []
 
 
 def test_two_orders_that_claim_one_id_at_once_do_not_both_get_it(database: Database, twin: Database) -> None:
@@ -319,12 +307,13 @@ def test_two_orders_that_claim_one_id_at_once_do_not_both_get_it(database: Datab
 
     def work(number: int) -> set[str]:
         with (database, twin)[number % 2].write() as session:
-            return order_rows.claim_refs(session, ids[number], ["90210"])
+            order = order_rows.get(session, ids[number])
+            assert order is not None
+            return upstream_orders.show(session, order, told("90210"), NOON)
 
     taken = race(6, work)
     assert sorted(len(t) for t in taken) == [0, 1, 1, 1, 1, 1]
-    with database.read() as session:
-        assert session.scalars(select(UpstreamRef.order_id)).all() == [ids[taken.index(set())]]
+    assert upstream_owners(database) == {"90210": ids[taken.index(set())]}
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------

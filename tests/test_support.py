@@ -17,11 +17,11 @@ from swap.ops.support import Support
 from swap.push.delivering import Deliverer
 from swap.push.endpoints import Endpoints
 from swap.push.feed import Feed
+from swap.store import attempts as attempt_rows
 from swap.store import events
-from swap.store import orders as order_rows
 from swap.store.database import Database
 from tests.conftest import Clock
-from tests.factories import NOON, make_order, move, read_order
+from tests.factories import NOON, make_order, move, read_order, show
 from tests.product import NoQueue
 from tests.receivers import receiving
 
@@ -45,11 +45,11 @@ def test_the_record_holds_attempts_events_with_the_journal_and_deliveries(databa
         created_at=NOON,
     )
     with database.write() as session:
-        number = order_rows.start_attempt(session, order, NOON)
-        order_rows.finish_attempt(
+        number = attempt_rows.start_attempt(session, order, NOON)
+        attempt_rows.finish_attempt(
             session, order.id, number, outcome="done", refs=["90210"], finished_at=NOON, http_status=201, answer="{}"
         )
-        order_rows.claim_refs(session, order.id, ["90210", "guid"])
+    show(database, order, "90210", "guid")
     move(database, order, status="in_doubt")
     accepted = {"status": "awaiting_deposit", "deposit_kind": "address", "deposit_address": "bc1qx", "payable": True}
     move(database, read_order(database, order.id), **accepted)

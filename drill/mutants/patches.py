@@ -6,7 +6,7 @@ Loaded by `sitecustomize` in a fresh process: standard library only, and nothing
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from inspect import signature
 from types import ModuleType
 from typing import Any
@@ -75,16 +75,18 @@ def _create_is_repeated(module: ModuleType) -> None:
 def _address_is_enough(module: ModuleType) -> None:
     def all_of(self: Any, doubt: Any) -> Any:
         wanted = doubt.order.destination_address
-        rows = self.read_list(doubt.upstream) or ()
         return [
-            module.Candidate(row.refs[0], row.refs, row.created_at) for row in rows if row.destination_address == wanted
+            module.Candidate(row.refs[0], row.refs, key, row.created_at)
+            for key, upstream in doubt.upstreams.items()
+            for row in self.read_list(upstream) or ()
+            if row.destination_address == wanted
         ]
 
     def examine(self: Any, doubt: Any, candidate: Any) -> Any:
-        order = doubt.order
-        reply = doubt.upstream.order(candidate.ref, order.destination_address, order_ref=order.id, deadline=5)
+        order, upstream = doubt.order, doubt.upstreams[candidate.upstream_key]
+        reply = upstream.order(candidate.ref, order.destination_address, order_ref=order.id, deadline=5)
         with self._database.read() as session:
-            taken = module.order_rows.owned_refs(session, reply.refs, excluding=order.id)
+            taken = module.upstream_ids.named(session, reply.primary_ref, reply.refs).of_others(order.id)
         return module.Found(candidate, module.Finding.ANOTHERS if taken else module.Finding.OURS, reply)
 
     _replace(module.CandidateSearch, "all_of", all_of)
@@ -96,8 +98,8 @@ def _rivals_are_ignored(module: ModuleType) -> None:
 
 
 def _address_belongs_to_all(module: ModuleType) -> None:
-    _replace(module, "claim_place", lambda session, order_id, place: True)
-    _replace(module, "place_taken", lambda session, place, *, excluding: False)
+    _replace(module, "claim", lambda session, order_id, place: True)
+    _replace(module, "taken", lambda session, place, *, excluding: False)
 
 
 def _answer_is_not_compared(module: ModuleType) -> None:
@@ -117,12 +119,12 @@ def _any_spelling_opens(module: ModuleType) -> None:
 
 
 def _spare_is_dropped(module: ModuleType) -> None:
-    add = module.add
+    record = module.record
 
-    def add_unowned(session: Any, **row: Any) -> bool:
-        return bool(add(session, **row)) if row["order_id"] is None else False
+    def record_unowned(session: Any, told: Any, now: datetime, **known: Any) -> Any:
+        return record(session, told, now, **known) if known.get("order_id") is None else None
 
-    _replace(module, "add", add_unowned)
+    _replace(module, "record", record_unowned)
 
 
 def _address_may_change(module: ModuleType) -> None:
@@ -130,19 +132,16 @@ def _address_may_change(module: ModuleType) -> None:
 
 
 def _newest_address_is_shown(module: ModuleType) -> None:
-    record_poll = module.record_poll
+    learn = module.UnownedOrderPoller._learn
 
-    def record_and_show(session: Any, ref: str, **told: Any) -> None:
-        from swap.store import orders
+    def learn_and_show(self: Any, session: Any, row: Any, reply: Any, now: datetime) -> None:
+        learn(self, session, row, reply, now)
+        order = module.order_rows.get(session, row.order_id) if row.order_id else None
+        if order is not None and order.deposit_kind is not None and reply.deposit_address is not None:
+            place = {name: getattr(reply, name) for name in ("deposit_address", "deposit_memo")}
+            module.order_rows.move(session, order, place, at=now, source="look")
 
-        record_poll(session, ref, **told)
-        spare = session.get(module.UnownedOrder, ref)
-        order = orders.get(session, spare.order_id) if spare is not None and spare.order_id else None
-        if order is not None and order.deposit_kind is not None and told["deposit_address"] is not None:
-            place = {name: told[name] for name in ("deposit_address", "deposit_memo")}
-            orders.move(session, order, place, at=datetime.now(UTC), source="look")
-
-    _replace(module, "record_poll", record_and_show)
+    _replace(module.UnownedOrderPoller, "_learn", learn_and_show)
 
 
 def _lease_holds_nobody_off(module: ModuleType) -> None:
@@ -167,12 +166,12 @@ PATCHES: dict[str, dict[str, Patch]] = {
         "swap.store.leases": _lease_holds_nobody_off,
         "swap.store.orders": _lease_is_not_asked_for,
     },
-    "drop-spare": {"swap.store.unowned": _spare_is_dropped},
+    "drop-spare": {"swap.store.upstream_orders": _spare_is_dropped},
     "overwrite-shown-address": {
         "swap.store.orders": _address_may_change,
-        "swap.store.unowned": _newest_address_is_shown,
+        "swap.watching.unowned": _newest_address_is_shown,
     },
-    "show-without-ownership": {"swap.store.orders": _address_belongs_to_all},
+    "show-without-ownership": {"swap.store.deposit_places": _address_belongs_to_all},
     "trust-shifted-answer": {"swap.upstream.echoes": _answer_is_not_compared},
     "spend-by-spelling": {"swap.infra.tickets": _any_spelling_opens},
 }

@@ -53,6 +53,12 @@ class ToldExpiry:
             return ToldExpiry(doubted=True, withdrawn=self.withdrawn or self.confirmed)
         return replace(self, good_since=good_since)
 
+    def second_look_at(self, apart: timedelta = APART) -> datetime | None:
+        """From when on a look can confirm what was told, or take it back; None where nothing waits for that."""
+        if self.good_since is not None:
+            return self.good_since + apart
+        return None if self.since is None or self.confirmed else self.since + apart
+
     def after_deposit(self) -> ToldExpiry:
         """After a new sign of a deposit: what was told before it says nothing about the order as it is now."""
         return replace(self, since=None, confirmed=False, good_since=None)

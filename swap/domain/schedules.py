@@ -57,6 +57,8 @@ _CREATE = PollingPlan("age", ((None, 30 * _SECOND),))
 # While the upstream's list announces changes, polls by plan are only a safeguard: this many times rarer, and at most
 # this far apart.
 _RELAXED_FACTOR, _LONGEST_RELAXED = 4, 30 * _MINUTE
+# For want of budget, looks at an order that a customer waits for are no further apart.
+_LONGEST_STRETCHED = 10 * _MINUTE
 FRESH_FOR = _HOUR
 # How a budget that is too small for all is divided; the most urgent tier first.
 _SHARES: Mapping[Tier, float] = MappingProxyType({"moving": 0.5, "fresh": 0.3, "aged": 0.2})
@@ -95,7 +97,12 @@ class Slowdown:
         """The interval between two polls, from the planned one. Creates and orders in doubt are never slowed down."""
         if status in BEFORE_ADDRESS:
             return planned
-        return (relaxed(planned) if self.list_trusted else planned) * self.factor(status, age)
+        planned = relaxed(planned) if self.list_trusted else planned
+        stretched = planned * self.factor(status, age)
+        if tier(status, age) == "aged":
+            return stretched
+        # The budget may be small for a moment only, and this wait is planned in it.
+        return min(stretched, max(planned, _LONGEST_STRETCHED))
 
     def factor(self, status: Status, age: timedelta) -> float:
         """By how much two polls of such an order are further apart than planned, for want of budget."""

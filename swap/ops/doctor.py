@@ -13,8 +13,7 @@ from swap.errors import UpstreamError
 from swap.infra.queue import JobQueue
 from swap.market.catalog import Catalog, without_rules
 from swap.ops.heartbeats import Heartbeats, PartState
-from swap.store import orders as order_rows
-from swap.store import unowned, watching
+from swap.store import upstream_ids, watching
 from swap.store.database import Database
 from swap.upstream.client import UpstreamClient
 from swap.watching import list_signal
@@ -85,14 +84,8 @@ class Doctor:
             yield Finding("clock", "ok", f"{abs(offset):.1f} s from the upstream's" if offset else "as the upstream's")
         if not with_rows:
             return
-        unknown = 0
         with self._database.read() as session:
-            unowned_refs = unowned.known_refs(session)
-            for start in range(0, len(listed), _BATCH):
-                batch = listed[start : start + _BATCH]
-                refs = [ref for row in batch for ref in row.refs]
-                known = order_rows.owned_refs(session, refs) | unowned_refs
-                unknown += sum(1 for row in batch if not known.intersection(row.refs))
+            unknown = upstream_ids.roles(session, [(row.order_id, row.refs) for row in listed]).count(None)
             state = watching.state(session)
         yield Finding("key", *(_alone() if not unknown else _shared(unknown)))
         signal = f"{state.list_state}, announced {state.announced} of {state.counted} changes"

@@ -15,8 +15,16 @@ from swap.domain.times import Timing
 from swap.ops.heartbeats import KEPT as HEARTBEATS_KEPT
 from swap.push import delivering
 from swap.push.feed import Feed
-from swap.store import calls, clients, deliveries, endpoints, heartbeats, periodic, reconciliations
-from swap.store import orders as order_rows
+from swap.store import (
+    calls,
+    clients,
+    deliveries,
+    deposit_places,
+    endpoints,
+    heartbeats,
+    periodic,
+    reconciliations,
+)
 from swap.store.database import Database
 
 log = structlog.get_logger()
@@ -30,7 +38,7 @@ _REPORTS_KEPT = timedelta(days=400)
 # Each is given a session and the time.
 _STEPS: dict[str, Callable[..., object]] = {
     "signatures": clients.forget_signatures,
-    "places": lambda session, now: order_rows.free_places(session),
+    "places": lambda session, now: deposit_places.free_unwatched(session),
     "calls": lambda session, now: calls.forget_calls(session, now - _CALLS_KEPT),
     "reports": lambda session, now: reconciliations.forget(session, now - _REPORTS_KEPT),
     "secrets": endpoints.forget_old_secrets,

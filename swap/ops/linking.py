@@ -12,12 +12,14 @@ from swap.domain.times import Timing
 from swap.errors import Conflict, NotFound, OrderExpired, UpstreamNotFound
 from swap.ops.by_hand import Act, ByHand, Changes, outcome
 from swap.orders.create import OrderCreator
-from swap.orders.matching import deposit_place
+from swap.orders.matching import deposit_place, shown_place
 from swap.orders.reply_check import ReplyCheck, told_terms
+from swap.orders.spares import with_stored_place
+from swap.store import attempts as attempt_rows
+from swap.store import deposit_places, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
-from swap.store import unowned
 from swap.store.database import Database
-from swap.tables import Order, UnownedOrder
+from swap.tables import Order, UpstreamOrder
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import OrderReply
 
@@ -50,23 +52,23 @@ class Linking:
         reply = self._ask(row, order)
         if reply is not None:
             with self._database.read() as session:
-                self._require_free(session, order, reply)
+                self._require_free(session, order, row, reply)
         if order.status not in BEFORE_ADDRESS:
             return self._as_spare(order, row, act, reply)
         if reply is None or not reply.complete:
             raise Conflict("The upstream does not say where to pay for it.", code="UPSTREAM_DISAGREES")
         return self._as_shown(order, row, act, reply)
 
-    def _find(self, ref: str) -> UnownedOrder:
+    def _find(self, ref: str) -> UpstreamOrder:
         with self._database.read() as session:
-            row, owner = unowned.find(session, ref), order_rows.owner_of(session, ref)
-        if owner is not None:
-            raise Conflict(f"It is shown to the customer of {owner}.", code="UPSTREAM_ORDER_OWNED", order_id=owner)
+            row = upstream_ids.by_refs(session, [ref]).get(ref)
         if row is None:
             raise NotFound(f"There is no spare or unowned order {ref[:64]}.", code="UPSTREAM_ORDER_UNKNOWN")
+        if row.role == upstream_orders.SHOWN:
+            raise _owned(row.order_id)
         return row
 
-    def _ask(self, row: UnownedOrder, order: Order) -> OrderReply | None:
+    def _ask(self, row: UpstreamOrder, order: Order) -> OrderReply | None:
         """What the upstream says about it; None when it knows it no more."""
         upstream = self._upstreams.get(row.upstream_key)
         if upstream is None:
@@ -84,26 +86,43 @@ class Linking:
         except (UpstreamNotFound, OrderExpired):
             return None
 
-    def _require_free(self, session: Session, order: Order, reply: OrderReply) -> None:
-        foreign = order_rows.owned_refs(session, reply.refs, excluding=order.id)
-        if foreign:
-            owner = order_rows.owner_of(session, min(foreign))
-            raise Conflict(f"It is shown to the customer of {owner}.", code="UPSTREAM_ORDER_OWNED", order_id=owner)
-        if order_rows.place_taken(session, deposit_place(order, reply), excluding=order.id):
+    def _require_free(self, session: Session, order: Order, row: UpstreamOrder, reply: OrderReply) -> None:
+        names = upstream_ids.named(session, reply.primary_ref, reply.refs, about=row)
+        for each in names.rows:
+            if each.id != row.id and each.order_id not in (None, order.id):
+                raise _owned(each.order_id)
+        place = deposit_place(order, with_stored_place(row, reply))
+        holder = deposit_places.holder(session, place)
+        if holder is not None and holder not in (order.id, row.order_id):
+            raise Conflict("Another order's customer was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
+        before = None if row.order_id is None else order_rows.get(session, row.order_id)
+        if before is not None and before.id != order.id and shown_place(before) == place is not None:
+            raise Conflict(f"The customer of {before.id} was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
+
+    def _take_over(self, session: Session, order: Order, row: UpstreamOrder, reply: OrderReply | None) -> None:
+        """Give the upstream order, and the place to pay at that it has, to the order, as its spare."""
+        current = upstream_ids.by_refs(session, [row.ref], lock=True).get(row.ref)
+        if current is None or current.role == upstream_orders.SHOWN:
+            raise _owned(None if current is None else current.order_id)
+        place = None if reply is None else deposit_place(order, with_stored_place(current, reply))
+        if current.order_id is not None:
+            deposit_places.free(session, current.order_id, place)
+        upstream_orders.give(session, current, order.id)
+        if place is not None and not deposit_places.claim(session, order.id, place):
             raise Conflict("Another order's customer was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
 
-    def _as_spare(self, order: Order, row: UnownedOrder, act: Act, reply: OrderReply | None) -> dict[str, Any]:
+    def _as_spare(self, order: Order, row: UpstreamOrder, act: Act, reply: OrderReply | None) -> dict[str, Any]:
         def plan(_: Order) -> Changes:
             return {}
 
         def beside(session: Session, moved: Order) -> None:
-            unowned.give(session, row.ref, moved.id)
+            self._take_over(session, moved, row, reply)
 
         told = None if reply is None else told_terms(order, reply)
         done = self._by_hand.carry_out(order.id, "link", act, plan, told, beside=beside, ref=row.ref, role="spare")
         return {**done, "changes": {"spare": {"from": row.order_id, "to": order.id}}}
 
-    def _as_shown(self, order: Order, row: UnownedOrder, act: Act, reply: OrderReply) -> dict[str, Any]:
+    def _as_shown(self, order: Order, row: UpstreamOrder, act: Act, reply: OrderReply) -> dict[str, Any]:
         problem = self._reply_check.problem(order, reply, self._reply_check.source_of(order))
         if problem is not None:
             raise Conflict(
@@ -116,16 +135,18 @@ class Linking:
         if not act.do:
             return outcome("link", act, order, {"status": "awaiting_deposit", **shown}, told_terms(order, reply))
         with self._database.read() as session:
-            attempts = order_rows.attempts_of(session, order.id)
+            attempts = attempt_rows.attempts_of(session, order.id)
         if not attempts:
             raise Conflict("Nothing was ever sent for this order.", code="ORDER_STATE_FORBIDS")
 
         def allowed(session: Session, current: Order) -> bool:
-            self._require_free(session, current, reply)
+            self._require_free(session, current, row, reply)
+            self._take_over(session, current, row, reply)
             return True
 
         detail = {"source": "person", **act.detail("link"), "ref": row.ref, "role": "shown"}
-        linked = self._creator.adopt(order.id, reply, detail, attempts[-1].number, allowed)
+        also = [row.ref]
+        linked = self._creator.adopt(order.id, reply, detail, attempts[-1].number, allowed, row.upstream_key, also)
         if linked.deposit_kind is None or linked.upstream_order_id != reply.primary_ref:
             raise Conflict(
                 f"The order was changed meanwhile; it is {linked.status}. Look at it again.",
@@ -134,3 +155,7 @@ class Linking:
             )
         changes = {"status": linked.status, **shown}
         return outcome("link", act, linked, changes, told_terms(order, reply), before=order)
+
+
+def _owned(order_id: str | None) -> Conflict:
+    return Conflict(f"It belongs to {order_id}.", code="UPSTREAM_ORDER_OWNED", order_id=order_id)

@@ -14,8 +14,10 @@ from swap.errors import Conflict
 from swap.ops.by_hand import Act, ByHand, Changes
 from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, accepted, payable_again, under_review
 from swap.orders.reply_check import told_terms
+from swap.orders.spares import record_spare
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
-from swap.store import unowned
+from swap.store import upstream_ids, upstream_orders
 from swap.store.database import Database
 from swap.tables import Order
 from swap.upstream.client import UpstreamClient
@@ -104,22 +106,13 @@ class Review:
         """Nothing was shown, but the answers to the creates may name upstream orders. Those are watched on as spares."""
         if order.deposit_kind is not None:
             return
-        for attempt in order_rows.attempts_of(session, order.id):
+        for attempt in attempt_rows.attempts_of(session, order.id):
             if attempt.refs:
-                unowned.add(
-                    session,
-                    ref=attempt.refs[0],
-                    refs=attempt.refs,
-                    upstream_key=attempt.upstream_key,
-                    destination_address=order.destination_address,
-                    amount=order.amount,
-                    order_id=order.id,
-                    now=self._timing.now(),
-                )
+                record_spare(session, order, attempt.upstream_key, attempt.refs, self._timing.now())
 
     def _ask(self, order: Order) -> OrderReply:
         with self._database.read() as session:
-            refs = order_rows.refs_of(session, order.id)
+            refs = upstream_orders.shown_refs(session, order.id)
         ref = order.upstream_order_id or next(iter(refs), None)
         if ref is None:
             raise Conflict("The order has no upstream id to ask with.", code="ORDER_STATE_FORBIDS")
@@ -127,8 +120,10 @@ class Review:
             ref, order.destination_address, order_ref=order.id, priority="read", deadline=self._timing.read_timeout
         )
         with self._database.read() as session:
-            foreign = order_rows.owned_refs(session, reply.refs, excluding=order.id)
-        if foreign:
+            names = upstream_ids.named(
+                session, reply.primary_ref, reply.refs, upstream_orders.shown_of(session, order.id)
+            )
+        if names.of_others(order.id):
             raise Conflict("The upstream's answer is about another order of ours.", code="UPSTREAM_DISAGREES")
         return reply
 

@@ -11,11 +11,12 @@ from swap.domain.lifecycle import WATCHED
 from swap.domain.money import plain
 from swap.domain.times import iso
 from swap.errors import NotFound
-from swap.store import deliveries, events, unowned
+from swap.store import attempts as attempt_rows
+from swap.store import deliveries, events, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.store.serializers import delivery_view, order_view
-from swap.tables import Order, OrderAttempt, OrderEvent, UnownedOrder
+from swap.tables import Order, OrderAttempt, OrderEvent, UpstreamOrder
 
 
 class Support:
@@ -33,14 +34,14 @@ class Support:
             if order is None:
                 raise NotFound(f"There is no order {order_id[:64]}.", code="ORDER_NOT_FOUND")
             epoch = events.head(session).epoch
-            refs = order_rows.refs_of(session, order_id)
+            refs = upstream_orders.shown_refs(session, order_id)
             told = events.events_of(session, order_id, public_only=False)
             internal = {
                 "status": order.status,
                 "version": order.version,
                 "client_id": order.client_id,
                 "upstream_key": order.upstream_key,
-                "upstream_refs": sorted(refs),
+                "upstream_refs": refs,
                 "upstream_state": order.upstream_state,
                 "rate": order.rate,
                 "referrer_id": order.referrer_id,
@@ -59,10 +60,10 @@ class Support:
                 "order": {**order_view(order), "internal": internal},
                 "upstream_orders": _shown(order, refs, told)
                 + [
-                    _upstream_order("spare", spare.refs, spare.deposit_address, spare.seen_at)
-                    for spare in unowned.spares_of(session, order_id)
+                    _upstream_order("spare", ids, spare.deposit_address, spare.seen_at)
+                    for spare, ids in upstream_orders.spares_of(session, order_id)
                 ],
-                "attempts": [_attempt(attempt) for attempt in order_rows.attempts_of(session, order_id)],
+                "attempts": [_attempt(attempt) for attempt in attempt_rows.attempts_of(session, order_id)],
                 "events": [_event(event, epoch) for event in told],
                 "deliveries": [delivery_view(d) for d in deliveries.deliveries_of(session, order_id)],
             }
@@ -91,9 +92,9 @@ class Support:
 
     def unowned_orders(self) -> list[dict[str, Any]]:
         """Orders at the upstream that nobody was shown, oldest first; what `swap orders orphans` shows. `role`: spare of the
-        order `order_id`, or unowned."""
+        order `order_id`, or unowned; then it may be of one of the `candidates`."""
         with self._database.read() as session:
-            return [_unowned(row) for row in unowned.all_unowned(session)]
+            return [_unowned(row, refs) for row, refs in upstream_orders.not_shown(session)]
 
 
 def _shown(order: Order, refs: Sequence[str], told: Sequence[OrderEvent]) -> list[dict[str, Any]]:
@@ -108,15 +109,16 @@ def _upstream_order(role: str, refs: Sequence[str], deposit_address: str | None,
     return {"role": role, "refs": sorted(refs), "deposit_address": deposit_address, "created_at": iso(at)}
 
 
-def _unowned(row: UnownedOrder) -> dict[str, Any]:
+def _unowned(row: UpstreamOrder, refs: Sequence[str]) -> dict[str, Any]:
     return {
         "upstream_order_id": row.ref,
-        "refs": row.refs,
-        "role": "unowned" if row.order_id is None else "spare",
+        "refs": list(refs),
+        "role": row.role,
         "destination_address": row.destination_address,
         "amount": None if row.amount is None else plain(row.amount),
         "seen_at": iso(row.seen_at),
         "order_id": row.order_id,
+        "candidates": row.candidates,
         "deposit_seen_at": None if row.deposit_seen_at is None else iso(row.deposit_seen_at),
     }
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from swap.errors import Malformed, UpstreamError
-from swap.store import orders as order_rows
+from swap.store import attempts as attempt_rows
 from swap.store.database import Database
 from swap.tables import OrderAttempt
 from swap.upstream.decode import read_order
@@ -71,7 +71,7 @@ def record_answer(
     try:
         for again in retry_while_database_away():
             with again, database.write() as session:
-                order_rows.finish_attempt(session, order_id, number, **values)
+                attempt_rows.finish_attempt(session, order_id, number, **values)
     except DATABASE_AWAY:
         log.critical("orders.answer_not_stored", order_id=order_id, attempt=number, outcome=outcome, refs=refs)
         raise

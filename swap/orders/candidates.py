@@ -7,7 +7,7 @@ candidate's own public-info: where all that tells the order apart is told and eq
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,13 +18,15 @@ from sqlalchemy.orm import Session
 
 from swap.domain.lifecycle import BEFORE_ADDRESS
 from swap.domain.times import Timing
-from swap.errors import UpstreamError
+from swap.errors import UpstreamError, UpstreamNotFound
 from swap.orders.attempts import complete_answer
 from swap.orders.matching import confirms, contradicts, could_match, deposit_place, identical
 from swap.orders.reply_check import ReplyCheck
+from swap.store import attempts as attempt_rows
+from swap.store import deposit_places, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
-from swap.store import unowned
 from swap.store.database import Database
+from swap.store.upstream_ids import Named
 from swap.tables import Order, OrderAttempt
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import ListedOrder, OrderReply
@@ -51,11 +53,13 @@ class Finding(Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """An upstream order that may be the one in doubt. `ref`: the id to ask with; `refs`: all known ids; `created_at`: in
-    upstream time, None where that is not known; `named`: by an answer to the order's own create, so nobody else's."""
+    """An upstream order that may be the one in doubt. `ref`: the id to ask with; `refs`: all known ids; `upstream_key`: of
+    the key pair that it was made with; `created_at`: in upstream time, None where that is not known; `named`: by an answer
+    to the order's own create, so nobody else's."""
 
     ref: str
     refs: tuple[str, ...]
+    upstream_key: str
     created_at: datetime | None = None
     named: bool = False
 
@@ -84,13 +88,13 @@ class Found:
 class Doubt:
     """An order in doubt, during one step of the resolver.
 
-    `sent`: its attempts that may have reached the upstream; `upstream`: the client for the key pair that made the last of
-    them; `until`: the monotonic time at which the step must be over.
+    `sent`: its attempts that may have reached the upstream; `upstreams`: the clients for the key pairs that made them;
+    `until`: the monotonic time at which the step must be over.
     """
 
     order: Order
     sent: Sequence[OrderAttempt]
-    upstream: UpstreamClient
+    upstreams: Mapping[str, UpstreamClient]
     until: float
 
 
@@ -143,48 +147,45 @@ class CandidateSearch:
     def all_of(self, doubt: Doubt) -> list[Candidate]:
         """The upstream orders that may be this order's: those that answers named, and listed ones of its route, amount and
         destination, made since its first attempt, that belong to nobody else."""
-        named = [Candidate(ref, (ref,), named=True) for attempt in doubt.sent for ref in attempt.refs]
-        begin = made_since(doubt.sent, doubt.upstream.offset_seconds)
-        rows = [
-            row
-            for row in self.read_list(doubt.upstream) or ()
-            if (row.created_at is None or row.created_at >= begin) and could_match(row, doubt.order)
+        named = [
+            Candidate(attempt.refs[0], tuple(attempt.refs), attempt.upstream_key, named=True)
+            for attempt in doubt.sent
+            if attempt.refs
         ]
-        refs = {ref for row in rows for ref in row.refs}
+        known = {ref for candidate in named for ref in candidate.refs}
+        listed = [
+            Candidate(row.refs[0], row.refs, key, row.created_at)
+            for key, upstream in doubt.upstreams.items()
+            for row in self._listed(doubt, upstream)
+            if not known.intersection(row.refs)
+        ]
         with self._database.read() as session:
-            taken = order_rows.owned_refs(session, refs) | unowned.spares_of_others(session, refs, doubt.order.id)
-        known = {candidate.ref for candidate in named}
-        return named + [
-            Candidate(row.refs[0], row.refs, row.created_at)
-            for row in rows
-            if not taken.intersection(row.refs) and not known.intersection(row.refs)
+            return named + [
+                each
+                for each in listed
+                if not _is_of_others(upstream_ids.named(session, each.ref, each.refs), doubt.order)
+            ]
+
+    def _listed(self, doubt: Doubt, upstream: UpstreamClient) -> list[ListedOrder]:
+        begin = made_since(doubt.sent, upstream.offset_seconds)
+        return [
+            row
+            for row in self.read_list(upstream) or ()
+            if (row.created_at is None or row.created_at >= begin) and could_match(row, doubt.order)
         ]
 
     def examine(self, doubt: Doubt, candidate: Candidate) -> Found:
         """Whether the candidate is the order's own, by its public-info."""
         order = doubt.order
-        left = min(self._timing.read_timeout, doubt.until - self._timing.monotonic())
-        if left <= 0:
+        reply = self._ask(doubt, candidate)
+        if reply is None:
             return Found(candidate, Finding.NOT_READ)
-        try:
-            reply = doubt.upstream.order(
-                candidate.ref,
-                order.destination_address,
-                order_ref=order.id,
-                deadline=left,
-                priority="resolve",
-                pair=order.pair,
-            )
-        except UpstreamError as error:
-            # A 404 proves nothing: public-info may not know a listed order yet, or may not take this form of id.
-            log.info("resolver.candidate_not_readable", order_id=order.id, ref=candidate.ref, code=error.code)
-            return Found(candidate, Finding.NOT_READ)
-        refs = {*reply.refs, *candidate.refs}
         with self._database.read() as session:
-            if order_rows.owned_refs(session, refs, excluding=order.id):
+            names = upstream_ids.named(session, reply.primary_ref, [*reply.refs, *candidate.refs])
+            if names.of_others(order.id):
                 return Found(candidate, Finding.ANOTHERS, reply)
         if candidate.named:
-            reply = _with_deposit(reply, doubt.sent, candidate.ref)
+            reply = _with_deposit(reply, doubt.sent, candidate)
         promised = promises(doubt.sent)
         if not candidate.named and contradicts(order, reply, promised):
             return Found(candidate, Finding.ANOTHERS, reply)
@@ -197,15 +198,44 @@ class CandidateSearch:
             if not shown:
                 return Found(candidate, Finding.CANNOT_TELL, reply, problem)
         with self._database.read() as session:
-            if order_rows.place_taken(session, deposit_place(order, reply), excluding=order.id):
+            if deposit_places.taken(session, deposit_place(order, reply), excluding=order.id):
                 problem = "address_in_use"
         return Found(candidate, Finding.OURS if shown and problem is None else Finding.HELD, reply, problem)
 
+    def _ask(self, doubt: Doubt, candidate: Candidate) -> OrderReply | None:
+        """The candidate's public-info, by any of its ids; None where none of them can be read."""
+        order, upstream = doubt.order, doubt.upstreams.get(candidate.upstream_key)
+        for ref in dict.fromkeys([candidate.ref, *candidate.refs]):
+            left = min(self._timing.read_timeout, doubt.until - self._timing.monotonic())
+            if upstream is None or left <= 0:
+                break
+            try:
+                return upstream.order(
+                    ref,
+                    order.destination_address,
+                    order_ref=order.id,
+                    deadline=left,
+                    priority="resolve",
+                    pair=order.pair,
+                )
+            except UpstreamNotFound as error:
+                # Proves nothing: public-info may not know a listed order yet, or may not take this form of id.
+                log.info("resolver.candidate_not_readable", order_id=order.id, ref=ref, code=error.code)
+            except UpstreamError as error:
+                log.info("resolver.candidate_not_readable", order_id=order.id, ref=ref, code=error.code)
+                break
+        return None
 
-def _with_deposit(reply: OrderReply, sent: Sequence[OrderAttempt], ref: str) -> OrderReply:
+
+def _is_of_others(names: Named, order: Order) -> bool:
+    """Whether it is another order's, or shown to a customer."""
+    return bool(names.of_others(order.id)) or any(row.role == upstream_orders.SHOWN for row in names.rows)
+
+
+def _with_deposit(reply: OrderReply, sent: Sequence[OrderAttempt], candidate: Candidate) -> OrderReply:
     """Public-info often repeats no deposit details (docs/upstream.md E8): then those of the create's own answer count. Where
     both are told and differ, neither does."""
-    answer = next((complete_answer(attempt) for attempt in sent if ref in attempt.refs), None)
+    answer = next((complete_answer(attempt) for attempt in sent if candidate.ref in attempt.refs), None)
     if answer is None:
         return reply
     told, first = (
@@ -220,30 +250,39 @@ def newest_first(found: Sequence[Found]) -> list[Found]:
     return sorted(found, key=lambda each: (each.made_at is not None, each.made_at), reverse=True)
 
 
+def possible_owners(session: Session, order: Order, found: Found) -> list[Order]:
+    """The other orders of ours that the upstream order can be meant by. Asked inside the transaction that acts on it, after
+    public-info has answered: an order's row is written before its create is sent, so every rival is visible by now."""
+    rivals = order_rows.rivals(session, order)
+    attempts = attempt_rows.attempts_of_each(session, [rival.id for rival in rivals])
+    owners = []
+    for rival in rivals:
+        waiting = [attempt for attempt in attempts[rival.id] if _is_open(attempt, rival)]
+        told_apart = found.reply is not None and contradicts(rival, found.reply, promises(waiting))
+        if names_it(attempts[rival.id], found) or (waiting and not told_apart):
+            owners.append(rival)
+    return owners
+
+
+def names_it(attempts: Sequence[OrderAttempt], found: Found) -> bool:
+    """Whether an answer to one of the attempts names the upstream order."""
+    return any(set(attempt.refs).intersection(found.refs) for attempt in attempts)
+
+
 def is_no_rivals(session: Session, order: Order, found: Found) -> bool:
     """Whether the upstream order can be meant by no other order of ours, unless that is equal in everything: then each takes
-    one. Asked inside the transaction that acts on it, after public-info has answered: an order's row is written before its
-    create is sent, so every rival is visible by now."""
-    if found.candidate.named:
-        return True
-    for rival in order_rows.rivals(session, order):
-        attempts = order_rows.attempts_of(session, rival.id)
-        if any(set(attempt.refs).intersection(found.refs) for attempt in attempts):
-            return False
-        waiting = [attempt for attempt in attempts if _is_open(attempt, rival)]
-        told_apart = found.reply is not None and contradicts(rival, found.reply, promises(waiting))
-        if waiting and not told_apart and not identical(order, rival):
-            return False
-    return True
+    one."""
+    return found.candidate.named or all(
+        identical(order, owner) and not names_it(attempt_rows.attempts_of(session, owner.id), found)
+        for owner in possible_owners(session, order, found)
+    )
 
 
 def has_twin(session: Session, order: Order) -> bool:
     """Whether an order of ours that is equal in everything may have made an upstream order that is not known yet."""
-    return any(
-        identical(order, rival)
-        and any(_is_open(attempt, rival) for attempt in order_rows.attempts_of(session, rival.id))
-        for rival in order_rows.rivals(session, order)
-    )
+    twins = {rival.id: rival for rival in order_rows.rivals(session, order) if identical(order, rival)}
+    attempts = attempt_rows.attempts_of_each(session, twins)
+    return any(_is_open(attempt, twins[id_]) for id_, of_twin in attempts.items() for attempt in of_twin)
 
 
 def _is_open(attempt: OrderAttempt, order: Order) -> bool:

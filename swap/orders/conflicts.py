@@ -21,7 +21,7 @@ from swap.domain.times import Timing
 from swap.domain.transfers import EPOCH
 from swap.orders.matching import shown_place
 from swap.orders.reply_check import WHERE_IT_GOES, ReplyCheck, told_terms
-from swap.store import orders as order_rows
+from swap.store import deposit_places
 from swap.store.database import Database
 from swap.tables import Order
 from swap.upstream.replies import OrderReply
@@ -129,7 +129,7 @@ class Conflicts:
         if status is not Status.AWAITING_DEPOSIT:
             return None
         with self._database.read() as session:
-            taken = order_rows.place_taken(session, shown_place(order), excluding=order.id)
+            taken = deposit_places.taken(session, shown_place(order), excluding=order.id)
         return IN_USE if taken else None
 
 

@@ -17,10 +17,8 @@ from sqlalchemy.orm import Session
 
 from swap import addresses
 from swap.domain import invoices
-from swap.domain.expiry import ToldExpiry, not_payable
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.money import plain
-from swap.domain.schedules import PollState, next_poll
 from swap.domain.times import Timing
 from swap.errors import (
     AddressRefused,
@@ -38,15 +36,15 @@ from swap.errors import (
 )
 from swap.infra.queue import JobQueue
 from swap.market.quotes import Terms
-from swap.orders.attempts import complete_answer, last_complete_answer, record_answer
+from swap.orders.attempts import last_complete_answer, record_answer
 from swap.orders.destination import DestinationCheck
-from swap.orders.fixed_rate import rate_ends_at
-from swap.orders.matching import deposit_place
 from swap.orders.reply_check import ReplyCheck
-from swap.orders.settle import FIRST_LOOK, Changes, Settlement, Settler, in_doubt
+from swap.orders.settle import Settlement, Settler
+from swap.orders.showing import Changes, accepted, belongs_elsewhere, still_in_doubt
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.tables import InstrumentRow, Order, OrderAttempt
+from swap.tables import Order, OrderAttempt
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import CreateRequest, OrderReply
 
@@ -94,13 +92,15 @@ class OrderCreator:
 
     # --- one attempt -------------------------------------------------------------------------------------------------
 
-    def send(self, order: Order, number: int, left: float) -> Order:
+    def send(self, order: Order, number: int, sent_at: datetime, left: float) -> Order:
         """Send the create that attempt `number` announced, and return the order as it is after the answer.
 
-        `left`: seconds until the caller must have an answer. Raises OrderRefused (the order is kept as failed) and
-        TryAgainLater (certainly not sent).
+        `sent_at`: as the attempt says: by then and the create's time limit the call is over, however long a slow database
+        took to write that down, so nobody creates again beside it. `left`: seconds until the caller must have an answer.
+        Raises OrderRefused (the order is kept as failed) and TryAgainLater (certainly not sent).
         """
-        deadline = min(self._timing.create_timeout, left)
+        since = max(0.0, (self._timing.now() - sent_at).total_seconds())
+        deadline = min(self._timing.create_timeout - since, left)
         try:
             _require_payable_destination(order, self._timing.now())
             reply = self._upstream.create_order(
@@ -127,7 +127,7 @@ class OrderCreator:
         def ended(current: Order) -> Changes:
             # What an earlier create may have made is looked for first; then the order ends with this refusal.
             if made:
-                return _still_in_doubt(current, self._timing)
+                return still_in_doubt(current, self._timing)
             return {"status": Status.FAILED, "status_reason": error.code.lower(), "next_check_at": None}
 
         order = self._settler.settle(order.id, Settlement(ended, {"code": error.code}, attempt=number))
@@ -148,7 +148,7 @@ class OrderCreator:
 
         def kept(current: Order) -> Changes:
             if made:
-                return _still_in_doubt(current, self._timing, _TRY_AGAIN)
+                return still_in_doubt(current, self._timing, _TRY_AGAIN)
             return {
                 "status": Status.CREATING,
                 "status_reason": None,
@@ -170,7 +170,7 @@ class OrderCreator:
         with self._database.read() as session:
             return any(
                 attempt.number < number and attempt.outcome in (None, "unknown", "done")
-                for attempt in order_rows.attempts_of(session, order_id)
+                for attempt in attempt_rows.attempts_of(session, order_id)
             )
 
     def _unknown(self, order: Order, number: int, error: OutcomeUnknown) -> Order:
@@ -178,9 +178,7 @@ class OrderCreator:
         now = self._timing.now()
         record_answer(self._database, order.id, number, "unknown", now, error=error, reply=error.found)
         detail = {"code": error.code, "cause": error.cause}
-        return self._settler.settle(
-            order.id, Settlement(lambda current: _still_in_doubt(current, self._timing), detail)
-        )
+        return self._settler.settle(order.id, Settlement(lambda current: still_in_doubt(current, self._timing), detail))
 
     def sweep_due_at(self) -> datetime:
         """When a create that is sent now is swept up if it is never answered because this process died: later than the
@@ -196,16 +194,19 @@ class OrderCreator:
         evidence: dict[str, Any],
         attempt: int,
         allowed: Callable[[Session, Order], bool],
+        upstream_key: str,
+        also: Sequence[str] = (),
     ) -> Order:
         """Give an order in doubt the upstream order that was proved to be its own, as if the create had just answered.
 
-        `attempt`: the order's last one when that was proved; `allowed` is asked once more inside the transaction.
+        `attempt`: the order's last one when that was proved; `allowed` is asked once more inside the transaction;
+        `upstream_key`, `also`: as in a Settlement.
         """
         with self._database.read() as session:
             order = order_rows.get(session, order_id)
         assert order is not None
         return self._settler.settle(
-            order_id, Settlement(self._accepting(order, reply), evidence, reply, attempt, allowed)
+            order_id, Settlement(self._accepting(order, reply), evidence, reply, upstream_key, also, attempt, allowed)
         )
 
     def settle_from_stored_answer(self, order: Order, attempts: Sequence[OrderAttempt]) -> bool:
@@ -224,27 +225,26 @@ class OrderCreator:
             return {**accept(current), "as_of": attempt.finished_at, "next_check_at": self._timing.now()}
 
         detail = {"source": "answer", "attempt": attempt.number}
-        is_its_own = lambda session, current: not _belongs_elsewhere(session, current, reply)  # noqa: E731
-        order = self._settler.settle(order.id, Settlement(changes, detail, reply, allowed=is_its_own))
+        is_its_own = lambda session, current: not belongs_elsewhere(session, current, reply)  # noqa: E731
+        settlement = Settlement(changes, detail, reply, attempt.upstream_key, allowed=is_its_own)
+        order = self._settler.settle(order.id, settlement)
         if order.status in BEFORE_ADDRESS:
             return False
         log.warning("orders.settled_by_answer", order_id=order.id, attempt=attempt.number, status=order.status)
         return True
 
-    def belongs_elsewhere(self, order: Order, attempt: OrderAttempt) -> bool:
-        """Whether the attempt was answered with an upstream order, or a place to pay at, of another order of ours."""
-        reply = complete_answer(attempt)
-        if reply is None:
-            return False
-        with self._database.read() as session:
-            return _belongs_elsewhere(session, order, reply)
-
     def create_again(
-        self, order: Order, attempts: Sequence[OrderAttempt], terms: Terms, evidence: dict[str, Any]
-    ) -> Order | None:
+        self,
+        order: Order,
+        attempts: Sequence[OrderAttempt],
+        terms: Terms,
+        evidence: dict[str, Any],
+        hold_back: Callable[[Session], timedelta | None],
+    ) -> Order | timedelta | None:
         """Create again, on these terms, what was not found, if the lease that `order` was claimed with is still held. No
         public event: `status_reason` stays as it is. None when another process changed the order first or has it now, or
-        when one of its `attempts` was answered after all.
+        when one of its `attempts` was answered after all; a time when it has to wait for so long (`hold_back`, asked in the
+        transaction that starts the attempt).
 
         Raises as `send`.
         """
@@ -260,11 +260,15 @@ class OrderCreator:
             moved = order_rows.move(
                 session, order, changes, at=now, source="resolver", detail=evidence, lease=order.lease_token
             )
-            if moved is None or _outcomes(order_rows.attempts_of(session, order.id)) != _outcomes(attempts):
+            if moved is None or _outcomes(attempt_rows.attempts_of(session, order.id)) != _outcomes(attempts):
                 session.rollback()
                 return None
-            number = order_rows.start_attempt(session, moved, now, amount_to_get=terms.amount_to_get)
-        return self.send(moved, number, self._timing.create_timeout)
+            pause = hold_back(session)
+            if pause is not None:
+                session.rollback()
+                return pause
+            number = attempt_rows.start_attempt(session, moved, now, amount_to_get=terms.amount_to_get)
+        return self.send(moved, number, now, self._timing.create_timeout)
 
     def fail_in_doubt(self, order: Order, reason: str, evidence: dict[str, Any], attempt: int) -> Order:
         """End an order whose create stayed without an answer, if `attempt` is still its last one and the lease that
@@ -283,40 +287,11 @@ class OrderCreator:
             self._queue.enqueue("publish")
         return moved
 
-    # --- an answer that makes the order payable ----------------------------------------------------------------------
-
     def _accepting(self, order: Order, reply: OrderReply) -> Callable[[Order], Changes]:
         source = self._reply_check.source_of(order)
-        return lambda current: self._accepted(current, reply, source)
-
-    def _accepted(self, order: Order, reply: OrderReply, source: InstrumentRow | None) -> Changes:
-        problem = self._reply_check.problem(order, reply, source)
-        if problem is not None:
-            # Nobody is shown a place to pay at that is in question. The resolver reads again, and creates again.
-            log.error("orders.held", order_id=order.id, reason=problem, upstream_order_id=reply.primary_ref)
-            return _still_in_doubt(order, self._timing, reason="verifying")
-        now = self._timing.now()
-        wait = next_poll(PollState(Status.AWAITING_DEPOSIT), self._timing)
-        ends_at = rate_ends_at(order, reply, self._upstream.offset_seconds, now)
-        return {
-            "status": Status.AWAITING_DEPOSIT,
-            "status_reason": None,
-            "upstream_order_id": reply.primary_ref,
-            "upstream_state": reply.state or reply.status,
-            "deposit_kind": "address" if reply.deposit_address is not None else "payment_link",
-            "deposit_address": reply.deposit_address,
-            "deposit_memo": reply.deposit_memo or None,
-            "deposit_link": reply.payment_link if reply.deposit_address is None else None,
-            "payable": True,
-            "payable_reason": not_payable(ToldExpiry(), ends_at, now),
-            "payable_until": ends_at,
-            "confirmations_required": reply.confirmations or order.confirmations_required,
-            "amount_to_get": reply.amount_to_get or order.amount_to_get,
-            "facts": reply.facts.to_json(),
-            "as_of": now,
-            "next_check_at": None if wait is None else now + wait,
-            "failures": 0,
-        }
+        offset = self._upstream.offset_seconds
+        problem_of = self._reply_check.problem
+        return lambda current: accepted(current, reply, problem_of(current, reply, source), offset, self._timing)
 
 
 def _require_payable_destination(order: Order, now: datetime) -> None:
@@ -328,21 +303,6 @@ def _require_payable_destination(order: Order, now: datetime) -> None:
 
 def _outcomes(attempts: Sequence[OrderAttempt]) -> list[str | None]:
     return [attempt.outcome for attempt in attempts]
-
-
-def _still_in_doubt(
-    order: Order, timing: Timing, after: timedelta = FIRST_LOOK, *, reason: str = "create_in_doubt"
-) -> Changes:
-    """`in_doubt`, for an order that may be so already: then it keeps its reason, since creating again is no news."""
-    return in_doubt(timing, after, reason=order.status_reason or reason)
-
-
-def _belongs_elsewhere(session: Session, order: Order, reply: OrderReply) -> bool:
-    """Whether an id in the answer, or the place to pay at, belongs to another order of ours."""
-    place = deposit_place(order, reply)
-    return bool(order_rows.owned_refs(session, reply.refs, excluding=order.id)) or order_rows.place_taken(
-        session, place, excluding=order.id
-    )
 
 
 def _create_request(order: Order) -> CreateRequest:

@@ -24,6 +24,7 @@ from swap.orders.create import TOTAL_SECONDS, CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck, DestinationReport, OrderSide, SideName, could_not_ask
 from swap.orders.read import load
 from swap.orders.validation import Destination, Examined, OrderRequest, PartialRequest, examine, invoice_problems
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import InstrumentRow, Order, new_id
@@ -112,14 +113,14 @@ class OrderPlacer:
             if inserted:
                 if quote is not None:
                     _spend(session, quote, order.id, self._timing.now())
-                number = order_rows.start_attempt(session, order, order.created_at)
+                number = attempt_rows.start_attempt(session, order, order.created_at)
         if not inserted:
             with self._database.read() as session:
                 known = order_rows.by_client_order_id(session, client_id, request.client_order_id)
             assert known is not None
             _must_equal(known, request)
             return self._next_attempt(known, request, give_up) if self._may_be_sent_again(known) else _placed(known)
-        return _sent(self._creator.send(order, number, give_up - self._timing.monotonic()))
+        return _sent(self._creator.send(order, number, order.created_at, give_up - self._timing.monotonic()))
 
     def _may_be_sent_again(self, order: Order) -> bool:
         """Whether none of its attempts reached the upstream, for certain. Once one may have, it is the resolver that creates
@@ -127,7 +128,7 @@ class OrderPlacer:
         if order.status != Status.CREATING:
             return False
         with self._database.read() as session:
-            return all(attempt.outcome == "not_sent" for attempt in order_rows.attempts_of(session, order.id))
+            return all(attempt.outcome == "not_sent" for attempt in attempt_rows.attempts_of(session, order.id))
 
     def _next_attempt(self, order: Order, request: OrderRequest, give_up: float) -> Placed:
         """The last attempt certainly never reached the upstream: the same request makes the next one, under a lease.
@@ -152,11 +153,12 @@ class OrderPlacer:
             return self._ended(order, error)
         with self._database.write() as session:
             changes["next_check_at"] = self._creator.sweep_due_at()
-            leased = order_rows.move(session, order, changes, at=self._timing.now(), source="api")
-            number = 0 if leased is None else order_rows.start_attempt(session, leased, self._timing.now())
+            now = self._timing.now()
+            leased = order_rows.move(session, order, changes, at=now, source="api")
+            number = 0 if leased is None else attempt_rows.start_attempt(session, leased, now)
         if leased is None:
             return _placed(load(self._database, order.id))
-        return _sent(self._creator.send(leased, number, give_up - self._timing.monotonic()))
+        return _sent(self._creator.send(leased, number, now, give_up - self._timing.monotonic()))
 
     def _ended(self, order: Order, error: InvalidRequest) -> Placed:
         """What was right when the order was written down no longer is: its quote ran out, its pair was switched off."""

@@ -2,8 +2,9 @@
 
 Nobody pays into what nobody was shown, so a doubt need not be proved, only bounded. The upstream is searched for the order
 a few times (`swap.orders.candidates`); what is found, and told and equal in all that tells the order apart, is adopted.
-What is not found is created again, and what shows up later is a spare (`swap.orders.spares`). The upstream key must belong
-to this service alone, or the orders of another program would look like ours.
+What is not found is created again, within bounds (`swap.orders.bounds`), and what shows up later is a spare
+(`swap.orders.spares`). The upstream key must belong to this service alone, or the orders of another program would look
+like ours.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from swap.domain.lifecycle import Status
 from swap.domain.times import Timing, iso
 from swap.errors import ServiceError, TryAgainLater, UpstreamError
 from swap.market.quotes import Terms
+from swap.orders.attempts import complete_answer
+from swap.orders.bounds import SpareBounds
 from swap.orders.candidates import (
     CandidateSearch,
     Doubt,
@@ -31,7 +34,10 @@ from swap.orders.candidates import (
     sent_of,
 )
 from swap.orders.create import OrderCreator
-from swap.orders.spares import SpareBounds, record_spare
+from swap.orders.matching import deposit_place
+from swap.orders.showing import belongs_elsewhere
+from swap.orders.spares import record_found
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order, OrderAttempt
@@ -77,7 +83,7 @@ class Resolver:
             order = order_rows.get(session, claimed.id)
             if order is None or order.status != Status.IN_DOUBT or order.lease_token != claimed.lease_token:
                 return
-            attempts = order_rows.attempts_of(session, order.id)
+            attempts = attempt_rows.attempts_of(session, order.id)
         if self._creator.settle_from_stored_answer(order, attempts):
             return
         sent = sent_of(attempts)
@@ -89,8 +95,8 @@ class Resolver:
         if in_flight(last, self._timing):
             self._again(order, in_flight_until(last, self._timing))
             return
-        upstream = self._upstreams.get(last.upstream_key)
-        if upstream is None:
+        upstreams = {key: self._upstreams[key] for key in {each.upstream_key for each in sent} & self._upstreams.keys()}
+        if last.upstream_key not in upstreams:
             # Processes get a new key pair one after the other: another process may have it already.
             log.error("resolver.key_unknown", order_id=order.id, upstream_key=last.upstream_key)
             if self._timing.now() < self._clock_of(last) + self._timing.shorten(GIVE_UP):
@@ -98,14 +104,24 @@ class Resolver:
             else:
                 self._fail(order, attempts, "create_unconfirmed", [])
             return
-        found = self._look(Doubt(order, sent, upstream, until))
+        found = self._look(Doubt(order, sent, upstreams, until))
         if not self._adopt_one(order, attempts, found):
             self._go_on(order, attempts, found)
 
     def _look(self, doubt: Doubt) -> list[Found]:
         """The upstream orders that may be this one's, with what their public-info says."""
-        found = [self._search.examine(doubt, candidate) for candidate in self._search.all_of(doubt)]
-        return [each for each in found if each.finding is not Finding.ANOTHERS]
+        found: list[Found] = []
+        for candidate in self._search.all_of(doubt):
+            each = self._search.examine(doubt, candidate)
+            if each.finding is Finding.ANOTHERS:
+                continue
+            # An answer may name the upstream order by one id, and the list by another.
+            same = next((other for other in found if set(each.refs) & set(other.refs)), None)
+            if same is not None and same.finding is Finding.NOT_READ:
+                found.remove(same)
+            if same is None or same.finding is Finding.NOT_READ:
+                found.append(each)
+        return found
 
     # --- adopting ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +135,7 @@ class Resolver:
                 ours.reverse()
         for each in ours:
             # First, so that none is lost if this process dies in between.
-            self._record_spares(order, attempts, [other for other in found if other.refs != each.refs])
+            self._record_spares(order, [other for other in found if other.refs != each.refs])
             if self._adopt(order, attempts, each):
                 return True
         return False
@@ -140,6 +156,8 @@ class Resolver:
             evidence,
             attempts[-1].number,
             lambda session, current: is_no_rivals(session, current, found),
+            found.candidate.upstream_key,
+            found.candidate.refs,
         )
         if order.status == Status.IN_DOUBT:
             return False
@@ -152,15 +170,14 @@ class Resolver:
         """Nothing could be adopted: create the order again when its time has come, look again, or end it."""
         now, sent = self._timing.now(), sent_of(attempts)
         last = sent[-1] if sent else attempts[-1]
-        clashes = [attempt for attempt in sent if self._creator.belongs_elsewhere(order, attempt)]
-        in_use = [each for each in found if each.problem == "address_in_use" and not each.candidate.named]
-        if len(clashes) + len(in_use) > 1:
+        clashes = self._clashes(order, sent, found)
+        if len(clashes) > 1:
             log.critical("orders.address_in_use", order_id=order.id, refs=last.refs)
             self._fail(order, attempts, "address_in_use", found)
             return
         # An answer that is another order's, or none that was sent, leaves nothing to look for.
         start = self._clock_of(last)
-        again_at = now if not sent or last in clashes else start + self._timing.shorten(CREATE_AGAIN)
+        again_at = now if not sent or last.number in clashes else start + self._timing.shorten(CREATE_AGAIN)
         give_up_at = start + self._timing.shorten(GIVE_UP)
         # What could not even be sent since is tried until then; a resolver that was away for so long tries once.
         may_try = now < give_up_at or attempts[-1] is last
@@ -176,6 +193,23 @@ class Resolver:
             self._fail(order, attempts, reason, found)
         else:
             self._again(order, next_at)
+
+    def _clashes(
+        self, order: Order, sent: Sequence[OrderAttempt], found: Sequence[Found]
+    ) -> dict[int | None, str | None]:
+        """The attempts that made what is another order's, or is paid where another order is, and the place. One that was
+        not answered is known by what was found of it, as None: only where the place is another one than those answered."""
+        clashes: dict[int | None, str | None] = {}
+        with self._database.read() as session:
+            for attempt in sent:
+                reply = complete_answer(attempt)
+                if reply is not None and belongs_elsewhere(session, order, reply):
+                    clashes[attempt.number] = deposit_place(order, reply)
+        for each in found:
+            place = None if each.reply is None else deposit_place(order, each.reply)
+            if each.problem == "address_in_use" and not each.candidate.named and place not in clashes.values():
+                clashes[None] = place
+        return clashes
 
     def _create_again(
         self, order: Order, attempts: Sequence[OrderAttempt], found: Sequence[Found], due_since: datetime
@@ -194,28 +228,31 @@ class Resolver:
             return "create_unconfirmed", later
         if terms is None:
             return "quote_expired", later
-        self._record_spares(order, attempts, found)
+        self._record_spares(order, found)
         evidence: dict[str, Any] = {"source": "resolver", "not_found": attempts[-1].number}
+        alone = lambda session: self._bounds.hold_back_alone(session, order, due_since)  # noqa: E731
         try:
-            again = self._creator.create_again(order, attempts, terms, evidence)
+            again = self._creator.create_again(order, attempts, terms, evidence, alone)
         except ServiceError as error:
             log.info("resolver.created_again", order_id=order.id, ended=error.code)
-        else:
-            if again is not None:
-                log.info("resolver.created_again", order_id=order.id, ended=again.status)
+            return None
+        if isinstance(again, timedelta):
+            return "create_unconfirmed", self._timing.now() + again
+        if again is not None:
+            log.info("resolver.created_again", order_id=order.id, ended=again.status)
         return None
 
     def _fail(self, order: Order, attempts: Sequence[OrderAttempt], reason: str, found: Sequence[Found]) -> None:
-        self._record_spares(order, attempts, found)
+        self._record_spares(order, found)
         evidence = {"source": "resolver", "code": reason.upper(), "candidates": [each.candidate.ref for each in found]}
         order = self._creator.fail_in_doubt(order, reason, evidence, attempts[-1].number)
         log.error("resolver.unconfirmed", order_id=order.id, status=order.status, reason=reason)
 
-    def _record_spares(self, order: Order, attempts: Sequence[OrderAttempt], found: Sequence[Found]) -> None:
+    def _record_spares(self, order: Order, found: Sequence[Found]) -> None:
         if found:
             with self._database.write() as session:
                 for each in found:
-                    record_spare(session, order, attempts[-1].upstream_key, each, self._timing.now())
+                    record_found(session, order, each, self._timing.now())
 
     # --- when --------------------------------------------------------------------------------------------------------
 

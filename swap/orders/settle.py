@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -15,18 +14,17 @@ from swap.domain.times import Timing
 from swap.infra.queue import JobQueue
 from swap.orders.attempts import retry_while_database_away
 from swap.orders.matching import deposit_place
+from swap.orders.showing import Changes, in_doubt
+from swap.orders.spares import record_spare, told
+from swap.store import attempts as attempt_rows
+from swap.store import deposit_places, upstream_orders
 from swap.store import orders as order_rows
-from swap.store import shared_refs, unowned
 from swap.store.database import Database
 from swap.tables import Order
 from swap.upstream.replies import OrderReply
 
 log = structlog.get_logger()
 
-Changes = dict[str, Any]
-
-# When an order in doubt is looked for first.
-FIRST_LOOK = timedelta(seconds=2)
 # How often an order is read again that another process changes at the same moment.
 _TRIES = 5
 
@@ -36,13 +34,16 @@ class Settlement:
     """What the outcome of a create makes of its order.
 
     `changes`: column -> value, from the order as it is inside the transaction. `detail`: for the event. `reply`: the
-    upstream order that becomes the order's own, with all its ids, if the changes show it. `attempt`: nothing changes unless
-    this is the order's last attempt. `allowed`: asked inside the transaction; nothing changes when it says no.
+    upstream order that becomes the order's own, with all its ids, if the changes show it; made with `upstream_key` (None:
+    the order's), and perhaps known by more ids (`also`). `attempt`: nothing changes unless this is the order's last attempt.
+    `allowed`: asked inside the transaction; nothing changes when it says no.
     """
 
     changes: Callable[[Order], Changes]
     detail: dict[str, Any]
     reply: OrderReply | None = None
+    upstream_key: str | None = None
+    also: Sequence[str] = ()
     attempt: int | None = None
     allowed: Callable[[Session, Order], bool] | None = None
 
@@ -78,13 +79,13 @@ class Settler:
             assert order is not None
             if order.status not in BEFORE_ADDRESS:
                 if reply is not None:
-                    self._record_too_late(session, order, reply)
+                    self._record_too_late(session, order, settlement, reply)
                 return order
             if not _applies(session, order, settlement):
                 return order
             changes, detail = settlement.changes(order), settlement.detail
             if reply is not None and changes["status"] == Status.AWAITING_DEPOSIT:
-                conflict = self._claim(session, order, reply)
+                conflict = self._claim(session, order, settlement, reply)
                 if conflict:
                     changes, detail = in_doubt(self._timing), {**detail, **conflict}
             moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api", detail=detail)
@@ -95,57 +96,30 @@ class Settler:
             self._queue.enqueue("publish")
         return moved
 
-    def _claim(self, session: Session, order: Order, reply: OrderReply) -> dict[str, Any]:
+    def _claim(self, session: Session, order: Order, settlement: Settlement, reply: OrderReply) -> dict[str, Any]:
         """Make the upstream order, with its ids and the place to pay at, this order's own. Returns what belongs to another
         order of ours already, for the event; then nothing of the answer may be shown."""
+        now, key = self._timing.now(), settlement.upstream_key or order.upstream_key
         place = deposit_place(order, reply)
-        if place is not None and not order_rows.claim_place(session, order.id, place):
-            log.critical("orders.deposit_address_in_use", order_id=order.id, refs=reply.refs)
-            self._record_unowned(session, order, reply)
+        if place is not None and not deposit_places.claim(session, order.id, place):
+            record_spare(session, order, key, reply.refs, now, reply=reply)
             return {"deposit_address_in_use": True}
-        refs = shared_refs.real_refs(session, order.id, reply.primary_ref, reply.refs, self._timing.now())
-        taken = order_rows.claim_refs(session, order.id, refs)
+        taken = upstream_orders.show(session, order, told(order, key, reply.refs, reply), now, also=settlement.also)
         if taken:
             log.error("orders.upstream_id_taken", order_id=order.id, refs=sorted(taken))
-            order_rows.free_place(session, order.id, place)
+            deposit_places.free(session, order.id, place)
             return {"refs_taken": sorted(taken)}
-        unowned.adopt(session, refs)
         return {}
 
-    def _record_too_late(self, session: Session, order: Order, reply: OrderReply) -> None:
+    def _record_too_late(self, session: Session, order: Order, settlement: Settlement, reply: OrderReply) -> None:
         """The order has ended or goes on without this upstream order. No customer saw the deposit address, so no money is
         lost; but without a record nothing would watch the upstream order either."""
-        if set(reply.refs).intersection(order_rows.refs_of(session, order.id)):
-            return
-        log.critical("orders.answer_too_late", order_id=order.id, status=order.status, refs=reply.refs)
-        self._record_unowned(session, order, reply)
-
-    def _record_unowned(self, session: Session, order: Order, reply: OrderReply) -> None:
-        unowned.add(
-            session,
-            ref=reply.primary_ref or reply.refs[0],
-            refs=reply.refs,
-            upstream_key=order.upstream_key,
-            destination_address=order.destination_address,
-            amount=order.amount,
-            order_id=order.id,
-            now=self._timing.now(),
-            deposit=(reply.deposit_address, reply.deposit_memo),
-        )
+        key = settlement.upstream_key or order.upstream_key
+        if record_spare(session, order, key, reply.refs, self._timing.now(), reply=reply):
+            log.critical("orders.answer_too_late", order_id=order.id, status=order.status, refs=reply.refs)
 
 
 def _applies(session: Session, order: Order, settlement: Settlement) -> bool:
-    if settlement.attempt is not None and order_rows.attempts_of(session, order.id)[-1].number != settlement.attempt:
+    if settlement.attempt is not None and attempt_rows.attempts_of(session, order.id)[-1].number != settlement.attempt:
         return False
     return settlement.allowed is None or settlement.allowed(session, order)
-
-
-def in_doubt(timing: Timing, after: timedelta = FIRST_LOOK, *, reason: str = "create_in_doubt") -> Changes:
-    """The changes of an order whose create may or may not have made something, or made what may not be shown (`reason`:
-    verifying). No customer was told where to pay; the resolver takes the order up `after` that time."""
-    return {
-        "status": Status.IN_DOUBT,
-        "status_reason": reason,
-        "next_check_at": timing.now() + timing.shorten(after),
-        "failures": 0,
-    }

@@ -8,7 +8,8 @@ from swap.domain.lifecycle import Status
 from swap.domain.times import Timing
 from swap.infra.queue import JobQueue
 from swap.orders.create import NOT_SENT_KEPT, OrderCreator
-from swap.orders.settle import Changes, in_doubt
+from swap.orders.showing import Changes, in_doubt
+from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order
@@ -25,11 +26,11 @@ class Sweeper:
         because a process died in it or because the client did not repeat a request that never reached the upstream; or it
         was answered, and the process died before acting on the answer."""
         with self._database.read() as session:
-            attempts = order_rows.attempts_of(session, order.id)
+            attempts = attempt_rows.attempts_of(session, order.id)
         if self._creator.settle_from_stored_answer(order, attempts):
             return
         with self._database.write() as session:
-            attempts = order_rows.attempts_of(session, order.id)
+            attempts = attempt_rows.attempts_of(session, order.id)
             changes: Changes
             last = attempts[-1] if attempts else None
             if last is None or any(attempt.outcome in (None, "unknown", "done") for attempt in attempts):

@@ -1,21 +1,20 @@
-"""Orders, their attempts and ids, and the one door through which an order changes."""
+"""Orders, and the one door through which an order changes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, inspect, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, and_, delete, func, inspect, or_, select, update
+from sqlalchemy.orm import Session
 
 from swap.domain import lifecycle
 from swap.domain.lifecycle import Facts, Status
 from swap.store.database import insert_new
 from swap.store.events import add_event
 from swap.store.serializers import order_view, same_view
-from swap.tables import DepositPlace, Order, OrderAttempt, SpentQuote, TransferRow, UpstreamRef
+from swap.tables import Order, SpentQuote, TransferRow
 
 _COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
 _RIVAL_FOR = timedelta(hours=1)
@@ -81,6 +80,12 @@ def under_review(session: Session) -> Sequence[Order]:
     return session.scalars(query.order_by(Order.status_changed_at, Order.id)).all()
 
 
+def count_in_doubt(session: Session, limit: int) -> int:
+    """How many orders are in doubt; counted up to `limit`."""
+    doubts = select(Order.id).where(Order.status == Status.IN_DOUBT, Order.next_check_at.is_not(None)).limit(limit)
+    return session.scalar(select(func.count()).select_from(doubts.subquery())) or 0
+
+
 def owned_by(session: Session, client_id: str, order_ids: Collection[str]) -> set[str]:
     """Which of these orders are the client's."""
     return set(session.scalars(select(Order.id).where(Order.id.in_(order_ids), Order.client_id == client_id)))
@@ -109,153 +114,6 @@ def spend_quote(session: Session, quote: str, order_id: str, expires_at: datetim
     if insert_new(session, SpentQuote, quote=quote, order_id=order_id, expires_at=expires_at):
         return True
     return session.scalar(select(SpentQuote.order_id).where(SpentQuote.quote == quote)) == order_id
-
-
-# --- attempts and ids ------------------------------------------------------------------------------------------------
-
-
-def start_attempt(session: Session, order: Order, now: datetime, *, amount_to_get: Decimal | None = None) -> int:
-    """Write down that a create is about to be sent, with the order's upstream key. `amount_to_get`: what this attempt is
-    promised, where that is not what the order was. Returns the attempt's number, 1 for the first."""
-    last = session.scalar(select(func.max(OrderAttempt.number)).where(OrderAttempt.order_id == order.id))
-    number = (last or 0) + 1
-    session.add(
-        OrderAttempt(
-            order_id=order.id,
-            number=number,
-            upstream_key=order.upstream_key,
-            amount_to_get=order.amount_to_get if amount_to_get is None else amount_to_get,
-            sent_at=now,
-            refs=[],
-        )
-    )
-    return number
-
-
-def finish_attempt(session: Session, order_id: str, number: int, **values: Any) -> None:
-    """Write down the answer to an attempt, even when the order has moved on meanwhile. `values`: column -> value."""
-    session.execute(
-        update(OrderAttempt).where(OrderAttempt.order_id == order_id, OrderAttempt.number == number).values(**values)
-    )
-
-
-def attempts_of(session: Session, order_id: str) -> Sequence[OrderAttempt]:
-    return session.scalars(
-        select(OrderAttempt).where(OrderAttempt.order_id == order_id).order_by(OrderAttempt.number)
-    ).all()
-
-
-class Creates(NamedTuple):
-    """`sent`: attempts that may have reached the upstream; `unanswered_again`: those that created an order again and were
-    not answered; `last_again`: when an order was last created again."""
-
-    sent: int
-    unanswered_again: int
-    last_again: datetime | None
-
-
-_UNANSWERED = or_(OrderAttempt.outcome.is_(None), OrderAttempt.outcome == "unknown")
-_MAY_BE_SENT = or_(OrderAttempt.outcome.is_(None), OrderAttempt.outcome != "not_sent")
-_PAIR = (Order.from_currency, Order.from_network, Order.to_currency, Order.to_network)
-
-
-def creates_since(session: Session, upstream_key: str, since: datetime) -> Creates:
-    """The creates that were sent with this key since then."""
-    earlier = aliased(OrderAttempt)
-    again = (
-        select(earlier.number)
-        .where(
-            earlier.order_id == OrderAttempt.order_id,
-            earlier.number < OrderAttempt.number,
-            or_(earlier.outcome.is_(None), earlier.outcome != "not_sent"),
-        )
-        .exists()
-    )
-    query = select(
-        func.count(),
-        func.count(case((and_(again, _UNANSWERED), 1))),
-        func.max(case((again, OrderAttempt.sent_at))),
-    ).where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _MAY_BE_SENT)
-    return Creates(*session.execute(query).one())
-
-
-def unanswered_by_pair(session: Session, upstream_key: str, since: datetime) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Of each pair: how many creates were sent with this key since then, and how many of them were not answered."""
-    query = (
-        select(*_PAIR, func.count(), func.count(case((_UNANSWERED, 1))))
-        .join(OrderAttempt, OrderAttempt.order_id == Order.id)
-        .where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _MAY_BE_SENT)
-        .group_by(*_PAIR)
-    )
-    return {tuple(row[:4]): (row[4], row[5]) for row in session.execute(query)}
-
-
-def unanswered_since(session: Session, upstream_key: str, since: datetime) -> Sequence[Order]:
-    """The orders of which a create was sent with this key since then and not answered."""
-    attempts = select(OrderAttempt.order_id).where(
-        OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _UNANSWERED
-    )
-    return session.scalars(select(Order).where(Order.id.in_(attempts))).all()
-
-
-def claim_refs(session: Session, order_id: str, refs: Iterable[str]) -> set[str]:
-    """Claim the upstream's ids for this order. Returns those that belong to another order already. When there are any, it
-    claims none: an answer that is partly about another order proves nothing about this one."""
-    refs = tuple(refs)
-    owners = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(refs), UpstreamRef.order_id != order_id)
-    taken = set(session.scalars(owners))
-    if taken:
-        return taken
-    for ref in refs:
-        if insert_new(session, UpstreamRef, ref=ref, order_id=order_id):
-            continue
-        if owner_of(session, ref) != order_id:
-            taken.add(ref)
-    return taken
-
-
-def release_refs(session: Session, order_id: str) -> None:
-    """Give back the upstream's ids of an order that goes on with another upstream order."""
-    session.execute(delete(UpstreamRef).where(UpstreamRef.order_id == order_id))
-
-
-def owned_refs(session: Session, refs: Iterable[str], *, excluding: str | None = None) -> set[str]:
-    """Which of these upstream ids belong to orders of ours other than `excluding`."""
-    query = select(UpstreamRef.ref).where(UpstreamRef.ref.in_(tuple(refs)))
-    return set(session.scalars(query if excluding is None else query.where(UpstreamRef.order_id != excluding)))
-
-
-def claim_place(session: Session, order_id: str, place: str) -> bool:
-    """Claim the place where the order is to be paid. False when another order that is watched is paid there."""
-    return insert_new(session, DepositPlace, place=place, order_id=order_id) or not place_taken(
-        session, place, excluding=order_id
-    )
-
-
-def place_taken(session: Session, place: str | None, *, excluding: str) -> bool:
-    """Whether an order of ours other than `excluding` is paid at this place. Without a place: no."""
-    query = select(DepositPlace.order_id).where(DepositPlace.place == place, DepositPlace.order_id != excluding)
-    return place is not None and session.scalar(query) is not None
-
-
-def free_place(session: Session, order_id: str, place: str | None) -> None:
-    """Give back the place that this transaction claimed for an order which is not shown it after all."""
-    session.execute(delete(DepositPlace).where(DepositPlace.order_id == order_id, DepositPlace.place == place))
-
-
-def free_places(session: Session) -> None:
-    """Give back the places of orders whose watch has ended. An upstream may use such an address again."""
-    ended = select(Order.id).where(Order.next_check_at.is_(None))
-    session.execute(delete(DepositPlace).where(DepositPlace.order_id.in_(ended)))
-
-
-def owner_of(session: Session, ref: str) -> str | None:
-    """Our id of the order that this id of the upstream's belongs to."""
-    return session.scalar(select(UpstreamRef.order_id).where(UpstreamRef.ref == ref))
-
-
-def refs_of(session: Session, order_id: str) -> Sequence[str]:
-    return session.scalars(select(UpstreamRef.ref).where(UpstreamRef.order_id == order_id)).all()
 
 
 def rivals(session: Session, order: Order) -> list[Order]:

@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, load_only
 
-from swap.tables import Order, OrderAttempt, Reconciliation, TransferRow, UpstreamRef
+from swap.tables import Order, OrderAttempt, Reconciliation, TransferRow, UpstreamOrder, UpstreamRef
 
 # All that is compared. An order has a dozen more columns, facts among them, which need not be loaded a hundred thousand
 # times.
@@ -64,11 +64,12 @@ def page(session: Session, upstream_key: str, after: str, limit: int) -> list[Ou
         return []
     last = orders[-1][0].id
     refs: dict[str, list[str]] = {}
-    owned = select(UpstreamRef.order_id, UpstreamRef.ref).where(
-        UpstreamRef.order_id > after, UpstreamRef.order_id <= last
+    owned = select(UpstreamOrder.order_id, UpstreamRef.ref).join(
+        UpstreamRef, UpstreamRef.upstream_order == UpstreamOrder.id
     )
+    owned = owned.where(UpstreamOrder.order_id > after, UpstreamOrder.order_id <= last, UpstreamOrder.role == "shown")
     for order_id, ref in session.execute(owned.order_by(UpstreamRef.ref)):
-        refs.setdefault(order_id, []).append(ref)
+        refs.setdefault(str(order_id), []).append(ref)
     payouts: dict[str, list[Decimal | None]] = {}
     paid = select(TransferRow.order_id, TransferRow.amount).where(
         TransferRow.order_id > after, TransferRow.order_id <= last, TransferRow.direction == "withdrawal"
@@ -83,8 +84,8 @@ def page(session: Session, upstream_key: str, after: str, limit: int) -> list[Ou
 
 def owns_any(session: Session, upstream_key: str, before: datetime) -> bool:
     """Whether there is an order of this key, created before then, that the upstream has given an id."""
-    query = select(Order.id).join(UpstreamRef, UpstreamRef.order_id == Order.id)
-    query = query.where(Order.upstream_key == upstream_key, Order.created_at < before)
+    query = select(Order.id).join(UpstreamOrder, UpstreamOrder.order_id == Order.id)
+    query = query.where(UpstreamOrder.role == "shown", Order.upstream_key == upstream_key, Order.created_at < before)
     return session.scalar(query.limit(1)) is not None
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from swap.domain.lifecycle import BEFORE_ADDRESS, Status
 from swap.domain.schedules import FRESH_FOR, PLANS, Tier, relaxed, tier
-from swap.tables import Order, UpstreamRef, Watching
+from swap.tables import Order, UpstreamOrder, UpstreamRef, Watching
 
 _HALVED_AT = 400
 
@@ -66,8 +66,14 @@ def last_polled(session: Session, refs: Sequence[str]) -> dict[str, tuple[str, d
     """Of these upstream ids: the watched order that owns each, and when it was last polled with success."""
     rows = session.execute(
         select(UpstreamRef.ref, Order.id, Order.as_of)
-        .join(Order, Order.id == UpstreamRef.order_id)
-        .where(UpstreamRef.ref.in_(refs), Order.next_check_at.is_not(None), Order.status.not_in(_BEFORE_ADDRESS))
+        .join(UpstreamOrder, UpstreamOrder.id == UpstreamRef.upstream_order)
+        .join(Order, Order.id == UpstreamOrder.order_id)
+        .where(
+            UpstreamRef.ref.in_(refs),
+            UpstreamOrder.role == "shown",
+            Order.next_check_at.is_not(None),
+            Order.status.not_in(_BEFORE_ADDRESS),
+        )
     )
     return {ref: (order_id, as_of) for ref, order_id, as_of in rows}
 

@@ -13,7 +13,7 @@ from swap.tables.orders import (
     SharedRef,
     SpentQuote,
     TransferRow,
-    UnownedOrder,
+    UpstreamOrder,
     UpstreamRef,
 )
 from swap.tables.parts import Heartbeat
@@ -41,8 +41,8 @@ __all__ = [
     "SharedRef",
     "SpentQuote",
     "TransferRow",
-    "UnownedOrder",
     "UpstreamCall",
+    "UpstreamOrder",
     "UpstreamRef",
     "UsedSignature",
     "Utc",

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, TextClause, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, TextClause, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from swap.domain import schedules
@@ -141,17 +141,52 @@ class OrderAttempt(Row):
     __table_args__ = (Index("ix_order_attempts_upstream_key_sent_at", "upstream_key", "sent_at"),)
 
 
+class UpstreamOrder(Row):
+    """An order at the upstream that was made with a key of ours. `role`: *shown*: its deposit address was shown to the
+    customer of `order_id`; *spare*: `order_id` made it and goes on without it; *unowned*: no one order of ours can be named,
+    or only `candidates`. `ref`: the id to ask with, one of its rows in `upstream_refs`; `seen_at`: when it was recorded;
+    `deposit_seen_at`: when money was seen on it while nobody was shown it, which an operator must deal with.
+    `next_check_at`: when it is polled next; null: no longer watched, or shown: then it is polled as its order is."""
+
+    __tablename__ = "upstream_orders"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    order_id: Mapped[str | None] = mapped_column(ForeignKey("orders.id"), index=True)
+    candidates: Mapped[list[Any]]
+    ref: Mapped[str]
+    upstream_key: Mapped[str]
+    destination_address: Mapped[str | None]
+    amount: Mapped[Decimal | None]
+    deposit_address: Mapped[str | None]
+    deposit_memo: Mapped[str | None]
+    seen_at: Mapped[datetime]
+    deposit_seen_at: Mapped[datetime | None]
+    next_check_at: Mapped[datetime | None] = mapped_column(index=True)
+
+    __table_args__ = (
+        CheckConstraint("role IN ('shown', 'spare', 'unowned')", name="ck_upstream_orders_role"),
+        CheckConstraint("(role = 'unowned') = (order_id IS NULL)", name="ck_upstream_orders_owner"),
+        Index(
+            "ix_upstream_orders_shown",
+            "order_id",
+            unique=True,
+            postgresql_where=text("role = 'shown'"),
+            sqlite_where=text("role = 'shown'"),
+        ),
+    )
+
+
 class UpstreamRef(Row):
-    """Every id form the upstream ever used for an order of ours. The primary key is the proof of ownership."""
+    """Every id form that the upstream ever used for an upstream order. The primary key is the proof that an id belongs to
+    one of them, and so to one order of ours."""
 
     __tablename__ = "upstream_refs"
     ref: Mapped[str] = mapped_column(primary_key=True)
-    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
+    upstream_order: Mapped[str] = mapped_column(ForeignKey("upstream_orders.id"), index=True)
 
 
 class SharedRef(Row):
-    """A value that the upstream gives as an id, but to several of our orders, so that it is none
-    (`swap.store.shared_refs`)."""
+    """A value that the upstream gives several orders as if it were an id of one (`swap.store.upstream_ids`)."""
 
     __tablename__ = "shared_refs"
     ref: Mapped[str] = mapped_column(primary_key=True)
@@ -161,30 +196,11 @@ class SharedRef(Row):
 class DepositPlace(Row):
     """Where one order is paid: no two orders that are watched share a place. The primary key is the proof. `place`: source
     currency, network, normalised address or payment link, and memo (`swap.orders.matching.deposit_place`). Claimed in the
-    transaction that shows it, or records a spare with it; freed after the order's watch has ended."""
+    transaction that shows it, or learns that a spare has it; freed after the watch of the order and its spares."""
 
     __tablename__ = "deposit_places"
     place: Mapped[str] = mapped_column(primary_key=True)
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), index=True)
-
-
-class UnownedOrder(Row):
-    """An order at the upstream that nobody was shown. `ref`: the id to ask with; `refs`: all known ids; `order_id`: the
-    order of ours whose spare it is, None where no one order can be named; `deposit_seen_at`: when money was seen on it,
-    which an operator must deal with."""
-
-    __tablename__ = "orphans"
-    ref: Mapped[str] = mapped_column(primary_key=True)
-    refs: Mapped[list[Any]]
-    upstream_key: Mapped[str]
-    destination_address: Mapped[str | None]
-    amount: Mapped[Decimal | None]
-    order_id: Mapped[str | None] = mapped_column(index=True)
-    deposit_address: Mapped[str | None]
-    deposit_memo: Mapped[str | None]
-    seen_at: Mapped[datetime]
-    deposit_seen_at: Mapped[datetime | None]
-    next_check_at: Mapped[datetime | None] = mapped_column(index=True)
 
 
 class TransferRow(Row):

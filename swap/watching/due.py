@@ -17,8 +17,7 @@ from swap.domain.times import Timing
 from swap.orders.attempts import DATABASE_AWAY, retry_while_database_away
 from swap.orders.resolve import Resolver
 from swap.orders.sweep import Sweeper
-from swap.store import leases
-from swap.store import orders as order_rows
+from swap.store import leases, upstream_orders
 from swap.store.database import Database
 from swap.tables import Order
 from swap.watching.poll import Poller
@@ -183,7 +182,7 @@ class DueOrders:
             refs: Sequence[str] = ()
             if order.upstream_order_id is None:
                 with self._database.read() as session:
-                    refs = order_rows.refs_of(session, order.id)
+                    refs = upstream_orders.shown_refs(session, order.id)
             self._poller.poll(order, refs)
             return
         if order.status == Status.IN_DOUBT:

@@ -24,10 +24,12 @@ from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFou
 from swap.infra.queue import JobQueue
 from swap.orders.conflicts import Conflicts, ended_by_hand, under_review
 from swap.orders.fixed_rate import rate_ends_at
-from swap.store import calls, events, leases, shared_refs
+from swap.orders.spares import told as told_of
+from swap.store import calls, events, leases, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
-from swap.tables import Order
+from swap.store.upstream_ids import Named
+from swap.tables import Order, UpstreamOrder
 from swap.upstream.client import UpstreamClient
 from swap.upstream.journal import excerpt
 from swap.upstream.replies import OrderReply
@@ -135,7 +137,7 @@ class Poller:
             "failures": 0,
             "facts": facts.to_json(),
             "told_expiry": told.to_json(),
-            "next_check_at": self._next_poll_at(order, decision.status, now, facts=facts),
+            "next_check_at": self._next_poll_at(order, decision.status, now, facts=facts, told=told),
         }
         from_reply = _changes_from(order, believed) if believed is not None else {}
         before = _last_weighed(order)
@@ -157,11 +159,11 @@ class Poller:
 
         try:
             with self._database.write() as session:
-                named = () if reply is None else self._real_refs(session, order, reply)
-                if self._belongs_to_another(session, order, named):
+                shown, names = _named(session, order, reply, now)
+                if self._is_of_another(session, order, shown, names):
                     return
                 # Before anything else counts: of two polls whose answers name one upstream order, one gets it.
-                if believed is not None and order_rows.claim_refs(session, order.id, named):
+                if believed is not None and not names.all_of(shown) and _claim(session, order, believed, now):
                     raise _Overtaken
                 moved = walk(session, order, steps, evidence_of(decision, news), now)
                 if moved is None:
@@ -201,11 +203,6 @@ class Poller:
         conflict = self._conflicts.found(order, reply, Status.AWAITING_DEPOSIT)
         return told if conflict is not None else told.good(asked_at, apart)
 
-    def _real_refs(self, session: Session, order: Order, reply: OrderReply) -> tuple[str, ...]:
-        """Sorted, or two polls that claim the same ids could wait for each other."""
-        named = shared_refs.real_refs(session, order.id, reply.primary_ref, reply.refs, self._timing.now())
-        return tuple(sorted(named))
-
     def _warn_of_deposit(self, session: Session, order: Order, status: Status) -> None:
         """Once: an answer that is not believed tells of its deposit at every poll."""
         name = "journal.unexpected_deposit"
@@ -213,14 +210,16 @@ class Poller:
             log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
             events.add_event(session, order, name, at=self._timing.now(), detail={"status": status})
 
-    def _belongs_to_another(self, session: Session, order: Order, named: Sequence[str]) -> bool:
-        """Whether the answer names itself by any id of another order of ours. Then nothing in it may be believed."""
-        refs = sorted(order_rows.owned_refs(session, named, excluding=order.id))
-        if not refs:
+    def _is_of_another(self, session: Session, order: Order, shown: UpstreamOrder | None, names: Named) -> bool:
+        """Whether the answer names itself by an id of another order of ours, or of another upstream order of this one and
+        by none of the one that is shown. Then nothing in it may be believed."""
+        others = names.of_others(order.id)
+        if not others and (shown is None or not names.known or shown in names.rows):
             return False
+        refs = sorted(others or names.known)
         log.error("watch.answer_of_another", order_id=order.id, refs=refs)
         if order.failures == 0:
-            detail = {"source": "look", "refs": refs, "owner": order_rows.owner_of(session, refs[0])}
+            detail = {"source": "look", "refs": refs, "owner": others.get(refs[0])}
             events.add_event(session, order, "journal.answer_of_another", at=self._timing.now(), detail=detail)
         self.back_off(session, order)
         return True
@@ -252,10 +251,23 @@ class Poller:
         return next_poll(state, self._timing, self._throttle.slowdown())
 
     def _next_poll_at(
-        self, order: Order, status: Status, now: datetime, *, failures: int = 0, facts: Facts | None = None
+        self,
+        order: Order,
+        status: Status,
+        now: datetime,
+        *,
+        failures: int = 0,
+        facts: Facts | None = None,
+        told: ToldExpiry | None = None,
     ) -> datetime | None:
         wait = self._interval(order, status, now, failures, facts)
-        return None if wait is None else _not_after_the_end(order, status, now, wait)
+        if wait is None:
+            return None
+        # What waits for a second look gets it as soon as that counts, however rare looks are by plan.
+        second = None if told is None else told.second_look_at(self._timing.shorten(expiry.APART))
+        if second is not None and second > now:
+            wait = min(wait, second - now + self._timing.shorten(_SOON))
+        return _not_after_the_end(order, status, now, wait)
 
     def _by_time(self, order: Order, now: datetime, missed: int) -> Changes:
         """What time alone does to an order whose look brought no answer. `missed`: such looks in a row."""
@@ -296,6 +308,23 @@ class Poller:
             else:
                 log.error("watch.order_not_readable", order_id=order.id, failures=failures)
         _postpone(session, order, changes, poll_at, failures, now)
+
+
+def _named(
+    session: Session, order: Order, reply: OrderReply | None, now: datetime
+) -> tuple[UpstreamOrder | None, Named]:
+    """The upstream order that the customer was shown, and what the answer names."""
+    if reply is None:
+        return None, Named((), {})
+    shown = upstream_orders.shown_of(session, order.id)
+    names = upstream_ids.named(session, reply.primary_ref, reply.refs, about=shown)
+    upstream_ids.keep_shared(session, names, now)
+    return shown, names
+
+
+def _claim(session: Session, order: Order, reply: OrderReply, now: datetime) -> set[str]:
+    """Give the shown upstream order the ids that are new. Returns those that another order was quicker to get."""
+    return upstream_orders.show(session, order, told_of(order, order.upstream_key, reply.refs, reply), now)
 
 
 def _last_seen(order: Order) -> datetime:

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from swap.domain.times import Timing, iso
 from swap.errors import UpstreamError
 from swap.orders.matching import could_match
-from swap.store import leases, periodic, reconciliations, unowned
-from swap.store import orders as order_rows
+from swap.store import leases, periodic, reconciliations, upstream_ids, upstream_orders
 from swap.store.database import Database
+from swap.store.upstream_orders import Told
 from swap.tables import Reconciliation, new_id
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import ListedOrder
@@ -123,22 +123,15 @@ class Reconciler:
     def _unowned(self, comparison: Comparison) -> list[ListedOrder]:
         """Listed orders that no order of ours owns or may still come to own, newest first."""
         with self._database.read() as session:
-            known = unowned.known_refs(session)
             unclaimed = comparison.unclaimed()
-            rows: list[ListedOrder] = []
-            for start in range(0, len(unclaimed), _BATCH):
-                batch = unclaimed[start : start + _BATCH]
-                # An order of another key may own a row, and so may one whose create was answered while we compared.
-                taken = order_rows.owned_refs(session, [ref for row in batch for ref in row.refs])
-                for row in batch:
-                    if not taken.isdisjoint(row.refs):
-                        continue
-                    if not known.isdisjoint(row.refs):
-                        comparison.counts["orphans"] += 1
-                    elif comparison.excused(row):
-                        comparison.counts["undecided"] += 1
-                    else:
-                        rows.append(row)
+            roles = upstream_ids.roles(session, [(row.order_id, row.refs) for row in unclaimed])
+        rows: list[ListedOrder] = []
+        for row, role in zip(unclaimed, roles, strict=True):
+            if role is None and not comparison.excused(row):
+                rows.append(row)
+            elif role != upstream_orders.SHOWN:
+                # An order of another key may be shown it, or one whose create was answered while we compared.
+                comparison.counts["undecided" if role is None else "orphans"] += 1
         never = datetime.min.replace(tzinfo=self._timing.now().tzinfo)
         return sorted(rows, key=lambda row: row.created_at or never, reverse=True)
 
@@ -164,16 +157,8 @@ class Reconciler:
         comparison: Comparison,
     ) -> None:
         for row, maker in zip(rows, makers, strict=False):
-            if unowned.add(
-                session,
-                ref=row.order_id or row.refs[0],
-                refs=row.refs,
-                upstream_key=upstream_key,
-                destination_address=row.destination_address,
-                amount=row.amount,
-                order_id=maker,
-                now=self._timing.now(),
-            ):
+            listed = Told(row.order_id or row.refs[0], row.refs, upstream_key, row.destination_address, row.amount)
+            if upstream_orders.record(session, listed, self._timing.now(), order_id=maker) is not None:
                 # Otherwise it got an owner, or was recorded by another process, a moment ago.
                 comparison.add("unowned", maker, row.refs, None, row.state)
         for row in rows[len(makers) :]:

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.orm import Session
 
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, UpstreamError, UpstreamNotFound
-from swap.orders.spares import move_to_spare
+from swap.orders.spares import claim_place, move_to_spare
 from swap.store import orders as order_rows
-from swap.store import unowned as unowned_rows
+from swap.store import upstream_ids, upstream_orders
 from swap.store.database import Database
-from swap.tables import UnownedOrder
+from swap.tables import UpstreamOrder
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import OrderReply
 
@@ -45,53 +46,52 @@ class UnownedOrderPoller:
         while True:
             now = self._timing.now()
             with self._database.write() as session:
-                unowned = unowned_rows.claim_due(session, now, self._lease)
-            if unowned is None:
+                row = upstream_orders.claim_due(session, now, self._lease)
+            if row is None:
                 return
             try:
-                self._poll(unowned, now)
+                self._poll(row, now)
             except Exception:
                 # It is due again after its lease; the others must not wait for it.
-                log.exception("orphan.poll_broke", ref=unowned.ref)
+                log.exception("orphan.poll_broke", ref=row.ref)
 
-    def _poll(self, unowned: UnownedOrder, now: datetime) -> None:
-        age = now - unowned.seen_at
+    def _poll(self, row: UpstreamOrder, now: datetime) -> None:
+        age = now - row.seen_at
         wait = next((every for until, every in _SCHEDULE if age < until), None)
-        refs, deposit_seen_at = list(unowned.refs), unowned.deposit_seen_at
-        address, memo = unowned.deposit_address, unowned.deposit_memo
-        upstream = self._upstreams.get(unowned.upstream_key)
-        if upstream is not None and unowned.destination_address is not None:
+        reply: OrderReply | None = None
+        upstream = self._upstreams.get(row.upstream_key)
+        if upstream is not None and row.destination_address is not None:
             try:
-                reply = upstream.order(unowned.ref, unowned.destination_address, deadline=self._timing.read_timeout)
+                reply = upstream.order(row.ref, row.destination_address, deadline=self._timing.read_timeout)
             except UpstreamError as error:
-                log.warning("orphan.not_readable", ref=unowned.ref, code=error.code)
+                log.warning("orphan.not_readable", ref=row.ref, code=error.code)
                 if not isinstance(error, UpstreamNotFound | OrderExpired):
                     # Nobody has looked: no watch ends on that.
                     wait = wait or _SCHEDULE[-1][1]
-            else:
-                if reply.facts.deposit_seen and self._moved(unowned, reply, now):
-                    return
-                refs = sorted({*refs, *reply.refs})
-                if reply.deposit_address is not None:
-                    address, memo = reply.deposit_address, reply.deposit_memo
-                if reply.facts.deposit_seen and deposit_seen_at is None:
-                    deposit_seen_at = now
-                    log.critical("orphan.deposit_seen", ref=unowned.ref, order_id=unowned.order_id)
+        next_check_at = None if wait is None else now + self._timing.shorten(wait)
         with self._database.write() as session:
-            if order_rows.owned_refs(session, refs):
-                unowned_rows.adopt(session, refs)
+            current = upstream_orders.still_leased(session, row)
+            if current is None:
                 return
-            unowned_rows.record_poll(
-                session,
-                unowned,
-                refs=refs,
-                deposit_address=address,
-                deposit_memo=memo,
-                deposit_seen_at=deposit_seen_at,
-                next_check_at=None if wait is None else now + self._timing.shorten(wait),
-            )
+            current.next_check_at = next_check_at
+            if reply is not None:
+                self._learn(session, current, reply, now)
 
-    def _moved(self, unowned: UnownedOrder, reply: OrderReply, now: datetime) -> bool:
-        with self._database.write() as session:
-            next_check_at = now + self._timing.shorten(_SCHEDULE[0][1])
-            return move_to_spare(session, unowned, reply, now, next_check_at)
+    def _learn(self, session: Session, row: UpstreamOrder, reply: OrderReply, now: datetime) -> None:
+        names = upstream_ids.named(session, reply.primary_ref, reply.refs, about=row)
+        upstream_ids.keep_shared(session, names, now)
+        if names.rows and row not in names.rows:
+            log.warning("orphan.answer_of_another", ref=row.ref, named=list(names.refs))
+            return
+        soon = now + self._timing.shorten(_SCHEDULE[0][1])
+        if reply.facts.deposit_seen and move_to_spare(session, row, reply, now, soon):
+            return
+        order = None if row.order_id is None else order_rows.get(session, row.order_id)
+        if reply.deposit_address is not None:
+            row.deposit_address, row.deposit_memo = reply.deposit_address, reply.deposit_memo or None
+        if order is not None:
+            claim_place(session, order, names.refs, reply)
+        if reply.facts.deposit_seen and row.deposit_seen_at is None:
+            row.deposit_seen_at = now
+            log.critical("orphan.deposit_seen", ref=row.ref, order_id=row.order_id)
+        upstream_orders.unite(session, row, names.refs)

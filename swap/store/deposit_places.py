@@ -1,0 +1,39 @@
+"""Where orders are paid: no two orders that are watched share a place (`swap.orders.matching.deposit_place`)."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from swap.store.database import insert_new
+from swap.tables import DepositPlace, Order, UpstreamOrder
+
+
+def claim(session: Session, order_id: str, place: str) -> bool:
+    """Claim the place where the order, or a spare of it, is to be paid. False when it is another order's."""
+    return insert_new(session, DepositPlace, place=place, order_id=order_id) or holder(session, place) == order_id
+
+
+def holder(session: Session, place: str | None) -> str | None:
+    """The order that is paid there."""
+    return session.scalar(select(DepositPlace.order_id).where(DepositPlace.place == place))
+
+
+def taken(session: Session, place: str | None, *, excluding: str) -> bool:
+    """Whether an order of ours other than `excluding` is paid at this place. Without a place: no."""
+    return place is not None and holder(session, place) not in (None, excluding)
+
+
+def free(session: Session, order_id: str, place: str | None) -> None:
+    """Give back a place of an order that is not paid there after all."""
+    session.execute(delete(DepositPlace).where(DepositPlace.order_id == order_id, DepositPlace.place == place))
+
+
+def free_unwatched(session: Session) -> None:
+    """Give back the places of orders that are watched no longer, and none of whose spares is. An upstream may use such an
+    address again."""
+    watched_spares = select(UpstreamOrder.order_id).where(
+        UpstreamOrder.order_id.is_not(None), UpstreamOrder.next_check_at.is_not(None)
+    )
+    ended = select(Order.id).where(Order.next_check_at.is_(None), Order.id.not_in(watched_spares))
+    session.execute(delete(DepositPlace).where(DepositPlace.order_id.in_(ended)))
