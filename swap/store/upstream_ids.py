@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+# Any number of one's own, for locks on ids.
+_IDS = 7_306_413
 # Databases take so many parameters in one statement.
 _AT_ONCE = 1000
 
@@ -88,6 +91,15 @@ def keep_shared(session: Session, names: Named, now: datetime) -> None:
         session.execute(delete(UpstreamRef).where(UpstreamRef.ref == ref))
         if insert_new(session, SharedRef, ref=ref, seen_at=now):
             log.error("orders.shared_upstream_id", ref=ref)
+
+
+def hold(session: Session, refs: Collection[str]) -> None:
+    """Until the transaction ends, no other one that asks for this changes what these ids belong to. SQLite has one writer
+    anyway."""
+    if refs and session.get_bind().dialect.name == "postgresql":
+        # Sorted, or two that hold the same ids could wait for each other.
+        keys = select(func.unnest(array([func.hashtext(ref) for ref in refs])).label("key")).order_by("key").subquery()
+        session.execute(select(func.pg_advisory_xact_lock(_IDS, keys.c.key)))
 
 
 def by_refs(session: Session, refs: Collection[str], *, lock: bool = False) -> dict[str, UpstreamOrder]:

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
-from swap.store.upstream_ids import Named, by_refs, keep_shared, named
+from swap.store.upstream_ids import Named, by_refs, hold, keep_shared, named
 from swap.tables import Order, UpstreamOrder, UpstreamRef, new_id
 
 SHOWN, SPARE, UNOWNED = "shown", "spare", "unowned"
@@ -45,6 +45,7 @@ def show(session: Session, order: Order, told: Told, now: datetime, also: Sequen
         # Another process may be about to show one.
         session.execute(select(Order.id).where(Order.id == order.id).with_for_update())
         shown = shown_of(session, order.id)
+    hold(session, {*told.refs, *also})
     names = named(session, told.primary, told.refs, about=shown, lock=True)
     keep_shared(session, names, now)
     taken = set(names.of_others(order.id))
@@ -82,6 +83,7 @@ def record(
     None when it is recorded already, by any of its ids: then it gets the ids that are new, and an owner if it has none.
     Nothing of that happens to one that a customer was shown.
     """
+    hold(session, told.refs)
     for _ in range(_TRIES):
         names = named(session, told.primary, told.refs, lock=True)
         keep_shared(session, names, now)
@@ -113,6 +115,7 @@ def unite(session: Session, row: UpstreamOrder, refs: Sequence[str]) -> Upstream
     """Give an upstream order the ids that it is found to have. What is recorded under one of them as another one is the
     same, and goes into this one; into the other if a customer was shown that. What belongs to another order of ours than
     this one stays as it is. Returns the row that has the ids now."""
+    hold(session, refs)
     shown = next((each for each in by_refs(session, refs, lock=True).values() if each.role == SHOWN), None)
     if shown is not None and shown is not row and row.order_id in (None, shown.order_id):
         _merge(session, shown, row)
@@ -123,16 +126,23 @@ def unite(session: Session, row: UpstreamOrder, refs: Sequence[str]) -> Upstream
 
 def _attach(session: Session, row: UpstreamOrder, refs: Collection[str]) -> set[str]:
     """Give `row` these ids. Sorted, or two that claim the same could wait for each other. Returns those it could not get."""
-    taken = set()
-    for ref in sorted(refs):
+    return {ref for ref in sorted(refs) if not _gets(session, row, ref)}
+
+
+def _gets(session: Session, row: UpstreamOrder, ref: str) -> bool:
+    for _ in range(_TRIES):
         if insert_new(session, UpstreamRef, ref=ref, upstream_order=row.id):
-            continue
+            return True
         owner = by_refs(session, [ref], lock=True).get(ref)
-        if owner is None or owner.order_id not in (None, row.order_id) or (owner.role == SHOWN and owner is not row):
-            taken.add(ref)
-        elif owner is not row:
+        if owner is None:
+            # While its row was waited for, another process made it one with another.
+            continue
+        if owner is not row and (owner.role == SHOWN or owner.order_id not in (None, row.order_id)):
+            return False
+        if owner is not row:
             _merge(session, row, owner)
-    return taken
+        return True
+    return False
 
 
 def _merge(session: Session, row: UpstreamOrder, other: UpstreamOrder) -> None:
