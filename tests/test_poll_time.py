@@ -267,6 +267,19 @@ def test_a_second_one_ten_minutes_later_expires_the_order_and_two_good_ones_brin
     assert types(service, order_id) == [*START, "updated", "expired", "awaiting_deposit", "updated", "expired"]
 
 
+def test_the_look_that_can_confirm_an_expiry_comes_as_soon_as_it_counts(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    """An order that is looked at rarely by now would else stay open, and unpayable, for as long."""
+    order_id = place(shop, "expires")
+    clock.advance(timedelta(hours=30))
+    looks.answer = GONE
+    look(service, order_id)
+    due = read_order(service.database, order_id).next_check_at
+    assert due is not None
+    assert timedelta(minutes=10) < due - clock() <= timedelta(minutes=10, seconds=5)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -138,3 +138,18 @@ def test_one_of_many_schedulers_sets_the_slowdown(
     other.throttle.set_due()
     with service.database.read() as session:
         assert watching.state(session).aged == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "apart"),
+    [
+        (Status.AWAITING_DEPOSIT, timedelta(minutes=5), timedelta(minutes=10)),
+        (Status.SENDING, timedelta(hours=9), timedelta(minutes=10)),
+        (Status.COMPLETED, timedelta(hours=9), timedelta(days=148)),
+    ],
+)
+def test_a_budget_that_is_small_for_a_moment_puts_no_look_off_that_a_customer_waits_for(
+    status: Status, age: timedelta, apart: timedelta
+) -> None:
+    planned = timedelta(days=1) if status is Status.COMPLETED else timedelta(seconds=15)
+    assert Slowdown(moving=148, fresh=148, aged=148).interval(status, age, planned) == apart

@@ -134,11 +134,14 @@ def in_parts(refs: Collection[str]) -> Iterator[Sequence[str]]:
     return (refs[start : start + _AT_ONCE] for start in range(0, len(refs), _AT_ONCE))
 
 
+def cannot_be_one(one: str, other: str) -> bool:
+    """Whether upstream orders that are known by these ids are two: an order has one number, and one UUID to ask with."""
+    return one != other and _kind(one) is not None and _kind(one) == _kind(other)
+
+
 def _differ(ref: str, known_by: str, primary: str | None) -> bool:
     """Whether `ref`, in an answer about the order `primary`, is an id of another one, which is known by `known_by`."""
-    if primary is None or ref in (primary, known_by) or known_by == primary:
-        return False
-    return _kind(primary) is not None and _kind(primary) == _kind(known_by)
+    return primary is not None and ref not in (primary, known_by) and cannot_be_one(known_by, primary)
 
 
 def _kind(ref: str) -> str | None:

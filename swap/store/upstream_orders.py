@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
-from swap.store.upstream_ids import Named, by_refs, hold, keep_shared, named
+from swap.store.upstream_ids import Named, by_refs, cannot_be_one, hold, keep_shared, named
 from swap.tables import Order, UpstreamOrder, UpstreamRef, new_id
 
 SHOWN, SPARE, UNOWNED = "shown", "spare", "unowned"
@@ -117,7 +117,8 @@ def unite(session: Session, row: UpstreamOrder, refs: Sequence[str]) -> Upstream
     this one stays as it is. Returns the row that has the ids now."""
     hold(session, refs)
     shown = next((each for each in by_refs(session, refs, lock=True).values() if each.role == SHOWN), None)
-    if shown is not None and shown is not row and row.order_id in (None, shown.order_id):
+    is_free = shown is not None and row.order_id in (None, shown.order_id)
+    if shown is not None and shown is not row and is_free and not cannot_be_one(shown.ref, row.ref):
         _merge(session, shown, row)
         row = shown
     _attach(session, row, refs)
@@ -137,11 +138,13 @@ def _gets(session: Session, row: UpstreamOrder, ref: str) -> bool:
         if owner is None:
             # While its row was waited for, another process made it one with another.
             continue
-        if owner is not row and (owner.role == SHOWN or owner.order_id not in (None, row.order_id)):
-            return False
-        if owner is not row:
+        if owner is row:
+            return True
+        is_free = owner.role != SHOWN and owner.order_id in (None, row.order_id)
+        if is_free and not cannot_be_one(owner.ref, row.ref):
             _merge(session, row, owner)
-        return True
+            return True
+        return False
     return False
 
 

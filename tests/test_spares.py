@@ -1,0 +1,272 @@
+"""Spares: each upstream order is recorded once, with its place to pay at, and is dropped by no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
+
+from swap.ops.by_hand import Act
+from swap.sandbox.world import World
+from swap.store import attempts as attempt_rows
+from swap.store import orders as order_rows
+from swap.tables import DepositPlace, Order
+from swap.wiring import Service
+from tests.conftest import SANDBOX_KEYS, Clock, Shop, look
+from tests.factories import read_order, upstream_owners
+from tests.faults import Faults, Looks, spoiling
+from tests.test_matching import OTHER_XRP_ADDRESS
+from tests.test_resolve import attempts, go_on, in_doubt, is_first, naming
+
+SECONDS = timedelta(seconds=1)
+DO = Act(by="anna", reason="seen with the upstream", do=True)
+
+
+def with_a_spare(shop: Shop, world: World, service: Service, clock: Clock, looks: Looks) -> str:
+    """An order that is shown its second upstream order; the first one is its spare."""
+    looks.edit = lambda told: {**told, "destinationAddress": OTHER_XRP_ADDRESS} if is_first(world, told) else told
+    world.chaos.force("create.accept_then_other_destination")
+    order_id = str(shop.place()["id"])
+    go_on(service, clock, order_id, 30)
+    looks.edit = None
+    assert [spare["order_id"] for spare in service.support.unowned_orders()] == [order_id]
+    return order_id
+
+
+def poll_spares(service: Service, clock: Clock) -> list[str]:
+    """Poll all spares once more; returns what was logged as a warning or worse."""
+    clock.advance(timedelta(minutes=11))
+    with capture_logs() as logs:
+        service.unowned.poll_due()
+    return [entry["event"] for entry in logs if entry["log_level"] != "info"]
+
+
+def test_an_answer_about_the_shown_order_does_not_drop_the_spare(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    order_id = with_a_spare(shop, world, service, clock, looks)
+    spare, shown = world.orders()
+    # As if the answers were one request late.
+    looks.edit = lambda told: {
+        **told,
+        "orderId": None,
+        "legacyOrderId": None,
+        "id": None,
+        "reference": None,
+        "uuid": shown.guid,
+        "depositAddress": {"depositAddress": shown.place.address},
+    }
+    assert "orphan.answer_of_another" in poll_spares(service, clock)
+    (row,) = service.support.unowned_orders()
+    assert (row["role"], row["order_id"], row["upstream_order_id"]) == ("spare", order_id, str(spare.number))
+    assert row["deposit_seen_at"] is None, "what is told of the shown one is no deposit on the spare"
+    assert upstream_owners(service.database)[str(shown.number)] == order_id
+
+
+def test_a_constant_reference_does_not_drop_a_spare(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    order_id = with_a_spare(shop, world, service, clock, looks)
+    looks.edit = lambda told: {**told, "reference": "CONSTANT"}
+    look(service, order_id)
+    poll_spares(service, clock)
+    look(service, order_id)
+    (row,) = service.support.unowned_orders()
+    assert (row["role"], row["upstream_order_id"]) == ("spare", str(world.orders()[0].number))
+
+
+def test_the_place_of_a_spare_that_is_learned_later_is_shown_to_no_other_customer(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks, faults: Faults
+) -> None:
+    world.chaos.force("create.accept_then_no_deposit")
+    looks.answer = ("404 Not Found", "application/json", b"{}")
+    order_id = shop.place()["id"]
+    go_on(service, clock, order_id, 30)
+    looks.answer = None
+    (row,) = service.support.unowned_orders()
+    assert row["order_id"] == order_id
+    poll_spares(service, clock)
+    faults["create"] = naming(str(world.orders()[0].place.address))
+    assert shop.place("order-2")["deposit"] is None
+
+
+def test_a_spare_with_the_address_that_another_customer_was_shown_raises_the_alarm(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    with_a_spare(shop, world, service, clock, looks)
+    other = shop.place("order-2")["deposit"]["address"]
+    looks.edit = lambda told: {**told, "depositAddress": {**told["depositAddress"], "depositAddress": other}}
+    assert "orders.deposit_address_in_use" in poll_spares(service, clock)
+
+
+def test_the_ids_of_one_answer_are_one_upstream_order(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    world.chaos.force("create.accept_then_no_deposit")
+    looks.answer = ("404 Not Found", "application/json", b"{}")
+    order_id = shop.place()["id"]
+    go_on(service, clock, order_id, 30)
+    first = world.orders()[0]
+    (row,) = service.support.unowned_orders()
+    assert (row["order_id"], row["refs"]) == (order_id, [str(first.number), first.guid])
+
+
+def test_an_upstream_order_that_is_known_by_one_of_the_ids_alone_is_read_by_that(
+    shop: Shop, world: World, service: Service, faults: Faults
+) -> None:
+    faults["create"] = spoiling(
+        lambda body: body.update(orderId=4711, legacyOrderId=world.orders()[0].number, depositAddress=None)
+    )
+    order_id = shop.place()["id"]
+    look(service, order_id)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
+
+
+def test_one_answer_with_the_place_of_another_order_counts_once_though_the_list_has_it_too(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults, looks: Looks
+) -> None:
+    place = shop.place("order-1", destination_memo="1")["deposit"]["address"]
+
+    def change(told: dict[str, Any]) -> None:
+        del told["orderId"]
+        told["depositAddress"] |= {"depositAddress": place}
+        told["depositAddress"].pop("orderId", None)
+
+    faults["create"] = spoiling(change)
+    second = shop.place("order-2", destination_memo="2")
+    assert second["deposit"] is None
+    del faults["create"]
+    number = str(world.orders()[1].number)
+    looks.edit = lambda told: (
+        {**told, "uuid": None, "depositAddress": {**told["depositAddress"], "depositAddress": place}}
+        if str(told["orderId"]) == number
+        else told
+    )
+    look(service, second["id"])
+    assert shop.api.order(second["id"])["deposit"]["address"] == world.orders()[2].place.address
+
+
+def test_a_spare_is_given_to_another_order_with_its_place(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    with_a_spare(shop, world, service, clock, looks)
+    poll_spares(service, clock)
+    other = shop.place("order-2")["id"]
+    ref = str(world.orders()[0].number)
+    service.linking.link(ref, other, DO)
+    assert {spare["order_id"] for spare in service.support.unowned_orders()} == {other}
+    with service.database.read() as session:
+        held = list(session.scalars(select(DepositPlace.order_id).where(DepositPlace.order_id == other)))
+    assert len(held) == 2
+
+
+def test_what_two_orders_may_have_made_names_both(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    first = in_doubt(shop, world)
+    second = in_doubt(shop, world, "create.drop", name="order-2")
+    looks.answer = ("404 Not Found", "application/json", b"{}")
+    go_on(service, clock, first, 30)
+    (row,) = service.support.unowned_orders()
+    assert (row["role"], row["order_id"], sorted(row["candidates"])) == ("unowned", None, sorted([first, second]))
+
+
+# --- key pairs -------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_change_of_keys_the_lists_of_both_are_searched(
+    shop: Shop, world: World, service: Service, clock: Clock, other_service: Callable[..., Service]
+) -> None:
+    order_id = in_doubt(shop, world)
+    world.chaos.record(world.orders()[0].number).listed_at += 60
+    clock.advance(23)
+    changed = other_service(
+        upstream_public_key="pk_new", upstream_secret_key="sk_new", upstream_old_keys=(SANDBOX_KEYS,)
+    )
+    with service.database.write() as session:
+        # The new pair's create was not answered either. Its list cannot be read: the sandbox knows one pair.
+        attempt_rows.start_attempt(session, replace_key(session, order_id, "pk_new"), clock())
+    clock.advance(45)
+    look(changed, order_id)
+    assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
+
+
+def replace_key(session: Session, order_id: str, key: str) -> Order:
+    order = order_rows.get(session, order_id)
+    assert order is not None
+    order.upstream_key = key
+    session.flush()
+    return order
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_of_creates_that_are_due_at_the_same_moment_no_more_are_sent_than_the_limit(
+    shop: Shop, world: World, service: Service, clock: Clock, other_service: Callable[..., Service]
+) -> None:
+    ids = [in_doubt(shop, world, "create.drop", name=f"order-{n}", destination_memo=str(n)) for n in range(4)]
+    world.chaos.change({"create.drop": 1.0})
+    clock.advance(23)
+    strict = [other_service(spare_limit=1) for _ in ids]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(look, strict, ids))
+    assert sorted(len(attempts(service, order_id)) for order_id in ids) == [1, 1, 1, 2]
+
+
+def test_creates_that_are_on_their_way_do_not_make_their_pair_sick(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    order = read_order(service.database, in_doubt(shop, world, "create.drop"))
+    others = [str(shop.place(f"other-{number}")["id"]) for number in range(4)]
+    clock.advance(timedelta(minutes=11))
+    with service.database.write() as session:
+        for other in others:
+            for _ in range(5):
+                attempt_rows.start_attempt(session, read_order(service.database, other), clock())
+    with service.database.read() as session:
+        assert service.resolver._bounds.hold_back(session, order, clock()) is None
+    clock.advance(18)
+    with service.database.read() as session:
+        assert service.resolver._bounds.hold_back(session, order, clock()) is not None, "by now they are lost"
+
+
+def test_doubts_that_wait_ask_less_often_the_more_they_are(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    ids = [in_doubt(shop, world, "create.drop", name=f"order-{n}", destination_memo=str(n)) for n in range(8)]
+    clock.advance(60)
+    look(service, ids[0])
+    assert len(attempts(service, ids[0])) == 2
+    with service.database.read() as session:
+        pause = service.resolver._bounds.hold_back(
+            session, read_order(service.database, ids[1]), clock() - timedelta(seconds=38)
+        )
+    assert pause is not None
+    assert pause >= 3 * SECONDS
+
+
+# --- a create that begins late ---------------------------------------------------------------------------------------
+
+
+def test_a_create_is_over_when_its_attempt_says_so_however_long_that_took_to_write_down(
+    shop: Shop, world: World, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes it to be over by then, and creates the order again."""
+    start_attempt = attempt_rows.start_attempt
+
+    def slow(*arguments: Any, **more: Any) -> int:
+        number = start_attempt(*arguments, **more)
+        clock.advance(16)
+        return number
+
+    monkeypatch.setattr(attempt_rows, "start_attempt", slow)
+    with pytest.raises(Exception, match="UPSTREAM_NOT_REACHED"):
+        shop.place()
+    assert world.orders() == []
