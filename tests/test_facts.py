@@ -367,3 +367,16 @@ def test_a_whole_word_of_holding_is_a_hold(kind: str) -> None:
 @pytest.mark.parametrize("state", ["unconfirmed", "not_received", "threshold", "unprocessed", "Not Confirmed"])
 def test_a_state_that_denies_a_movement_is_not_read_as_one(state: str) -> None:
     assert next_status(S.AWAITING_DEPOSIT, Facts(state=state), at(1), created_at=START).status is S.AWAITING_DEPOSIT
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "deposits"),
+    [("AB" * 32, "0x" + "ab" * 32, 1), ("ab" * 32, "AB" * 32, 1), ("5Nf" * 20, "5nF" * 20, 2), ("0xAB", "0xab", 2)],
+)
+def test_a_transaction_hash_is_one_in_any_spelling_and_other_ids_are_as_they_are_written(
+    one: str, other: str, deposits: int
+) -> None:
+    first, second = (Transfer("deposit", Decimal(1), id_, START) for id_ in (one, other))
+    assert len(Facts(transfers=(first, second)).deposits) == deposits
+    before, after = (Facts(transfers=(transfer,), asked_at=START) for transfer in (first, second))
+    assert len(before.merge(after).deposits) == deposits

@@ -17,7 +17,7 @@ from swap.tables import Order, UpstreamOrder
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import read_order, told
-from tests.faults import Faults, Looks, answering
+from tests.faults import Faults, Looks, answering, spoiling
 from tests.polling import DAY, START, all_of, place, quiet, types, view, watch_due
 from tests.signed_client import Calls
 
@@ -328,7 +328,7 @@ def test_a_deposit_that_is_listed_is_stronger_than_any_expiry(
 # --- the end of a fixed rate -----------------------------------------------------------------------------------------
 
 
-def windowed(minutes: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def windowed(minutes: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda body: {**body, "claimedPublicRate": {"fixedRate_maxTimeMinutes": minutes}}
 
 
@@ -409,6 +409,17 @@ def test_a_fixed_rate_ends_by_the_clock_even_if_no_worker_is_there(
         assert (seen["deposit"]["payable"], seen["deposit"]["payable_reason"]) == (False, "fixed_rate_ended")
         assert (seen["deposit"]["address"], seen["deposit"]["uri"]) == (shown["deposit"]["address"], None)
     assert calls.get(f"/v1/orders/{order_id}/deposit.svg").status == 409
+
+
+@pytest.mark.parametrize(("mode", "held"), [("FIXED", True), ("FLOATING", False)])
+def test_a_window_in_an_unknown_form_is_not_taken_for_none(
+    service: Service, shop: Shop, faults: Faults, mode: str, held: bool
+) -> None:
+    faults["create"] = spoiling(windowed({"value": 15}))
+    order = shop.place(rate_mode=mode)
+    assert (order["status"], order["status_reason"]) == (
+        ("creating", "verifying") if held else ("awaiting_deposit", None)
+    )
 
 
 def test_a_disagreement_that_is_settled_does_not_bring_back_a_rate_that_ran_out(

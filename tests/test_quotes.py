@@ -340,3 +340,7 @@ def test_a_rate_that_grew_old_behind_its_quote_is_refused(
     clock.advance(30)
     answer = calls.order(quote_id=quote_id)
     assert (answer.status, answer.codes) == (422, {"quote_id": ["RATE_TOO_OLD"]})
+
+
+def test_two_customers_who_ask_the_same_at_the_same_moment_get_two_quotes(calls: Calls) -> None:
+    assert len({ticket(calls) for _ in range(3)}) == 3

@@ -103,6 +103,7 @@ def test_a_spare_with_the_address_that_another_customer_was_shown_raises_the_ala
     other = shop.place("order-2")["deposit"]["address"]
     looks.edit = lambda told: {**told, "depositAddress": {**told["depositAddress"], "depositAddress": other}}
     assert "orders.deposit_address_in_use" in poll_spares(service, clock)
+    assert "orders.deposit_address_in_use" not in poll_spares(service, clock), "once"
 
 
 def test_the_ids_of_one_answer_are_one_upstream_order(

@@ -155,7 +155,7 @@ class Facts:
         news = _supersedes(other, self)
         current, history = (other, self) if news else (self, other)
         missed = _count_missed(self, other) if news else self.missed
-        listed = [t for t in current.transfers if not t.pending or missed.get(t.tx_id or "", 0) < REPLACED_AFTER]
+        listed = [t for t in current.transfers if not t.pending or missed.get(t.tx or "", 0) < REPLACED_AFTER]
         return Facts(
             events=current.events,
             transfers=tuple(_bounded(listed, carry(listed, history.transfers))),
@@ -247,8 +247,8 @@ def _count_missed(known: Facts, news: Facts) -> dict[str, int]:
     """How often each deposit that was pending has been left out, this answer included."""
     if known.asked_at is None:
         return dict(news.missed)
-    listed = {transfer.tx_id for transfer in news.transfers}
-    pending = {t.tx_id: 0 for t in known.deposits if t.pending and t.tx_id}
+    listed = {transfer.tx for transfer in news.transfers}
+    pending = {t.tx: 0 for t in known.deposits if t.pending and t.tx}
     counts = {**pending, **known.missed, **news.missed}
     counts = {id_: min(n + (id_ not in listed), REPLACED_AFTER) for id_, n in counts.items() if id_}
     return dict([(id_, n) for id_, n in counts.items() if n][-KEPT_MISSED:])

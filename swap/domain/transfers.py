@@ -6,6 +6,7 @@ that was not yet completed may be sent again. So only what was settled outlives 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from swap.domain.times import cut_to_ms, from_iso, iso
 
+_HASH = re.compile(r"(?:0x)?[0-9a-f]{64}", re.ASCII | re.IGNORECASE)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,7 +42,14 @@ class Transfer:
     @property
     def key(self) -> tuple[Any, ...]:
         """What makes two entries of one answer the same transfer: the transaction id; without one, time and amount."""
-        return (self.direction, self.tx_id) if self.tx_id else (self.direction, None, self.at, self.amount)
+        return (self.direction, self.tx) if self.tx_id else (self.direction, None, self.at, self.amount)
+
+    @property
+    def tx(self) -> str | None:
+        """The transaction id in one spelling: a hash of 32 bytes in hexadecimal is the same with 0x and without, and in
+        capitals. Ids of other forms (base58, say) are compared as they are."""
+        id_ = self.tx_id
+        return id_.lower().removeprefix("0x") if id_ and _HASH.fullmatch(id_) else id_
 
     def to_json(self) -> dict[str, Any]:
         """Plain types; the amount as a decimal string in plain notation."""

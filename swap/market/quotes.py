@@ -7,6 +7,7 @@ client, route, amount and rate mode, and it makes one order.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,9 +116,9 @@ class Quotes:
         if swap.amount is not None:
             expires_at = self._clock() + LIFETIME
             answer["expires_at"] = iso(expires_at)
-            answer["quote_id"] = self._tickets.issue(
-                _binding(client_id, swap), _packed(terms_of(rate)), expires_at=expires_at
-            )
+            # The nonce: of two customers who ask the same in one millisecond, each can spend a quote.
+            parts = (_binding(client_id, swap), _packed(terms_of(rate)), secrets.token_urlsafe(9))
+            answer["quote_id"] = self._tickets.issue(*parts, expires_at=expires_at)
         return answer
 
     def open(self, quote_id: str, client_id: str, swap: Swap) -> Quote | FieldProblem:
@@ -127,7 +128,7 @@ class Quotes:
         the upstream's own clock.
         """
         try:
-            (bound_to, packed), expires_at = self._tickets.open(quote_id)
+            (bound_to, packed, *_nonce), expires_at = self._tickets.open(quote_id)
         except ExpiredTicket as error:
             return FieldProblem("QUOTE_EXPIRED", f"This quote expired at {iso(error.expires_at)}; ask for a new one.")
         except InvalidTicket:

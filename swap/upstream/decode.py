@@ -223,10 +223,13 @@ def read_order(body: object) -> OrderReply:
     )
 
 
+_FIXED_MINUTES = "fixedRate_maxTimeMinutes"
+
+
 def _minutes(row: dict[str, Any]) -> int | None:
     """How long a fixed rate holds (E6); 0 says as little as nothing does."""
-    name = "fixedRate_maxTimeMinutes"
-    return count(_object(row.get("claimedPublicRate")).get(name)) or count(row.get(name)) or None
+    in_rate = _object(row.get("claimedPublicRate")).get(_FIXED_MINUTES)
+    return count(in_rate) or count(row.get(_FIXED_MINUTES)) or None
 
 
 def _unreadable(row: dict[str, Any], nested: dict[str, Any]) -> tuple[str, ...]:
@@ -243,6 +246,9 @@ def _unreadable(row: dict[str, Any], nested: dict[str, Any]) -> tuple[str, ...]:
         *((name, row.get(name), number) for name in ("claimedDepositAmount", "amountToGet")),
         ("rateMode", row.get("rateMode"), mode),
     ]
+    if mode(row.get("rateMode")) == "FIXED":
+        holders = (_object(row.get("claimedPublicRate")), row)
+        places += [(_FIXED_MINUTES, holder.get(_FIXED_MINUTES), count) for holder in holders]
     names = [name for name, value, read in places if told(value) and read(value) is None]
     if told(inner) and told(outer) and text(inner) != text(outer):
         names.append("depositAddressMemo")

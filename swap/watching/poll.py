@@ -359,7 +359,8 @@ def _postpone(
     if changes or poll_at is None:
         # The end of a watch can make the order final, which is a public event as well.
         changes = changes | {"next_check_at": poll_at, "failures": failures, "leased_until": held_until}
-        order_rows.move(session, order, changes, at=now, source="time", lease=order.lease_token)
+        detail = {"reason": "uncovered"} if changes.get("status") is Status.NEEDS_REVIEW else None
+        order_rows.move(session, order, changes, at=now, source="time", detail=detail, lease=order.lease_token)
     else:
         order_rows.back_off(session, order, poll_at, failures=failures, lease=order.lease_token, held_until=held_until)
 

@@ -87,10 +87,10 @@ class UnownedOrderPoller:
         if reply.facts.deposit_seen and move_to_spare(session, row, reply, now, soon):
             return
         order = None if row.order_id is None else order_rows.get(session, row.order_id)
+        if order is not None and reply.deposit_address != row.deposit_address:
+            claim_place(session, order, names.refs, reply)
         if reply.deposit_address is not None:
             row.deposit_address, row.deposit_memo = reply.deposit_address, reply.deposit_memo or None
-        if order is not None:
-            claim_place(session, order, names.refs, reply)
         if reply.facts.deposit_seen and row.deposit_seen_at is None:
             row.deposit_seen_at = now
             log.critical("orphan.deposit_seen", ref=row.ref, order_id=row.order_id)
