@@ -124,7 +124,7 @@ def test_money_told_by_contradicting_answers_under_review_is_one_alarm(
     service.review.begin(order_id, DO)
     looks.edit = other_deposit_address
     alarms: list[str] = []
-    monkeypatch.setattr("swap.watching.poll.log.critical", lambda event, **_: alarms.append(event))
+    monkeypatch.setattr("swap.watching.steps.log.critical", lambda event, **_: alarms.append(event))
     walk(service, clock, order_id, (370, 800, 2000))
     assert alarms == ["watch.unexpected_deposit"]
     assert view(service, order_id)["deposits"] == []
@@ -182,7 +182,7 @@ def test_looks_go_on_under_review_and_a_deposit_is_an_alarm(
     order_id = place(shop)
     service.review.begin(order_id, DO)
     alarms: list[str] = []
-    monkeypatch.setattr("swap.watching.poll.log.critical", lambda event, **_: alarms.append(event))
+    monkeypatch.setattr("swap.watching.steps.log.critical", lambda event, **_: alarms.append(event))
     walk(service, clock, order_id, (370, 800))
     seen = view(service, order_id)
     assert (seen["status"], seen["status_reason"], len(seen["deposits"])) == ("awaiting_deposit", "under_review", 1)
@@ -357,7 +357,7 @@ def test_an_order_that_is_ended_by_hand_is_watched_on_and_money_that_comes_is_an
     assert (seen["status"], seen["status_reason"], seen["final"]) == ("failed", "ended_by_hand", False)
     assert seen["deposit"]["payable"] is False
     alarms: list[str] = []
-    monkeypatch.setattr("swap.watching.poll.log.critical", lambda event, **_: alarms.append(event))
+    monkeypatch.setattr("swap.watching.steps.log.critical", lambda event, **_: alarms.append(event))
     walk(service, clock, order_id, (20,))
     assert view(service, order_id)["next_check_at"] is not None
     walk(service, clock, order_id, (2 * 3600,))

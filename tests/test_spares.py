@@ -271,3 +271,22 @@ def test_a_create_is_over_when_its_attempt_says_so_however_long_that_took_to_wri
     with pytest.raises(Exception, match="UPSTREAM_NOT_REACHED"):
         shop.place()
     assert world.orders() == []
+
+
+def test_what_was_made_before_the_create_that_is_shown_is_a_spare_though_no_number_is_known_of_that(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    order_id = in_doubt(shop, world)
+    first = world.orders()[0]
+    world.chaos.record(first.number).listed_at += 60
+
+    def uuid_alone(told: dict[str, Any]) -> None:
+        told.update(orderId=None, legacyOrderId=None, id=None, reference=None)
+        told["depositAddress"].pop("orderId", None)
+
+    faults["create"] = spoiling(uuid_alone)
+    go_on(service, clock, order_id, 30)
+    assert shop.api.order(order_id)["upstream_order_id"] == world.orders()[1].guid
+    clock.advance(61)
+    service.spares.search_due()
+    assert [spare["upstream_order_id"] for spare in service.support.unowned_orders()] == [str(first.number)]

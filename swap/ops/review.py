@@ -13,11 +13,12 @@ from swap.domain.times import Timing, iso
 from swap.errors import Conflict
 from swap.ops.by_hand import Act, ByHand, Changes
 from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, accepted, payable_again, under_review
+from swap.orders.matching import shown_place
 from swap.orders.reply_check import told_terms
 from swap.orders.spares import record_spare
 from swap.store import attempts as attempt_rows
+from swap.store import deposit_places, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
-from swap.store import upstream_ids, upstream_orders
 from swap.store.database import Database
 from swap.tables import Order
 from swap.upstream.client import UpstreamClient
@@ -53,9 +54,16 @@ class Review:
 
         def plan(order: Order) -> Changes:
             _require_move(order, Status.NEEDS_REVIEW)
-            return under_review(order, None, Status(order.status))
+            # It is watched again, if it was no longer.
+            due = {} if order.next_check_at is not None else {"next_check_at": self._timing.now()}
+            return under_review(order, None, Status(order.status)) | due
 
-        return self._by_hand.carry_out(order_id, "review", act, plan)
+        def beside(session: Session, order: Order) -> None:
+            place = shown_place(order)
+            if place is not None:
+                deposit_places.claim(session, order.id, place)
+
+        return self._by_hand.carry_out(order_id, "review", act, plan, beside=beside)
 
     def release(self, order_id: str, act: Act, *, accept: bool = False) -> dict[str, Any]:
         """End a review after reading the upstream again: the order goes on where the facts say it is, and may be paid if it
@@ -134,7 +142,8 @@ class Review:
         decision = next_status(
             before, facts, now, created_at=order.created_at, told=ToldExpiry.from_json(order.told_expiry)
         )
-        problem = self._conflicts.against(order, reply, before)
+        as_of = decision.status if decision.status is Status.AWAITING_DEPOSIT else before
+        problem = self._conflicts.against(order, reply, as_of)
         if problem is not None and not accept:
             raise Conflict(
                 f"The upstream still disagrees with the order: {problem}. Its answer can be accepted explicitly.",

@@ -90,7 +90,7 @@ class Conflicts:
         the order's status by what is believed. `deposit_came`: it is the first that tells of a deposit, or of a further
         one."""
         now, status = self._timing.now(), Status(order.status)
-        stands, ended = order.status_reason == UNDER_REVIEW, status in _ENDED
+        stands, ended = order.status_reason == UNDER_REVIEW, status in _ENDED or to in _ENDED
         if status is Status.NEEDS_REVIEW:
             return {} if problem is None else _conflict(order, problem, now)
         if problem is None:
@@ -99,9 +99,10 @@ class Conflicts:
             if deposit_came and order.conflict in WHERE_IT_GOES:
                 return self._review(order, order.conflict, to)
             return {} if ended else self._released(order, reply)
-        first = order.conflict_since if problem == order.conflict else None
+        # Another one, while the first still stands, is no agreement.
+        first = order.conflict_since if stands or problem == order.conflict else None
         again = first is not None and now - first >= self._apart and not ended
-        if again or (deposit_came and (stands or problem in WHERE_IT_GOES)):
+        if again or (deposit_came and (stands or ended or problem in WHERE_IT_GOES)):
             return {**_conflict(order, problem, now), **self._review(order, problem, to)}
         if problem != order.conflict or not (stands or ended):
             log.error("watch.conflict", order_id=order.id, conflict=problem, status=status)
@@ -150,8 +151,8 @@ def ended_by_hand(order: Order, facts: Facts) -> bool:
 
 def payable_again(order: Order, now: datetime) -> Changes:
     """The changes of an order once nothing is in conflict any more. Payments that something else has ended stay so: its
-    rate may have run out meanwhile."""
-    if order.payable_reason not in _REASONS:
+    rate may have run out meanwhile, or a person has accepted deposit details that are not what the customer was shown."""
+    if order.payable_reason not in _REASONS or (order.accepted_answer or {}).get("never_payable"):
         return {}
     told = ToldExpiry.from_json(order.told_expiry)
     return {"payable": True, "payable_reason": not_payable(told, order.payable_until, now)}
@@ -159,7 +160,8 @@ def payable_again(order: Order, now: datetime) -> Changes:
 
 def accepted(order: Order, problem: str, reply: OrderReply, now: datetime) -> Changes:
     """The changes of an order of which a person has accepted what the answer says, until an answer says something else."""
-    answer = {"problem": problem, "told": told_terms(order, reply)}
+    never = problem in _NEVER_PAYABLE or bool((order.accepted_answer or {}).get("never_payable"))
+    answer = {"problem": problem, "told": told_terms(order, reply), "never_payable": never}
     stopped: Changes = {"payable": False, "payable_reason": problem}
     return {"accepted_answer": answer, **(stopped if problem in _NEVER_PAYABLE else payable_again(order, now))}
 
@@ -174,7 +176,11 @@ def _is_accepted(order: Order, problem: str, reply: OrderReply) -> bool:
 
 
 def _conflict(order: Order, problem: str, now: datetime) -> Changes:
-    return {} if problem == order.conflict else {"conflict": problem, "conflict_since": now}
+    """`conflict_since`: of the first one since the answers agreed, or since it was another one."""
+    if problem == order.conflict:
+        return {}
+    stands = order.status_reason == UNDER_REVIEW and order.conflict_since is not None
+    return {"conflict": problem, "conflict_since": order.conflict_since if stands else now}
 
 
 def _unpayable(order: Order, reason: str) -> Changes:

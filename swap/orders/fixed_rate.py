@@ -19,5 +19,6 @@ def rate_ends_at(order: Order, reply: OrderReply, offset_seconds: float, now: da
         return order.payable_until
     made_at = order.created_at
     if reply.created_at is not None:
-        made_at = min(reply.created_at - timedelta(seconds=offset_seconds), now)
+        # Not before we asked for it, whatever zone its clock is in.
+        made_at = max(order.created_at, min(reply.created_at - timedelta(seconds=offset_seconds), now))
     return fixed_rate_end(reply.fixed_rate_minutes, made_at)

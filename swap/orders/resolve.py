@@ -51,6 +51,8 @@ LOOKS = (timedelta(seconds=2), timedelta(seconds=8), timedelta(seconds=20))
 CREATE_AGAIN = timedelta(seconds=22)
 LOOK_EVERY = timedelta(seconds=30)
 GIVE_UP = timedelta(minutes=10)
+# Longer by this where something is found that could not be read: it may well be the order's.
+UNREAD_LONGER = timedelta(minutes=5)
 
 
 class Resolver:
@@ -189,7 +191,8 @@ class Resolver:
             if obstacle is None:
                 return
             reason, next_at = obstacle
-        if now >= give_up_at:
+        unread = any(each.finding is Finding.NOT_READ for each in found)
+        if now >= give_up_at + (self._timing.shorten(UNREAD_LONGER) if unread else timedelta()):
             self._fail(order, attempts, reason, found)
         else:
             self._again(order, next_at)
@@ -249,10 +252,10 @@ class Resolver:
         log.error("resolver.unconfirmed", order_id=order.id, status=order.status, reason=reason)
 
     def _record_spares(self, order: Order, found: Sequence[Found]) -> None:
-        if found:
+        for each in found:
+            # A transaction each: whoever wants to adopt one of them waits for no other.
             with self._database.write() as session:
-                for each in found:
-                    record_found(session, order, each, self._timing.now())
+                record_found(session, order, each, self._timing.now())
 
     # --- when --------------------------------------------------------------------------------------------------------
 

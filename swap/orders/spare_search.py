@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from swap.domain.lifecycle import BEFORE_ADDRESS
 from swap.domain.times import Timing
 from swap.errors import UpstreamError
-from swap.orders.candidates import Candidate, Finding, Found, made_since, sent_of
+from swap.orders.candidates import CLOCK_SLACK, Candidate, Finding, Found, made_since, sent_of
 from swap.orders.matching import could_match
 from swap.orders.spares import record_found
 from swap.store import attempts as attempt_rows
@@ -28,8 +28,6 @@ log = structlog.get_logger()
 _MAY_SHOW_UP = timedelta(hours=1)
 _LEFT_TO_DOUBTS = timedelta(minutes=5)
 _SEARCH_EVERY = timedelta(minutes=1)
-# How many are recorded in one transaction.
-_AT_ONCE = 50
 
 
 class SpareSearch:
@@ -64,10 +62,10 @@ class SpareSearch:
             fitting = [] if role is not None else [order for order in doubted if could_match(row, order)]
             if fitting and not self._is_left_to_doubts(upstream, row, fitting):
                 late.append((row, fitting))
-        for start in range(0, len(late), _AT_ONCE):
+        for row, fitting in late:
+            # A transaction each: whoever wants to adopt one of them waits for no other.
             with self._database.write() as session:
-                for row, fitting in late[start : start + _AT_ONCE]:
-                    self._record(session, upstream, row, fitting)
+                self._record(session, upstream, row, fitting)
 
     def _is_left_to_doubts(self, upstream: UpstreamClient, row: ListedOrder, fitting: Sequence[Order]) -> bool:
         """What one of them may be waiting for is left to it for a while; adopted later, it is nobody's no more."""
@@ -79,16 +77,25 @@ class SpareSearch:
         candidate = Candidate(row.refs[0], row.refs, upstream.public_key, row.created_at)
         for order in fitting:
             sent = sent_of(attempt_rows.attempts_of(session, order.id))
-            if not sent or _may_be_shown(session, order):
+            if not sent or _may_be_shown(session, order, row, upstream.offset_seconds):
                 continue
             if row.created_at is None or row.created_at >= made_since(sent, upstream.offset_seconds):
+                # The others that may have made it are its candidates.
                 record_found(session, order, Found(candidate, Finding.NOT_READ), self._timing.now())
+                return
 
 
-def _may_be_shown(session: Session, order: Order) -> bool:
-    """Whether an order alike is shown an upstream order of which only a UUID is known so far: the list knows that by its
-    number alone (docs/upstream.md T4), so a listed order may be the very one. Its next poll tells."""
-    return any(
-        each.upstream_order_id is not None and not each.upstream_order_id.isdigit()
-        for each in (order, *order_rows.rivals(session, order))
-    )
+def _may_be_shown(session: Session, order: Order, row: ListedOrder, offset_seconds: float) -> bool:
+    """Whether the listed order may be the very one that an order alike is shown, of which only a UUID is known so far: the
+    list knows that by its number alone (docs/upstream.md T4). It was made while the create that named it was under way."""
+    alike = [order, *order_rows.rivals(session, order)]
+    unnumbered = {each.id: each for each in alike if each.upstream_order_id and not each.upstream_order_id.isdigit()}
+    for id_, attempts in attempt_rows.attempts_of_each(session, unnumbered).items():
+        named = [attempt for attempt in attempts if unnumbered[id_].upstream_order_id in attempt.refs]
+        if row.created_at is None or not named:
+            return True
+        made_at = row.created_at - timedelta(seconds=offset_seconds)
+        for attempt in named:
+            if attempt.sent_at - CLOCK_SLACK <= made_at <= (attempt.finished_at or made_at) + CLOCK_SLACK:
+                return True
+    return False

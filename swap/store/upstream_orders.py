@@ -51,17 +51,21 @@ def show(session: Session, order: Order, told: Told, now: datetime, also: Sequen
     taken = set(names.of_others(order.id))
     if taken:
         return taken
-    if shown is not None and names.all_of(shown):
+    # The number of another upstream order of ours, or of nobody's, in an answer with a number of its own is no id of it.
+    refs = [
+        ref for ref in names.refs if ref not in names.known or not cannot_be_one(names.known[ref].ref, told.primary)
+    ]
+    if shown is not None and all(names.known.get(ref) is shown for ref in refs):
         return set()
     with session.begin_nested() as savepoint:
         if shown is None:
-            shown = next(iter(names.rows), None) or _new(session, told, now)
+            shown = next((names.known[ref] for ref in refs if ref in names.known), None) or _new(session, told, now)
             shown.role, shown.order_id, shown.candidates, shown.next_check_at = SHOWN, order.id, [], None
-        if told.primary.isdigit() or shown.ref not in names.refs:
+        if told.primary.isdigit() or shown.ref not in refs:
             # The list knows it by its number alone (docs/upstream.md T4).
             shown.ref = told.primary
         session.flush()
-        taken = _attach(session, shown, names.refs)
+        taken = _attach(session, shown, refs)
         if taken:
             savepoint.rollback()
             return taken

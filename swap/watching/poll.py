@@ -9,6 +9,7 @@ payable, whether the upstream speaks or not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from swap.domain.schedules import UNHEARD, PollState, failure_delay, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
-from swap.orders.conflicts import Conflicts, ended_by_hand, under_review
+from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, ended_by_hand, under_review
 from swap.orders.fixed_rate import rate_ends_at
 from swap.orders.spares import told as told_of
 from swap.store import calls, events, leases, upstream_ids, upstream_orders
@@ -34,7 +35,7 @@ from swap.upstream.client import UpstreamClient
 from swap.upstream.journal import excerpt
 from swap.upstream.replies import OrderReply
 from swap.watching import list_signal
-from swap.watching.steps import differs, evidence_of, steps_of, walk
+from swap.watching.steps import differs, evidence_of, steps_of, walk, warn_of_deposit, write_journal
 from swap.watching.throttle import PollThrottle
 
 log = structlog.get_logger()
@@ -126,12 +127,13 @@ class Poller:
         now, offset = self._timing.now(), self._upstream.offset_seconds
         status, known = Status(order.status), Facts.from_json(order.facts)
         problem = None if reply is None else self._conflicts.found(order, reply)
+        facts, told, decision = self._weigh(order, known, reply, problem, asked_at)
+        if reply is not None and problem is None and status is not decision.status is Status.AWAITING_DEPOSIT:
+            # It would be paid again: everything has to agree that a payer relies on.
+            problem = self._conflicts.found(order, reply, Status.AWAITING_DEPOSIT)
+            facts, told, decision = self._weigh(order, known, reply, problem, asked_at)
         believed = reply if problem is None else None
-        news = Facts() if believed is None else believed.facts
-        facts = known.merge(news)
         told_before = ToldExpiry.from_json(order.told_expiry)
-        told = self._told(order, told_before, facts.signs > known.signs, reply, asked_at)
-        decision = next_status(status, facts, now, created_at=order.created_at, told=told)
         always = {
             "as_of": now if problem is None else order.as_of,
             "failures": 0,
@@ -165,12 +167,12 @@ class Poller:
                 # Before anything else counts: of two polls whose answers name one upstream order, one gets it.
                 if believed is not None and not names.all_of(shown) and _claim(session, order, believed, now):
                     raise _Overtaken
-                moved = walk(session, order, steps, evidence_of(decision, news), now)
+                moved = walk(session, order, steps, evidence_of(decision, believed), now)
                 if moved is None:
                     raise _Overtaken
                 if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
-                    self._warn_of_deposit(session, moved, status)
-                self._journal(session, moved, decision, without_news)
+                    warn_of_deposit(session, moved, status, now)
+                write_journal(session, moved, decision, without_news, now)
                 if reply is not None and (
                     facts != known or decision.status is not status or differs(order, from_reply | conflict)
                 ):
@@ -186,6 +188,20 @@ class Poller:
             return
         if moved.sequence != order.sequence:
             self._queue.enqueue("publish")
+
+    def _weigh(
+        self, order: Order, known: Facts, reply: OrderReply | None, problem: str | None, asked_at: datetime
+    ) -> tuple[Facts, ToldExpiry, Decision]:
+        """What is known with this answer, unless it is in conflict with the order, and what that means. Of an order that a
+        person has ended nothing follows from what that person knew."""
+        facts = known if reply is None or problem is not None else known.merge(reply.facts)
+        told = ToldExpiry.from_json(order.told_expiry)
+        told = self._told(order, told, facts.signs > known.signs, reply, asked_at)
+        status = Status(order.status)
+        decision = next_status(status, facts, self._timing.now(), created_at=order.created_at, told=told)
+        if order.status_reason == ENDED_BY_HAND and facts.signs <= known.signs:
+            decision = replace(decision, status=status, reason=None, late_deposit=False)
+        return facts, told, decision
 
     def _told(
         self, order: Order, told: ToldExpiry, deposit_news: bool, reply: OrderReply | None, asked_at: datetime
@@ -203,13 +219,6 @@ class Poller:
         conflict = self._conflicts.found(order, reply, Status.AWAITING_DEPOSIT)
         return told if conflict is not None else told.good(asked_at, apart)
 
-    def _warn_of_deposit(self, session: Session, order: Order, status: Status) -> None:
-        """Once: an answer that is not believed tells of its deposit at every poll."""
-        name = "journal.unexpected_deposit"
-        if not events.has_event(session, order.id, name):
-            log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
-            events.add_event(session, order, name, at=self._timing.now(), detail={"status": status})
-
     def _is_of_another(self, session: Session, order: Order, shown: UpstreamOrder | None, names: Named) -> bool:
         """Whether the answer names itself by an id of another order of ours, or of another upstream order of this one and
         by none of the one that is shown. Then nothing in it may be believed."""
@@ -224,29 +233,15 @@ class Poller:
         self.back_off(session, order)
         return True
 
-    def _journal(self, session: Session, order: Order, decision: Decision, without_news: Decision) -> None:
-        """Write down what the answer says and the order does not follow; once, when it is new: `without_news` is what was
-        to be decided before this poll."""
-        now = self._timing.now()
-        unknown = [kind for kind in decision.unknown_kinds if kind not in without_news.unknown_kinds]
-        if unknown:
-            log.error("watch.unknown_kinds", order_id=order.id, kinds=unknown)
-            events.add_event(session, order, events.UNKNOWN_KINDS, at=now, detail={"kinds": unknown})
-        if decision.refused is not None and decision.refused != without_news.refused:
-            detail = {"source": "look", "refused": decision.refused, "status": order.status}
-            events.add_event(session, order, "journal.refused", at=now, detail=detail)
-        if decision.review not in (None, without_news.review):
-            log.error("watch.review", order_id=order.id, status=order.status, reason=decision.review)
-            detail = {"status": order.status, "reason": decision.review}
-            events.add_event(session, order, "journal.review", at=now, detail=detail)
-
     # --- when there is no answer, and when the next poll is due ------------------------------------------------------
 
     def _interval(
         self, order: Order, status: Status, now: datetime, failures: int = 0, facts: Facts | None = None
     ) -> timedelta | None:
         changed_at = now if status != order.status else order.status_changed_at
-        left = account(facts or Facts.from_json(order.facts)).remaining
+        ledger = account(facts or Facts.from_json(order.facts))
+        # An order that ended without its money having gone anywhere is not over either.
+        left = ledger.left if status in (Status.FAILED, Status.EXPIRED) else ledger.remaining
         state = PollState(status, now - order.created_at, now - changed_at, failures, money_left=left is not None)
         return next_poll(state, self._timing, self._throttle.slowdown())
 

@@ -1,4 +1,5 @@
-"""The moves of one poll: what it changes, cut into the steps that each are an event of their own."""
+"""The moves of one poll: what it changes, cut into the steps that each are an event of their own, and what is journalled
+beside them."""
 
 from __future__ import annotations
 
@@ -6,11 +7,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy.orm import Session
 
 from swap.domain.lifecycle import Decision, Facts, Status
+from swap.store import events
 from swap.store import orders as order_rows
 from swap.tables import Order
+from swap.upstream.replies import OrderReply
+
+log = structlog.get_logger()
 
 Changes = dict[str, Any]
 
@@ -29,8 +35,12 @@ def steps_of(
         to_status = {"status": decision.status, "status_reason": decision.reason}
     to_status |= conflict
     action: Changes = {}
-    if facts.kyc_link not in (None, order.action_url):
+    begins = decision.status is Status.ON_HOLD != order.status
+    if facts.kyc_link is not None and (begins or facts.kyc_link != order.action_url):
         action = {"action_url": facts.kyc_link, "action_since": now}
+    elif begins and order.action_url is not None:
+        # The form of an earlier hold is not asked for again.
+        to_status |= {"action_url": None, "action_since": None}
     required = bool(action) and decision.status is Status.ON_HOLD
 
     steps: list[tuple[Changes, str | None]] = []
@@ -69,11 +79,36 @@ def differs(order: Order, changes: Changes) -> bool:
     return any(getattr(order, name) != value for name, value in changes.items())
 
 
-def evidence_of(decision: Decision, news: Facts) -> dict[str, Any]:
-    newest = max(news.events, key=lambda e: e.at, default=None)
+def evidence_of(decision: Decision, reply: OrderReply | None) -> dict[str, Any]:
+    """For the event: what moved the order. `reply`: the answer, if it is believed."""
+    newest = max(reply.facts.events if reply is not None else (), key=lambda e: e.at, default=None)
     evidence: dict[str, Any] = {}
     if newest is not None:
         evidence["newest_kind"] = newest.kind
     if decision.reason:
         evidence["reason"] = decision.reason
     return evidence
+
+
+def warn_of_deposit(session: Session, order: Order, status: Status, now: datetime) -> None:
+    """Once: an answer that is not believed tells of its deposit at every poll."""
+    name = "journal.unexpected_deposit"
+    if not events.has_event(session, order.id, name):
+        log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
+        events.add_event(session, order, name, at=now, detail={"status": status})
+
+
+def write_journal(session: Session, order: Order, decision: Decision, without_news: Decision, now: datetime) -> None:
+    """Write down what the answer says and the order does not follow; once, when it is new: `without_news` is what was
+    to be decided before this poll."""
+    unknown = [kind for kind in decision.unknown_kinds if kind not in without_news.unknown_kinds]
+    if unknown:
+        log.error("watch.unknown_kinds", order_id=order.id, kinds=unknown)
+        events.add_event(session, order, events.UNKNOWN_KINDS, at=now, detail={"kinds": unknown})
+    if decision.refused is not None and decision.refused != without_news.refused:
+        detail = {"source": "look", "refused": decision.refused, "status": order.status}
+        events.add_event(session, order, "journal.refused", at=now, detail=detail)
+    if decision.review not in (None, without_news.review):
+        log.error("watch.review", order_id=order.id, status=order.status, reason=decision.review)
+        detail = {"status": order.status, "reason": decision.review}
+        events.add_event(session, order, "journal.review", at=now, detail=detail)
