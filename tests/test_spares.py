@@ -281,8 +281,7 @@ def test_what_was_made_before_the_create_that_is_shown_is_a_spare_though_no_numb
     world.chaos.record(first.number).listed_at += 60
 
     def uuid_alone(told: dict[str, Any]) -> None:
-        told.update(orderId=None, legacyOrderId=None, id=None, reference=None)
-        told["depositAddress"].pop("orderId", None)
+        told["orderId"] = told.pop("legacyOrderId")
 
     faults["create"] = spoiling(uuid_alone)
     go_on(service, clock, order_id, 30)

@@ -12,6 +12,7 @@ from swap.domain.lifecycle import Status, can_move, next_status, public_name
 from swap.domain.times import Timing, iso
 from swap.errors import Conflict
 from swap.ops.by_hand import Act, ByHand, Changes
+from swap.orders.attempts import complete_answer
 from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, accepted, payable_again, under_review
 from swap.orders.matching import shown_place
 from swap.orders.reply_check import told_terms
@@ -116,7 +117,8 @@ class Review:
             return
         for attempt in attempt_rows.attempts_of(session, order.id):
             if attempt.refs:
-                record_spare(session, order, attempt.upstream_key, attempt.refs, self._timing.now())
+                reply = complete_answer(attempt)
+                record_spare(session, order, attempt.upstream_key, attempt.refs, self._timing.now(), reply=reply)
 
     def _ask(self, order: Order) -> OrderReply:
         with self._database.read() as session:

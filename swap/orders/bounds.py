@@ -1,7 +1,7 @@
 """How much may be created again: a sick upstream is not to be flooded with orders that nobody will pay.
 
 Creating again what was not found costs an unpaid upstream order and no more, as long as few are. So creates that were sent
-again and not answered are counted, per upstream key; and while almost nothing is answered for a pair, one doubt in thirty
+again and showed nothing are counted, per upstream key; and while almost nothing is answered for a pair, one doubt in thirty
 seconds goes on, as a probe. What waited goes on one at a time.
 """
 
@@ -38,7 +38,7 @@ _GRACE = timedelta(seconds=2)
 @dataclass(frozen=True)
 class SpareLimits:
     """`attempts`: SWAP_CREATE_ATTEMPTS, creates of one order that were sent; `spares`: SWAP_SPARE_LIMIT, creates that were
-    sent again and not answered, of one upstream key in an hour, where five in a hundred of its creates are not more."""
+    sent again and showed nothing, of one upstream key in an hour, where five in a hundred of its creates are not more."""
 
     attempts: int
     spares: int
@@ -60,14 +60,18 @@ class SpareBounds:
         """How long creating `order` again has to wait, or None when it may go on now. `due_since`: when it should have been
         created again; one that has waited longer than a moment goes on in turn. A bound that is reached is an alarm."""
         now = self._timing.now()
-        hour = attempt_rows.creates_since(session, self._key, now - self._timing.shorten(_HOUR))
-        if hour.unanswered_again >= max(self.limits.spares, ceil(hour.sent * _SHARE)):
-            log.critical("resolver.spare_limit_reached", upstream_key=self._key, unanswered=hour.unanswered_again)
+        since = now - self._timing.shorten(_HOUR)
+        hour = attempt_rows.creates_since(session, self._key, since)
+        if hour.unshown_again >= max(self.limits.spares, ceil(hour.sent * _SHARE)):
+            log.critical("resolver.spare_limit_reached", upstream_key=self._key, unanswered=hour.unshown_again)
             return self._pause(_PROBE_EVERY)
         sick = self._sick_pairs(session, now)
         pair = (order.from_currency, order.from_network, order.to_currency, order.to_network)
-        last = hour.last_again
-        if (pair in sick or len(sick) >= _SICK_PAIRS) and not self._is_past(last, now, _PROBE_EVERY):
+        again = attempt_rows.last_again_by_pair(session, self._key, since)
+        last = max(again.values(), default=None)
+        # Where all are sick, any of them is a probe for all; else only one of the same pair.
+        probed = last if len(sick) >= _SICK_PAIRS else again.get(pair)
+        if (pair in sick or len(sick) >= _SICK_PAIRS) and not self._is_past(probed, now, _PROBE_EVERY):
             log.critical("resolver.upstream_sick", pairs=sorted("/".join(pair) for pair in sick), order_id=order.id)
             return self._pause(_PROBE_EVERY)
         waited = now - due_since > self._timing.shorten(_PROBE_EVERY) / 2

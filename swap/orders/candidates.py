@@ -152,12 +152,11 @@ class CandidateSearch:
             for attempt in doubt.sent
             if attempt.refs
         ]
-        known = {ref for candidate in named for ref in candidate.refs}
         listed = [
             Candidate(row.refs[0], row.refs, key, row.created_at)
             for key, upstream in doubt.upstreams.items()
             for row in self._listed(doubt, upstream)
-            if not known.intersection(row.refs)
+            if not any(is_same(candidate.ref, candidate.refs, row.refs[0], row.refs) for candidate in named)
         ]
         with self._database.read() as session:
             return named + [
@@ -227,6 +226,12 @@ class CandidateSearch:
         return None
 
 
+def is_same(one: str, refs: Sequence[str], other: str, others: Sequence[str]) -> bool:
+    """Whether these are ids of one upstream order, `one` and `other` being those to ask with. An id in common is not enough:
+    the upstream may give all of them one value."""
+    return not upstream_ids.cannot_be_one(one, other) and not set(refs).isdisjoint(others)
+
+
 def _is_of_others(names: Named, order: Order) -> bool:
     """Whether it is another order's, or shown to a customer."""
     return bool(names.of_others(order.id)) or any(row.role == upstream_orders.SHOWN for row in names.rows)
@@ -266,7 +271,8 @@ def possible_owners(session: Session, order: Order, found: Found) -> list[Order]
 
 def names_it(attempts: Sequence[OrderAttempt], found: Found) -> bool:
     """Whether an answer to one of the attempts names the upstream order."""
-    return any(set(attempt.refs).intersection(found.refs) for attempt in attempts)
+    asked_by = found.candidate.ref
+    return any(attempt.refs and is_same(attempt.refs[0], attempt.refs, asked_by, found.refs) for attempt in attempts)
 
 
 def is_no_rivals(session: Session, order: Order, found: Found) -> bool:

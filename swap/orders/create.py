@@ -178,7 +178,10 @@ class OrderCreator:
         now = self._timing.now()
         record_answer(self._database, order.id, number, "unknown", now, error=error, reply=error.found)
         detail = {"code": error.code, "cause": error.cause}
-        return self._settler.settle(order.id, Settlement(lambda current: still_in_doubt(current, self._timing), detail))
+        # What it names is recorded, if the order has gone on without it.
+        found = error.found if isinstance(error.found, OrderReply) and error.found.refs else None
+        in_doubt = lambda current: still_in_doubt(current, self._timing)  # noqa: E731
+        return self._settler.settle(order.id, Settlement(in_doubt, detail, found))
 
     def sweep_due_at(self) -> datetime:
         """When a create that is sent now is swept up if it is never answered because this process died: later than the

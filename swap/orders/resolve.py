@@ -30,6 +30,7 @@ from swap.orders.candidates import (
     in_flight,
     in_flight_until,
     is_no_rivals,
+    is_same,
     newest_first,
     sent_of,
 )
@@ -38,6 +39,7 @@ from swap.orders.matching import deposit_place
 from swap.orders.showing import belongs_elsewhere
 from swap.orders.spares import record_found
 from swap.store import attempts as attempt_rows
+from swap.store import deposit_places
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order, OrderAttempt
@@ -107,8 +109,13 @@ class Resolver:
                 self._fail(order, attempts, "create_unconfirmed", [])
             return
         found = self._look(Doubt(order, sent, upstreams, until))
-        if not self._adopt_one(order, attempts, found):
-            self._go_on(order, attempts, found)
+        if self._adopt_one(order, attempts, found):
+            return
+        with self._database.read() as session:
+            # What could not be shown after all was written down, and is a change of the order.
+            current = order_rows.get(session, order.id)
+        if current is not None and current.status == Status.IN_DOUBT and current.lease_token == order.lease_token:
+            self._go_on(current, attempts, found)
 
     def _look(self, doubt: Doubt) -> list[Found]:
         """The upstream orders that may be this one's, with what their public-info says."""
@@ -118,7 +125,10 @@ class Resolver:
             if each.finding is Finding.ANOTHERS:
                 continue
             # An answer may name the upstream order by one id, and the list by another.
-            same = next((other for other in found if set(each.refs) & set(other.refs)), None)
+            same = next(
+                (other for other in found if is_same(each.candidate.ref, each.refs, other.candidate.ref, other.refs)),
+                None,
+            )
             if same is not None and same.finding is Finding.NOT_READ:
                 found.remove(same)
             if same is None or same.finding is Finding.NOT_READ:
@@ -172,14 +182,14 @@ class Resolver:
         """Nothing could be adopted: create the order again when its time has come, look again, or end it."""
         now, sent = self._timing.now(), sent_of(attempts)
         last = sent[-1] if sent else attempts[-1]
-        clashes = self._clashes(order, sent, found)
-        if len(clashes) > 1:
+        clashes, elsewhere = self._clashes(order, sent, found), self._elsewhere(order, sent)
+        if len(clashes) >= self._bounds.limits.attempts:
             log.critical("orders.address_in_use", order_id=order.id, refs=last.refs)
             self._fail(order, attempts, "address_in_use", found)
             return
         # An answer that is another order's, or none that was sent, leaves nothing to look for.
         start = self._clock_of(last)
-        again_at = now if not sent or last.number in clashes else start + self._timing.shorten(CREATE_AGAIN)
+        again_at = now if not sent or last.number in elsewhere else start + self._timing.shorten(CREATE_AGAIN)
         give_up_at = start + self._timing.shorten(GIVE_UP)
         # What could not even be sent since is tried until then; a resolver that was away for so long tries once.
         may_try = now < give_up_at or attempts[-1] is last
@@ -200,19 +210,30 @@ class Resolver:
     def _clashes(
         self, order: Order, sent: Sequence[OrderAttempt], found: Sequence[Found]
     ) -> dict[int | None, str | None]:
-        """The attempts that made what is another order's, or is paid where another order is, and the place. One that was
-        not answered is known by what was found of it, as None: only where the place is another one than those answered."""
+        """The attempts that made what is paid where another order is, and the place. One that was not answered is known by
+        what was found of it, as None: only where the place is another one than those answered."""
         clashes: dict[int | None, str | None] = {}
         with self._database.read() as session:
             for attempt in sent:
                 reply = complete_answer(attempt)
-                if reply is not None and belongs_elsewhere(session, order, reply):
-                    clashes[attempt.number] = deposit_place(order, reply)
+                place = None if reply is None else deposit_place(order, reply)
+                if deposit_places.taken(session, place, excluding=order.id):
+                    clashes[attempt.number] = place
         for each in found:
             place = None if each.reply is None else deposit_place(order, each.reply)
             if each.problem == "address_in_use" and not each.candidate.named and place not in clashes.values():
                 clashes[None] = place
         return clashes
+
+    def _elsewhere(self, order: Order, sent: Sequence[OrderAttempt]) -> set[int]:
+        """The attempts that were answered with what is another order's, by its ids or its place."""
+        answers = {attempt.number: complete_answer(attempt) for attempt in sent}
+        with self._database.read() as session:
+            return {
+                number
+                for number, reply in answers.items()
+                if reply is not None and belongs_elsewhere(session, order, reply)
+            }
 
     def _create_again(
         self, order: Order, attempts: Sequence[OrderAttempt], found: Sequence[Found], due_since: datetime

@@ -14,7 +14,7 @@ from swap.domain.times import Timing
 from swap.infra.queue import JobQueue
 from swap.orders.attempts import retry_while_database_away
 from swap.orders.matching import deposit_place
-from swap.orders.showing import Changes, in_doubt
+from swap.orders.showing import Changes, still_in_doubt
 from swap.orders.spares import record_spare, told
 from swap.store import attempts as attempt_rows
 from swap.store import deposit_places, upstream_orders
@@ -87,7 +87,7 @@ class Settler:
             if reply is not None and changes["status"] == Status.AWAITING_DEPOSIT:
                 conflict = self._claim(session, order, settlement, reply)
                 if conflict:
-                    changes, detail = in_doubt(self._timing), {**detail, **conflict}
+                    changes, detail = still_in_doubt(order, self._timing), {**detail, **conflict}
             moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api", detail=detail)
             if moved is None:
                 # The ids must not stay claimed either: the process that was first has decided about them.
@@ -101,13 +101,16 @@ class Settler:
         order of ours already, for the event; then nothing of the answer may be shown."""
         now, key = self._timing.now(), settlement.upstream_key or order.upstream_key
         place = deposit_place(order, reply)
+        # A spare of the order may have it already.
+        held = deposit_places.holder(session, place) == order.id
         if place is not None and not deposit_places.claim(session, order.id, place):
             record_spare(session, order, key, reply.refs, now, reply=reply)
             return {"deposit_address_in_use": True}
         taken = upstream_orders.show(session, order, told(order, key, reply.refs, reply), now, also=settlement.also)
         if taken:
             log.error("orders.upstream_id_taken", order_id=order.id, refs=sorted(taken))
-            deposit_places.free(session, order.id, place)
+            if not held:
+                deposit_places.free(session, order.id, place)
             return {"refs_taken": sorted(taken)}
         return {}
 

@@ -11,14 +11,15 @@ from sqlalchemy.orm import Session
 from swap.domain.lifecycle import BEFORE_ADDRESS
 from swap.domain.times import Timing
 from swap.errors import UpstreamError
+from swap.orders.attempts import complete_answer
 from swap.orders.candidates import CLOCK_SLACK, Candidate, Finding, Found, made_since, sent_of
 from swap.orders.matching import could_match
-from swap.orders.spares import record_found
+from swap.orders.spares import record_found, record_spare
 from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.store import periodic, upstream_ids
 from swap.store.database import Database
-from swap.tables import Order
+from swap.tables import Order, OrderAttempt
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import ListedOrder
 
@@ -46,8 +47,21 @@ class SpareSearch:
         for key, upstream in self._upstreams.items():
             with self._database.read() as session:
                 doubted = attempt_rows.unanswered_since(session, key, since)
+                named = attempt_rows.named_since(session, key, since)
+                roles = upstream_ids.roles(session, [(attempt.refs[0], attempt.refs[:1]) for attempt in named])
+            for attempt, role in zip(named, roles, strict=True):
+                if role is None:
+                    self._record_named(attempt)
             if doubted:
                 self._search(upstream, doubted)
+
+    def _record_named(self, attempt: OrderAttempt) -> None:
+        """A process died between writing the answer down and acting on it, or another order's ids stood in it besides."""
+        with self._database.write() as session:
+            order = order_rows.get(session, attempt.order_id)
+            if order is not None:
+                reply = complete_answer(attempt)
+                record_spare(session, order, attempt.upstream_key, attempt.refs, self._timing.now(), reply=reply)
 
     def _search(self, upstream: UpstreamClient, doubted: Sequence[Order]) -> None:
         try:

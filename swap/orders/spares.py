@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from swap.domain.lifecycle import Facts
+from swap.orders.attempts import complete_answer
 from swap.orders.candidates import Found, possible_owners, promises, sent_of
 from swap.orders.matching import contradicts, deposit_place, shown_place
 from swap.store import attempts as attempt_rows
@@ -70,6 +71,9 @@ def record_spare(
 def record_found(session: Session, order: Order, found: Found, now: datetime) -> bool:
     """`record_spare`, of what a search found: nobody's where another order may be meant as well."""
     others = [] if found.candidate.named else [owner.id for owner in possible_owners(session, order, found)]
+    if found.candidate.named:
+        # Public-info may repeat no place to pay at, or may not be readable: the create's own answer tells it.
+        claim_place(session, order, found.refs, stored_answer(session, order, found.refs))
     return record_spare(
         session,
         order,
@@ -79,6 +83,12 @@ def record_found(session: Session, order: Order, found: Found, now: datetime) ->
         reply=found.reply,
         candidates=[order.id, *others] if others else (),
     )
+
+
+def stored_answer(session: Session, order: Order, refs: Sequence[str]) -> OrderReply | None:
+    """The complete answer to one of the order's creates that names one of these ids."""
+    attempts = attempt_rows.attempts_of(session, order.id)
+    return next((complete_answer(attempt) for attempt in attempts if set(refs).intersection(attempt.refs)), None)
 
 
 def claim_place(session: Session, order: Order, refs: Sequence[str], reply: OrderReply | None) -> None:

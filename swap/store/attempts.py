@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from swap.domain.lifecycle import BEFORE_ADDRESS
 from swap.store.upstream_ids import in_parts
 from swap.tables import Order, OrderAttempt
 
@@ -63,40 +64,43 @@ def count_alone(session: Session) -> None:
 
 
 class Creates(NamedTuple):
-    """`sent`: attempts that may have reached the upstream; `unanswered_again`: those that created an order again and are
-    not answered, or not yet; `last_again`: when an order was last created again."""
+    """`sent`: attempts that may have reached the upstream; `unshown_again`: those that created an order again and are not
+    answered, or not yet, or with what could not be shown."""
 
     sent: int
-    unanswered_again: int
-    last_again: datetime | None
+    unshown_again: int
 
 
 # Any number of one's own.
 _COUNTING = 7_306_412
 _MAY_BE_SENT = or_(OrderAttempt.outcome.is_(None), OrderAttempt.outcome != "not_sent")
 _UNANSWERED = or_(OrderAttempt.outcome.is_(None), OrderAttempt.outcome == "unknown")
+_BEFORE_ADDRESS = [status.value for status in BEFORE_ADDRESS]
 _PAIR = (Order.from_currency, Order.from_network, Order.to_currency, Order.to_network)
+
+
+_OTHER = aliased(OrderAttempt)
+_OF_ORDER = and_(_OTHER.order_id == OrderAttempt.order_id, or_(_OTHER.outcome.is_(None), _OTHER.outcome != "not_sent"))
+_AGAIN = select(_OTHER.number).where(_OF_ORDER, _OTHER.number < OrderAttempt.number).exists()
+_LATER = select(_OTHER.number).where(_OF_ORDER, _OTHER.number > OrderAttempt.number).exists()
+_UNSHOWN = or_(_UNANSWERED, and_(OrderAttempt.outcome == "done", or_(Order.deposit_kind.is_(None), _LATER)))
 
 
 def creates_since(session: Session, upstream_key: str, since: datetime) -> Creates:
     """The creates that were sent with this key since then. One that is on its way counts as not answered, or a hundred that
     are sent at the same moment would pass any bound."""
-    earlier = aliased(OrderAttempt)
-    again = (
-        select(earlier.number)
-        .where(
-            earlier.order_id == OrderAttempt.order_id,
-            earlier.number < OrderAttempt.number,
-            or_(earlier.outcome.is_(None), earlier.outcome != "not_sent"),
-        )
-        .exists()
+    query = select(func.count(), func.count(case((and_(_AGAIN, _UNSHOWN), 1)))).join(
+        Order, Order.id == OrderAttempt.order_id
     )
-    query = select(
-        func.count(),
-        func.count(case((and_(again, _UNANSWERED), 1))),
-        func.max(case((again, OrderAttempt.sent_at))),
-    ).where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _MAY_BE_SENT)
+    query = query.where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _MAY_BE_SENT)
     return Creates(*session.execute(query).one())
+
+
+def last_again_by_pair(session: Session, upstream_key: str, since: datetime) -> dict[tuple[str, ...], datetime]:
+    """Of each pair of which an order was created again with this key since then: when that was last."""
+    query = select(*_PAIR, func.max(OrderAttempt.sent_at)).join(OrderAttempt, OrderAttempt.order_id == Order.id)
+    query = query.where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _MAY_BE_SENT, _AGAIN)
+    return {tuple(row[:4]): row[4] for row in session.execute(query.group_by(*_PAIR))}
 
 
 def unanswered_by_pair(
@@ -112,6 +116,15 @@ def unanswered_by_pair(
         .group_by(*_PAIR)
     )
     return {tuple(row[:4]): (row[4], row[5]) for row in session.execute(query)}
+
+
+def named_since(session: Session, upstream_key: str, since: datetime) -> Sequence[OrderAttempt]:
+    """The attempts that were sent with this key since then and whose answers name an upstream order, of orders that are
+    over or go on with another one."""
+    query = select(OrderAttempt).join(Order, Order.id == OrderAttempt.order_id)
+    query = query.where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since)
+    query = query.where(OrderAttempt.outcome.in_(("done", "unknown")), Order.status.not_in(_BEFORE_ADDRESS))
+    return [attempt for attempt in session.scalars(query) if attempt.refs]
 
 
 def unanswered_since(session: Session, upstream_key: str, since: datetime) -> Sequence[Order]:

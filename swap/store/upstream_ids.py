@@ -49,6 +49,10 @@ class Named:
         """Whether all the ids are recorded, and this one's."""
         return all(self.known.get(ref) is row for ref in self.refs)
 
+    def another_than(self, ref: str) -> bool:
+        """Whether it names an order by an id that one known by `ref` cannot have: another number, or another UUID."""
+        return any(cannot_be_one(ref, each) for each in self.refs)
+
     def of_others(self, order_id: str) -> dict[str, str]:
         """The ids that belong to another order of ours, shown or spare, and to which."""
         return {
@@ -87,6 +91,8 @@ def named(
 
 def keep_shared(session: Session, names: Named, now: datetime) -> None:
     """Keep for good that these values are no ids, and raise the alarm once for each."""
+    if names.shared:
+        hold(session, {*names.refs, *names.shared})
     for ref in names.shared:
         session.execute(delete(UpstreamRef).where(UpstreamRef.ref == ref))
         if insert_new(session, SharedRef, ref=ref, seen_at=now):

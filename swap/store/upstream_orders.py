@@ -91,8 +91,12 @@ def record(
     for _ in range(_TRIES):
         names = named(session, told.primary, told.refs, lock=True)
         keep_shared(session, names, now)
-        if names.known:
-            known = min(names.rows, key=_rank)
+        same = [row for row in names.rows if not cannot_be_one(row.ref, told.primary)]
+        # An answer may name another order's besides, by an id that is not the one to ask for that with. It is about what is
+        # new in it all the same.
+        besides = [row for row in same if row.order_id not in (None, order_id) and row.ref not in names.refs]
+        if same and (len(besides) < len(same) or order_id is None):
+            known = min(same, key=_rank)
             if known.role != SHOWN:
                 _add_to(session, known, names, told, order_id)
             return None
@@ -100,7 +104,7 @@ def record(
             row = _new(session, told, now, next_check_at=now)
             row.role, row.order_id, row.candidates = SPARE if order_id else UNOWNED, order_id, list(candidates)
             session.flush()
-            if not _attach(session, row, names.refs):
+            if not _attach(session, row, [ref for ref in names.refs if ref not in names.known]):
                 return row
             # Another process recorded it at this moment, or made two of them one.
             savepoint.rollback()
@@ -110,9 +114,16 @@ def record(
 def _add_to(session: Session, known: UpstreamOrder, names: Named, told: Told, order_id: str | None) -> None:
     if known.order_id is None and order_id is not None:
         give(session, known, order_id)
-    if known.deposit_address is None:
-        known.deposit_address, known.deposit_memo = told.deposit_address, told.deposit_memo
+    _fill(known, told)
     _attach(session, known, names.refs)
+
+
+def _fill(row: UpstreamOrder, known: Told | UpstreamOrder) -> None:
+    """What is not known of it yet. Without a destination it cannot even be polled."""
+    row.destination_address = row.destination_address or known.destination_address
+    row.amount = known.amount if row.amount is None else row.amount
+    if row.deposit_address is None:
+        row.deposit_address, row.deposit_memo = known.deposit_address, known.deposit_memo
 
 
 def unite(session: Session, row: UpstreamOrder, refs: Sequence[str]) -> UpstreamOrder:
@@ -156,8 +167,7 @@ def _merge(session: Session, row: UpstreamOrder, other: UpstreamOrder) -> None:
     """They are one upstream order: `row` gets all that is known of `other`."""
     session.execute(update(UpstreamRef).where(UpstreamRef.upstream_order == other.id).values(upstream_order=row.id))
     row.deposit_seen_at = row.deposit_seen_at or other.deposit_seen_at
-    if row.deposit_address is None:
-        row.deposit_address, row.deposit_memo = other.deposit_address, other.deposit_memo
+    _fill(row, other)
     session.delete(other)
     session.flush()
 

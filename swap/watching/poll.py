@@ -223,9 +223,9 @@ class Poller:
         """Whether the answer names itself by an id of another order of ours, or of another upstream order of this one and
         by none of the one that is shown. Then nothing in it may be believed."""
         others = names.of_others(order.id)
-        if not others and (shown is None or not names.known or shown in names.rows):
+        if not others and (shown is None or shown in names.rows or not (names.known or names.another_than(shown.ref))):
             return False
-        refs = sorted(others or names.known)
+        refs = sorted(others or names.known or names.refs)
         log.error("watch.answer_of_another", order_id=order.id, refs=refs)
         if order.failures == 0:
             detail = {"source": "look", "refs": refs, "owner": others.get(refs[0])}

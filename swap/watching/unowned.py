@@ -94,4 +94,5 @@ class UnownedOrderPoller:
         if reply.facts.deposit_seen and row.deposit_seen_at is None:
             row.deposit_seen_at = now
             log.critical("orphan.deposit_seen", ref=row.ref, order_id=row.order_id)
-        upstream_orders.unite(session, row, names.refs)
+        if not reply.unreadable:
+            upstream_orders.unite(session, row, names.refs)
