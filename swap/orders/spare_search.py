@@ -46,7 +46,7 @@ class SpareSearch:
         since = now - self._timing.shorten(_MAY_SHOW_UP)
         for key, upstream in self._upstreams.items():
             with self._database.read() as session:
-                doubted = attempt_rows.unanswered_since(session, key, since)
+                doubted = attempt_rows.unshown_since(session, key, since)
                 named = attempt_rows.named_since(session, key, since)
                 roles = upstream_ids.roles(session, [(attempt.refs[0], attempt.refs[:1]) for attempt in named])
             for attempt, role in zip(named, roles, strict=True):

@@ -127,9 +127,9 @@ def named_since(session: Session, upstream_key: str, since: datetime) -> Sequenc
     return [attempt for attempt in session.scalars(query) if attempt.refs]
 
 
-def unanswered_since(session: Session, upstream_key: str, since: datetime) -> Sequence[Order]:
-    """The orders of which a create was sent with this key since then and not answered."""
-    attempts = select(OrderAttempt.order_id).where(
-        OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _UNANSWERED
-    )
+def unshown_since(session: Session, upstream_key: str, since: datetime) -> Sequence[Order]:
+    """The orders of which a create was sent with this key since then, and not answered, or with what was not shown: it may
+    have made something else than that."""
+    attempts = select(OrderAttempt.order_id).join(Order, Order.id == OrderAttempt.order_id)
+    attempts = attempts.where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since, _UNSHOWN)
     return session.scalars(select(Order).where(Order.id.in_(attempts))).all()

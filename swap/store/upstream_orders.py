@@ -69,7 +69,7 @@ def show(session: Session, order: Order, told: Told, now: datetime, also: Sequen
         if taken:
             savepoint.rollback()
             return taken
-        _attach(session, shown, also)
+        _attach(session, shown, [ref for ref in also if not cannot_be_one(told.primary, ref)])
     return set()
 
 
@@ -94,7 +94,13 @@ def record(
         same = [row for row in names.rows if not cannot_be_one(row.ref, told.primary)]
         # An answer may name another order's besides, by an id that is not the one to ask for that with. It is about what is
         # new in it all the same.
-        besides = [row for row in same if row.order_id not in (None, order_id) and row.ref not in names.refs]
+        new_number = told.primary.isdigit() and told.primary not in names.known
+        besides = [
+            row
+            for row in same
+            if row.order_id not in (None, order_id)
+            and (row.ref not in names.refs or (new_number and not row.ref.isdigit()))
+        ]
         if same and (len(besides) < len(same) or order_id is None):
             known = min(same, key=_rank)
             if known.role != SHOWN:

@@ -171,8 +171,11 @@ class Comparison:
         if row.created_at is None:
             return True
         order, at = ours.order, row.created_at - self.offset
-        latest = (ours.attempted_at or order.created_at) + _LATEST_ACCEPT
-        return order.created_at - _CLOCK_SLACK <= at and (at <= latest or order.status in BEFORE_ADDRESS)
+        attempted_at = ours.attempted_at or order.created_at
+        latest = attempted_at + _LATEST_ACCEPT
+        # What an order is shown by a UUID was named by its last create; what an earlier one made is a spare.
+        earliest = attempted_at if ours.refs else order.created_at
+        return earliest - _CLOCK_SLACK <= at and (at <= latest or order.status in BEFORE_ADDRESS)
 
 
 def _route(side: Order | ListedOrder) -> str:
