@@ -153,7 +153,7 @@ def _lease_is_not_asked_for(module: ModuleType) -> None:
 
 
 PATCHES: dict[str, dict[str, Patch]] = {
-    "call-unknown-failed": {"swap.orders.settle": _unknown_is_failed},
+    "call-unknown-failed": {"swap.orders.showing": _unknown_is_failed},
     "adopt-by-address": {
         "swap.orders.candidates": _address_is_enough,
         "swap.orders.resolve": _rivals_are_ignored,

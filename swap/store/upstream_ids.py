@@ -33,8 +33,8 @@ _AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Named:
-    """What an answer names: `refs`, the ids of the order that it is about, and of all ids in it that are recorded, the
-    upstream order each belongs to (`known`). `shared`: values in it that were just found to be none (`keep_shared`)."""
+    """What an answer names: `refs`, the ids in it, and of those that are recorded, the upstream order each belongs to
+    (`known`). `shared`: values in it that were just found to be none (`keep_shared`)."""
 
     refs: tuple[str, ...]
     known: Mapping[str, UpstreamOrder]
@@ -82,10 +82,8 @@ def named(
         and known.get(primary or "") is not row
         and _differ(ref, row.ref, primary)
     )
-    # A second number in an answer is not the order's that it is about.
-    own = [ref for ref in refs if primary is None or not cannot_be_one(primary, ref)]
     return Named(
-        tuple(ref for ref in own if ref not in none_at_all and ref not in shared),
+        tuple(ref for ref in refs if ref not in none_at_all and ref not in shared),
         {ref: row for ref, row in known.items() if ref not in shared},
         shared,
     )

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
-from swap.store.upstream_ids import Named, by_refs, cannot_be_one, hold, keep_shared, named
+from swap.store.upstream_ids import by_refs, cannot_be_one, hold, keep_shared, named
 from swap.tables import Order, UpstreamOrder, UpstreamRef, new_id
 
 SHOWN, SPARE, UNOWNED = "shown", "spare", "unowned"
@@ -91,6 +91,8 @@ def record(
     for _ in range(_TRIES):
         names = named(session, told.primary, told.refs, lock=True)
         keep_shared(session, names, now)
+        # A second number in an answer is not the order's that it is about.
+        own = [ref for ref in names.refs if not cannot_be_one(told.primary, ref)]
         same = [row for row in names.rows if not cannot_be_one(row.ref, told.primary)]
         # An answer may name another order's besides, by an id that is not the one to ask for that with. It is about what is
         # new in it all the same.
@@ -104,24 +106,24 @@ def record(
         if same and (len(besides) < len(same) or order_id is None):
             known = min(same, key=_rank)
             if known.role != SHOWN:
-                _add_to(session, known, names, told, order_id)
+                _add_to(session, known, own, told, order_id)
             return None
         with session.begin_nested() as savepoint:
             row = _new(session, told, now, next_check_at=now)
             row.role, row.order_id, row.candidates = SPARE if order_id else UNOWNED, order_id, list(candidates)
             session.flush()
-            if not _attach(session, row, [ref for ref in names.refs if ref not in names.known]):
+            if not _attach(session, row, [ref for ref in own if ref not in names.known]):
                 return row
             # Another process recorded it at this moment, or made two of them one.
             savepoint.rollback()
     raise RuntimeError(f"the upstream order {told.primary} is recorded by others all the time")
 
 
-def _add_to(session: Session, known: UpstreamOrder, names: Named, told: Told, order_id: str | None) -> None:
+def _add_to(session: Session, known: UpstreamOrder, refs: Sequence[str], told: Told, order_id: str | None) -> None:
     if known.order_id is None and order_id is not None:
         give(session, known, order_id)
     _fill(known, told)
-    _attach(session, known, names.refs)
+    _attach(session, known, refs)
 
 
 def _fill(row: UpstreamOrder, known: Told | UpstreamOrder) -> None:
