@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -22,6 +20,7 @@ from swap.store.database import Database, insert_new
 from swap.tables import Client, PairRow, UsedSignature, new_id
 from tests.conftest import Clock
 from tests.factories import NOON, make_client
+from tests.threads import errors_of
 
 ON_ONE_DATABASE = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
@@ -183,26 +182,6 @@ def test_on_sqlite_what_is_committed_is_on_the_disk_and_foreign_keys_hold(sqlite
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
-def race(count: int, work: Callable[[int], object]) -> list[BaseException]:
-    """Run `work` on so many threads at once. Returns what they raised."""
-    together = threading.Barrier(count)
-    raised: list[BaseException] = []
-
-    def run(number: int) -> None:
-        together.wait()
-        try:
-            work(number)
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return raised
-
-
 @pytest.mark.parametrize("processes", [1, 2])
 def test_threads_that_write_at_once_never_find_the_database_locked(database_url: str, processes: int) -> None:
     """Two `Database`s stand for two processes: they share no lock of ours, only the file."""
@@ -214,7 +193,7 @@ def test_threads_that_write_at_once_never_find_the_database_locked(database_url:
                 assert session.scalar(select(Client).where(Client.name == f"{number}.{turn}")) is None
                 session.add(Client(id=new_id("cli"), name=f"{number}.{turn}", created_at=NOON))
 
-    assert race(4, work) == []
+    assert errors_of(4, work) == []
     with databases[0].read() as session:
         assert len(session.scalars(select(Client)).all()) == 60
     for database in databases:
@@ -255,7 +234,7 @@ def test_a_new_file_may_be_opened_by_many_at_once(tmp_path: Any) -> None:
             database.migrate()
             assert database.migrated()
 
-    assert race(6, work) == []
+    assert errors_of(6, work) == []
     with closing(sqlite3.connect(tmp_path / "deep" / "new.db")) as raw:
         assert raw.execute("SELECT count(*) FROM feed_head").fetchone() == (1,)
 

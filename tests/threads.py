@@ -7,16 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 
-def race(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """What `work` returned on so many threads that began together; an error fails the test."""
+def errors_of(count: int, work: Callable[[int], object]) -> list[BaseException]:
+    """Run `work` on so many threads that begin together. Returns what they raised."""
     together = threading.Barrier(count)
-    found: list[Any] = [None] * count
     raised: list[BaseException] = []
 
     def run(number: int) -> None:
         together.wait()
         try:
-            found[number] = work(number)
+            work(number)
         except BaseException as error:
             raised.append(error)
 
@@ -25,6 +24,16 @@ def race(count: int, work: Callable[[int], Any]) -> list[Any]:
         thread.start()
     for thread in threads:
         thread.join()
-    if raised:
-        raise raised[0]
+    return raised
+
+
+def race(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """What `work` returned on so many threads that began together; an error fails the test."""
+    found: list[Any] = [None] * count
+
+    def keep(number: int) -> None:
+        found[number] = work(number)
+
+    for error in errors_of(count, keep):
+        raise error
     return found

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from swap.domain.times import Timing
+from swap.orders.candidates import GRACE
 from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.tables import Order
@@ -32,7 +33,6 @@ _SICK_PAIRS = 3
 _PROBE_EVERY = timedelta(seconds=30)
 # Doubts that had to wait go on one at a time.
 _RESUME_EVERY = timedelta(seconds=1)
-_GRACE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class SpareBounds:
 
     def _sick_pairs(self, session: Session, now: datetime) -> set[tuple[str, ...]]:
         since = now - self._timing.shorten(_SICK_WITHIN)
-        on_its_way = now - timedelta(seconds=self._timing.create_timeout) - _GRACE
+        on_its_way = now - timedelta(seconds=self._timing.create_timeout) - GRACE
         return {
             pair
             for pair, (over, unanswered) in attempt_rows.unanswered_by_pair(

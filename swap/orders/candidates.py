@@ -37,7 +37,7 @@ log = structlog.get_logger()
 CLOCK_SLACK = timedelta(seconds=2)
 _LIST_SHARED_FOR = timedelta(seconds=2)
 # After its time limit a call may take this long to be over in fact.
-_GRACE = timedelta(seconds=2)
+GRACE = timedelta(seconds=2)
 
 
 class Finding(Enum):
@@ -105,7 +105,7 @@ def sent_of(attempts: Sequence[OrderAttempt]) -> list[OrderAttempt]:
 
 def in_flight_until(attempt: OrderAttempt, timing: Timing) -> datetime:
     """When an attempt without an answer is certainly over."""
-    return attempt.sent_at + timedelta(seconds=timing.create_timeout) + _GRACE
+    return attempt.sent_at + timedelta(seconds=timing.create_timeout) + GRACE
 
 
 def in_flight(attempt: OrderAttempt, timing: Timing) -> bool:

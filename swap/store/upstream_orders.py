@@ -21,8 +21,8 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Told:
-    """What is known of an upstream order. `primary`: the id to ask with, `refs`: all ids; `deposit_address` and
-    `deposit_memo`: of the place to pay at, where told."""
+    """What is known of an upstream order. `primary`: the id to ask with, `refs`: all ids; `amount`: on the deposit side;
+    `deposit_address` and `deposit_memo`: of the place to pay at, where told."""
 
     primary: str
     refs: Sequence[str]
@@ -69,7 +69,8 @@ def show(session: Session, order: Order, told: Told, now: datetime, also: Sequen
         if taken:
             savepoint.rollback()
             return taken
-        _attach(session, shown, [ref for ref in also if not cannot_be_one(told.primary, ref)])
+        extra = named(session, told.primary, also).refs
+        _attach(session, shown, [ref for ref in extra if not cannot_be_one(told.primary, ref)])
     return set()
 
 
@@ -220,13 +221,6 @@ def shown_of(session: Session, order_id: str) -> UpstreamOrder | None:
     """The upstream order that the order's customer was shown."""
     query = select(UpstreamOrder).where(UpstreamOrder.order_id == order_id, UpstreamOrder.role == SHOWN)
     return session.scalars(query).one_or_none()
-
-
-def refs_of(session: Session, row: UpstreamOrder | None) -> list[str]:
-    """Every id of the upstream order, sorted."""
-    if row is None:
-        return []
-    return sorted(session.scalars(select(UpstreamRef.ref).where(UpstreamRef.upstream_order == row.id)))
 
 
 def shown_refs(session: Session, order_id: str) -> list[str]:
