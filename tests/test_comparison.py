@@ -284,6 +284,16 @@ def test_a_later_attempt_excuses_what_was_made_after_it() -> None:
     assert compare([listed], ours("uuid", attempted=NOON + HOUR - MINUTE)).excused(listed)
 
 
+def test_two_orders_alike_that_are_known_by_uuids_excuse_one_listed_order_each_whichever_is_listed_first() -> None:
+    """The older order might have made either: it must not take the only one that the younger one can have made."""
+    early, late = row("7"), row("8", created_at=NOON + MINUTE)
+    first, second = ours("uuid-1"), ours("uuid-2", id="ord_2", attempted=NOON + MINUTE)
+    for listed in ([early, late], [late, early]):
+        for orders in ([first, second], [second, first]):
+            result = compare(listed, *orders)
+            assert [result.excused(unclaimed) for unclaimed in result.unclaimed()] == [True, True]
+
+
 def test_with_too_many_orders_without_a_number_every_listed_order_is_excused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "MOST_OPEN", 1)
     listed, strange = row("8"), row("9", amount=Decimal(9))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from swap.domain.lifecycle import BEFORE_ADDRESS, TERMINAL, Status
@@ -32,6 +32,7 @@ _LONGEST_TEXT = 200
 # How far apart the clocks may be once the offset is allowed for, and how long after our call the upstream may date a create.
 _CLOCK_SLACK = timedelta(seconds=2)
 _LATEST_ACCEPT = timedelta(minutes=2)
+_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -152,30 +153,42 @@ class Comparison:
                 self._missing(ours)
 
     def unclaimed(self) -> list[ListedOrder]:
-        """Listed orders that none of the compared orders owns; each once, however often it is listed."""
+        """Listed orders that none of the compared orders owns; each once, however often it is listed; the oldest first."""
         rows = (row for position, row in enumerate(self.listed) if position not in self._owner)
-        return list({row.refs[0]: row for row in rows}.values())
+        once = {row.refs[0]: row for row in rows}.values()
+        return sorted(once, key=lambda row: (row.created_at is None, row.created_at))
 
     def excused(self, row: ListedOrder) -> bool:
         """Whether an order of ours may turn out to own the row: one that is fresh, not resolved, or known by a UUID alone.
-        Each such order excuses one row; a second row that only the same order could own is unowned."""
+
+        Each such order excuses one row; a second row that only the same order could own is unowned. To be asked of the
+        oldest rows first: the order whose time ends first excuses the row, so that a later row is left what it needs.
+        """
         if len(self._open) > MOST_OPEN:
             return True
-        for ours in self._open:
-            if ours.order.id not in self._excusing and self._in_time(row, ours) and could_match(row, ours.order):
-                self._excusing.add(ours.order.id)
-                return True
-        return False
+        fitting = [
+            (self._time(ours)[1], ours.order.id)
+            for ours in self._open
+            if ours.order.id not in self._excusing and self._in_time(row, ours) and could_match(row, ours.order)
+        ]
+        if fitting:
+            self._excusing.add(min(fitting)[1])
+        return bool(fitting)
 
     def _in_time(self, row: ListedOrder, ours: OurOrder) -> bool:
         if row.created_at is None:
             return True
-        order, at = ours.order, row.created_at - self.offset
+        earliest, latest = self._time(ours)
+        return earliest <= row.created_at - self.offset <= latest
+
+    def _time(self, ours: OurOrder) -> tuple[datetime, datetime]:
+        """When, by our clock, the upstream can have made the order that this one may own."""
+        order = ours.order
         attempted_at = ours.attempted_at or order.created_at
-        latest = attempted_at + _LATEST_ACCEPT
         # What an order is shown by a UUID was named by its last create; what an earlier one made is a spare.
         earliest = attempted_at if ours.refs else order.created_at
-        return earliest - _CLOCK_SLACK <= at and (at <= latest or order.status in BEFORE_ADDRESS)
+        latest = _EVER if order.status in BEFORE_ADDRESS else attempted_at + _LATEST_ACCEPT
+        return earliest - _CLOCK_SLACK, latest
 
 
 def _route(side: Order | ListedOrder) -> str:
