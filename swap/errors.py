@@ -31,6 +31,8 @@
         ├── Conflict              the request contradicts something already stored
         ├── OrderRefused          the upstream refused the order; the row is kept as `failed`
         ├── TryAgainLater         nothing was lost; try the same request after retry_after
+        │   └── Overloaded        no thread was free in time
+        ├── BodyTooLarge, BodyTooSlow
         ├── NotAuthenticated      the request does not prove who sent it
         ├── NotAllowed            the key lacks a scope
         └── TooManyRequests       the key's budget is spent
@@ -325,6 +327,30 @@ class TryAgainLater(ServiceError):
     def __init__(self, message: str = "", *, retry_after: int = 5, **details: Any) -> None:
         super().__init__(message, **details)
         self.retry_after = retry_after
+
+
+class Overloaded(TryAgainLater):
+    """Refused before anything was read or begun."""
+
+    code = "OVERLOADED"
+
+    def __init__(self) -> None:
+        super().__init__("The service has more requests than it can take up now.", retry_after=1)
+
+
+class BodyTooLarge(ServiceError):
+    code = "BODY_TOO_LARGE"
+
+    def __init__(self) -> None:
+        super().__init__("The body is larger than any request needs.")
+
+
+class BodyTooSlow(ServiceError):
+    code = "BODY_TOO_SLOW"
+    retry = "same_request"
+
+    def __init__(self) -> None:
+        super().__init__("The body did not come in time after its headers.")
 
 
 class NotAuthenticated(ServiceError):

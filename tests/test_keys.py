@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from swap.access.keys import DEFAULT_SCOPES, Keys, NewKey
-from swap.domain.signing import sign_request
+from swap.access.keys import DEFAULT_SCOPES, Caller, Keys, NewKey
+from swap.domain.signing import SignedParts, sign_request
 from swap.errors import InvalidRequest, NotAuthenticated, SwapError
 from swap.infra.vault import Vault
 from swap.store.database import Database
@@ -36,9 +36,13 @@ def signed(made: NewKey, clock: Clock, **changed: Any) -> dict[str, Any]:
     return {**request, "key": made.key, "signature": signature, **changed}
 
 
+def authenticate(keys: Keys, *, key: str, signature: str, **parts: Any) -> Caller:
+    return keys.authenticate(key, signature, SignedParts(**parts))
+
+
 def code_of(keys: Keys, request: dict[str, Any]) -> str:
     with pytest.raises(NotAuthenticated) as caught:
-        keys.authenticate(**request)
+        authenticate(keys, **request)
     assert caught.value.__cause__ is None
     return caught.value.code
 
@@ -83,7 +87,7 @@ def test_scopes_are_kept_once_each(keys: Keys) -> None:
 
 def test_a_good_signature_proves_the_caller(keys: Keys, clock: Clock) -> None:
     made = keys.create("shop", scopes=["orders"], weight_per_minute=7)
-    caller = keys.authenticate(**signed(made, clock))
+    caller = authenticate(keys, **signed(made, clock))
     assert (caller.key, caller.scopes, caller.weight_per_minute) == (made.key, frozenset({"orders"}), 7)
 
 
@@ -126,14 +130,14 @@ def test_the_window_is_five_seconds_both_ways_to_the_millisecond(
     request = signed(made, clock, timestamp=timestamp)
     request["signature"] = sign_request(made.secret, "GET", b"/v1/orders", b"limit=1", timestamp, b"")
     if inside:
-        keys.authenticate(**request)
+        authenticate(keys, **request)
     else:
         assert code_of(keys, request) == "TIMESTAMP_OUTSIDE_WINDOW"
 
 
 def test_a_revoked_key_works_for_five_more_seconds_at_most(keys: Keys, database: Database, clock: Clock) -> None:
     made, other = keys.create("shop"), keys.create("shop 2", client="shop")
-    keys.authenticate(**signed(made, clock))
+    authenticate(keys, **signed(made, clock))
     elsewhere = Keys(database, Vault([OLD]), clock)
     assert elsewhere.revoke(made.key)
     assert not elsewhere.revoke(made.key)
@@ -141,7 +145,7 @@ def test_a_revoked_key_works_for_five_more_seconds_at_most(keys: Keys, database:
     clock.advance(5)
     assert code_of(keys, signed(made, clock)) == "KEY_UNKNOWN"
     assert elsewhere.caller(made.key) is None
-    keys.authenticate(**signed(other, clock))
+    authenticate(keys, **signed(other, clock))
 
 
 def test_a_clock_set_back_does_not_keep_a_revoked_key_alive(keys: Keys, clock: Clock) -> None:
@@ -154,16 +158,16 @@ def test_a_clock_set_back_does_not_keep_a_revoked_key_alive(keys: Keys, clock: C
 
 def test_keys_survive_the_rotation_of_the_secret_keys(keys: Keys, database: Database, clock: Clock) -> None:
     made = keys.create("shop")
-    Keys(database, Vault([NEW, OLD]), clock).authenticate(**signed(made, clock))
+    authenticate(Keys(database, Vault([NEW, OLD]), clock), **signed(made, clock))
     with pytest.raises(SwapError) as caught:
-        Keys(database, Vault([NEW]), clock).authenticate(**signed(made, clock))
+        authenticate(Keys(database, Vault([NEW]), clock), **signed(made, clock))
     assert caught.value.code == "SEALED_SECRET"
 
 
 def test_a_signature_is_spent_once_for_all_processes(keys: Keys, database: Database, clock: Clock) -> None:
     made = keys.create("shop")
     request = signed(made, clock)
-    caller = keys.authenticate(**request)
+    caller = authenticate(keys, **request)
     keys.spend(caller, request["signature"])
     for process in (keys, Keys(database, Vault([OLD]), clock)):
         with pytest.raises(NotAuthenticated) as caught:
@@ -176,7 +180,7 @@ def test_a_spent_signature_is_remembered_until_its_window_has_passed_and_never_i
 ) -> None:
     made = keys.create("shop")
     request = signed(made, clock)
-    keys.spend(keys.authenticate(**request), request["signature"])
+    keys.spend(authenticate(keys, **request), request["signature"])
     with database.read() as session:
         spent = session.scalars(select(UsedSignature)).one()
     assert request["signature"] not in spent.signature

@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 
 from swap.infra.vault import Vault
 from swap.tables import ApiKey, UsedSignature
-from swap.web import MAX_BODY_BYTES
+from swap.web.body import MAX_BODY_BYTES
 from swap.wiring import Service
 from tests.conftest import Clock, Shop
 from tests.servers import served

@@ -21,7 +21,7 @@ import pytest
 from swap.domain.signing import sign_request
 from swap.processes.supervise import free_port
 from swap.settings import SECRETS
-from swap.web import MAX_BODY_BYTES
+from swap.web.body import MAX_BODY_BYTES
 from swap.wiring import Service
 from tests.conftest import Clock
 

@@ -133,10 +133,9 @@ class Keys:
             self._remembered[key] = (now, caller)
         return caller
 
-    def authenticate(
-        self, *, key: str, timestamp: str, signature: str, method: str, path: bytes, query: bytes, body: bytes
-    ) -> Caller:
-        """Who signed this request. `path` is decoded, `query` raw without "?"; see `signing.sign_request`.
+    def authenticate(self, key: str, signature: str, parts: signing.SignedParts, *, waited: float = 0.0) -> Caller:
+        """Who signed this request. `parts.path` is decoded, `parts.query` raw without "?"; see `signing.sign_request`.
+        `waited`: seconds since the request came in; its timestamp is judged by then.
 
         Raises NotAuthenticated with a code that says what is wrong: CREDENTIALS_MISSING, TIMESTAMP_MALFORMED,
         TIMESTAMP_OUTSIDE_WINDOW, KEY_UNKNOWN or SIGNATURE_INVALID. An unknown key and a wrong signature are told apart
@@ -144,14 +143,15 @@ class Keys:
         """
         missing = [
             name
-            for name, value in (("X-API-Key", key), ("X-Timestamp", timestamp), ("X-Signature", signature))
+            for name, value in (("X-API-Key", key), ("X-Timestamp", parts.timestamp), ("X-Signature", signature))
             if not value
         ]
         if missing:
             raise NotAuthenticated(
                 f"Missing headers: {', '.join(missing)}.", code="CREDENTIALS_MISSING", retry="new_request"
             )
-        now_ms = to_ms(self._clock())
+        timestamp = parts.timestamp
+        now_ms = to_ms(self._clock() - timedelta(seconds=waited))
         if len(timestamp) != 13 or not timestamp.isascii() or not timestamp.isdigit():
             raise NotAuthenticated(
                 "X-Timestamp must be exactly 13 digits: milliseconds since 1970 in UTC.",
@@ -169,7 +169,6 @@ class Keys:
         caller = self.caller(key)
         if caller is None:
             raise NotAuthenticated("This X-API-Key is not known, or was revoked.", code="KEY_UNKNOWN")
-        parts = signing.SignedParts(method, path, query, timestamp, body)
         if not signing.verify_request(caller.secret, signature, parts, now_ms):
             raise NotAuthenticated(
                 "X-Signature does not fit the request. It is the hex HMAC-SHA256 of "

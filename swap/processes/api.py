@@ -22,15 +22,22 @@ from typing import Any
 
 import structlog
 from granian import Granian
+from granian.http import HTTP1Settings
 
+from swap.infra import descriptors
 from swap.ops.heartbeats import Pulse
 from swap.settings import Settings
 from swap.web import create_app
+from swap.web.door import Door
 from swap.wiring import Service, start
 
 log = structlog.get_logger()
 
 _DRAIN = signal.SIGUSR1
+# A connection that sends nothing, or no end of its headers, is closed after this; so is one kept open between requests.
+_HEADER_SECONDS = 5
+_HEADER_BYTES = 32 * 1024
+_BACKLOG = 4096
 # For creates that were hung up on: to write down what became of them, and to answer.
 _LAST_SECONDS = 2.0
 
@@ -45,10 +52,15 @@ def serve(settings: Settings) -> None:
         factory=True,
         address=host.strip("[]"),
         port=int(port),
-        interface="wsgi",
+        interface="rsgi",
+        # HTTP/2 without TLS lets one connection hold hundreds of requests, and headers of any size.
+        http="1",
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_HEADER_BYTES),
+        websockets=False,
         workers=1,
-        # Creates wait on the upstream, so threads are many; SWAP_MAX_CREATES keeps some of them for reads.
-        blocking_threads=max(64, 2 * settings.max_creates),
+        backlog=_BACKLOG,
+        # Open connections; the rest waits in the backlog. Some descriptors are for the database, Redis and the upstream.
+        backpressure=max(64, descriptors.raise_limit() - 512),
         workers_kill_timeout=max(1, round(settings.drain_seconds)),
         respawn_failed_workers=True,
         log_enabled=False,
@@ -94,10 +106,9 @@ class _Server(Granian):  # type: ignore[misc] # granian's classes carry no types
         super().shutdown(exit_code)
 
 
-def application() -> Any:
-    """The WSGI application of the serving process; drains it when asked to."""
+def application() -> Door:
+    """What the serving process serves; drains when asked to."""
     service = start("api")
-    app = create_app(service)
     pulse = service.heartbeats.start("api")
     parent = os.getppid()
 
@@ -106,9 +117,7 @@ def application() -> Any:
             service.draining.set()
             threading.Thread(target=_drain, args=(service, pulse, parent), name="drain", daemon=True).start()
 
-    _listen((_DRAIN,), drain)
-    signal.signal(_DRAIN, lambda *_: None)
-    return app
+    return Door(create_app(service), service.settings.max_creates, drain)
 
 
 def _drain(service: Service, pulse: Pulse, parent: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from swap.domain.signing import SignedParts
 from swap.errors import NotAllowed
 from swap.stream.protocol import PATH, field_of
 from swap.stream.threads import InThread
@@ -41,17 +42,9 @@ async def identify(service: Service, in_thread: InThread, content: dict[str, Any
         return Identity(
             order.client_id, order_id=order.id, token_version=order.token_version, expires_at=tracked.expires_at
         )
-    caller = await in_thread(
-        lambda: service.keys.authenticate(
-            key=field_of(content, "key"),
-            timestamp=field_of(content, "timestamp"),
-            signature=field_of(content, "signature"),
-            method="GET",
-            path=PATH.encode(),
-            query=b"",
-            body=b"",
-        )
-    )
+    key, signature = field_of(content, "key"), field_of(content, "signature")
+    parts = SignedParts("GET", PATH, "", field_of(content, "timestamp"), b"")
+    caller = await in_thread(lambda: service.keys.authenticate(key, signature, parts))
     if not caller.scopes & {"orders", "quotes", "catalog"}:
         raise NotAllowed("This key has no scope for anything that is streamed.")
     return Identity(caller.client_id, scopes=caller.scopes, key=caller.key)

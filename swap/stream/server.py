@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 import threading
@@ -25,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from swap.domain.times import iso
+from swap.infra import descriptors
 from swap.infra.token_bucket import LocalBucket
 from swap.stream.identity import Identity, ended
 from swap.stream.live import Live
@@ -46,10 +46,7 @@ _REPLAYS_AT_ONCE = 4
 
 def run(service: Service) -> None:
     """Serve on SWAP_STREAM_BIND until SIGTERM or SIGINT; then every client is asked to come back, to another process."""
-    # A socket is a file; the usual limit of 1,024 would be reached long before ours.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
+    descriptors.raise_limit()
     asyncio.run(_serve(service))
 
 

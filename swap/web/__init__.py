@@ -11,6 +11,7 @@ from marshmallow import RAISE, Schema, fields
 
 from swap.settings import SECRETS
 from swap.web import auth, cors, problems, reply
+from swap.web.body import MAX_BODY_BYTES
 from swap.web.limits import KeyLimits
 from swap.web.routes import addresses, catalog, feed, orders, quotes, system, webhooks
 from swap.web.schemas import Amount
@@ -18,8 +19,6 @@ from swap.wiring import Service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-MAX_BODY_BYTES = 64 * 1024
 
 _SIGNED = {"key": "X-API-Key", "timestamp": "X-Timestamp", "signature": "X-Signature"}
 

@@ -8,8 +8,9 @@ import flask
 
 from swap.access.keys import Caller
 from swap.access.tracking import Tracked, Tracking
+from swap.domain.signing import SignedParts
 from swap.errors import NotAllowed, NotFound
-from swap.web.body import raw_body
+from swap.web.body import WAITED, raw_body
 from swap.web.limits import KeyLimits
 from swap.web.reply import current_limits, current_service
 
@@ -46,6 +47,10 @@ def install(app: flask.Flask) -> None:
     @app.before_request
     def authenticate() -> None:
         request = flask.request
+        if request.environ["PATH_INFO"].startswith("//"):
+            raise NotFound(
+                "Nothing here has such a name."
+            )  # werkzeug would drop the slash, and the signature was for it
         # Without a blueprint no route matched (404, 405), and none will run.
         if request.blueprint is None or request.blueprint in OPEN:
             return
@@ -60,14 +65,10 @@ def install(app: flask.Flask) -> None:
             flask.g.tracked = _follow(service.tracking, token.strip(), limits)
             return
         signature = request.headers.get("X-Signature", "")
+        timestamp = request.headers.get("X-Timestamp", "")
+        parts = SignedParts(request.method, path, request.query_string, timestamp, raw_body())
         authenticated = service.keys.authenticate(
-            key=request.headers.get("X-API-Key", ""),
-            timestamp=request.headers.get("X-Timestamp", ""),
-            signature=signature,
-            method=request.method,
-            path=path,
-            query=request.query_string,
-            body=raw_body(),
+            request.headers.get("X-API-Key", ""), signature, parts, waited=request.environ.get(WAITED, 0.0)
         )
         limits.spend(authenticated)
         if scope not in authenticated.scopes:

@@ -17,6 +17,9 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from swap.errors import BadJson, InvalidRequest, Problems
 from swap.web.problems import field_problems
 
+MAX_BODY_BYTES = 64 * 1024
+WAITED = "swap.waited"
+"""In the environment of a request: seconds since it had come in whole."""
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63 - 1
 

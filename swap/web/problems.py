@@ -13,6 +13,8 @@ from werkzeug.exceptions import HTTPException, UnprocessableEntity
 
 from swap.errors import (
     BadJson,
+    BodyTooLarge,
+    BodyTooSlow,
     Conflict,
     CursorGone,
     FieldProblem,
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 # The first that fits counts.
 STATUSES: tuple[tuple[type[ServiceError], int], ...] = (
     (BadJson, 400),
+    (BodyTooSlow, 408),
+    (BodyTooLarge, 413),
     (CursorGone, 410),
     (InvalidRequest, 422),
     (NotFound, 404),
@@ -47,7 +51,7 @@ _HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE
 
 
 def install(app: flask.Flask) -> None:
-    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(ServiceError, service_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DBAPIError, _database_away)
     app.register_error_handler(PoolTimeout, _database_away)
@@ -76,7 +80,8 @@ def _problem(message: str | FieldProblem) -> FieldProblem:
     return FieldProblem(codes.get(message, "INVALID"), message)
 
 
-def _service_error(error: ServiceError) -> flask.Response:
+def service_error(error: ServiceError) -> flask.Response:
+    """The answer that tells a caller of this error."""
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 400)
     headers = {}
     if isinstance(error, TryAgainLater | TooManyRequests):
@@ -89,7 +94,7 @@ def _http_error(error: HTTPException) -> flask.Response:
     if messages:
         # The query reader puts its problems one level down, under "query".
         flat = {name: content for part in messages.values() for name, content in part.items()}
-        return _service_error(InvalidRequest(field_problems(flat)))
+        return service_error(InvalidRequest(field_problems(flat)))
     status = error.code or 500
     code = _HTTP_CODES.get(status, error.name.upper().replace(" ", "_"))
     # A 405 and a 415 have to say what is allowed.

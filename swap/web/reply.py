@@ -65,12 +65,17 @@ def install(app: flask.Flask) -> None:
         structlog.contextvars.bind_contextvars(request_id=flask.g.request_id)
 
     @app.after_request
-    def mark(response: flask.Response) -> flask.Response:
-        response.headers["X-Request-Id"] = flask.g.get("request_id", "")
-        response.headers.setdefault("Cache-Control", "no-store")
-        response.headers["X-Content-Type-Options"] = "nosniff"
+    def mark_answer(response: flask.Response) -> flask.Response:
         structlog.contextvars.unbind_contextvars("request_id")
-        return response
+        return mark(response, flask.g.get("request_id", ""))
+
+
+def mark(response: flask.Response, request_id: str) -> flask.Response:
+    """With the headers that every answer has."""
+    response.headers["X-Request-Id"] = request_id
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _respond(body: dict[str, Any], status: int, headers: dict[str, str] | None) -> flask.Response:
