@@ -159,6 +159,31 @@ def test_what_is_no_job_does_not_end_a_worker(service: Service, redis: Redis, st
     assert worker.terminate() == 0
 
 
+def test_whoever_can_write_to_redis_runs_nothing_in_a_worker_but_its_own_jobs(
+    redis: Redis, start: Start, tmp_path: Path
+) -> None:
+    """RQ imports and calls what a job names, and what its callbacks name; and it posts to the webhooks of a job."""
+    mark = tmp_path / "ran"
+    command = f"touch {mark}"
+    worker = start()
+    with receiving() as receiver:
+        queue = Queue("push", connection=redis, serializer=JSONSerializer)
+        queue.enqueue_call("os.system", args=(command,))
+        queue.enqueue_call("builtins.exec", args=(f"open({str(mark)!r}, 'w')",))
+        queue.enqueue_call("workers.jobs.service")
+        queue.enqueue_call("workers.jobs.publish", kwargs={"then": command})
+        good = queue.enqueue_call("workers.jobs.publish", failure_ttl=60)
+        redis.hset(good.key, "success_callback_name", "os.mkdir")
+        redis.hset(good.key, "failure_callback_name", "os.mkdir")
+        redis.hset(good.key, "webhooks", json.dumps([{"url": receiver.url, "job_status": "finished"}]))
+        worker.until(lambda: redis.llen("rq:queue:push") == 0 and idle(redis))
+        worker.until(lambda: worker.log().count("worker.foreign_job") == 4)
+        assert not mark.exists()
+        assert not receiver.got
+        assert redis.zcard("rq:failed:push") == 0, "what failed here was a callback"
+    assert worker.terminate() == 0
+
+
 def test_a_worker_whose_jobs_were_flushed_goes_on_with_the_next(service: Service, redis: Redis, start: Start) -> None:
     worker = start()
     worker.until(lambda: idle(redis))

@@ -36,3 +36,7 @@ def deliver() -> None:
     seconds = delivering.JOB_SECONDS if _alone else delivering.SHARED_JOB_SECONDS
     service().deliverer.deliver_due(service().feed.publish, seconds)
     service().queue.note_finished("deliver")
+
+
+BY_NAME = {f"workers.jobs.{work.__name__}": work for work in (look, publish, deliver)}
+"""What may be asked for, by the name that stands in Redis. A worker runs nothing else."""

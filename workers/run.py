@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -17,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.exceptions import StopRequested
+from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import DequeueStrategy
 
@@ -29,6 +30,25 @@ log = structlog.get_logger()
 _REDIS_PAUSE_SECONDS = 1.0
 # A Redis that hangs is noticed after about this long.
 _TTL_SECONDS = 60
+
+
+class _Job(Job):  # type: ignore[misc]
+    """A job as Redis holds it, of which nothing is used but its name. RQ would import and call whatever function the job,
+    or one of its callbacks, names, with any arguments: whoever can write to Redis could run anything here."""
+
+    success_callback = failure_callback = stopped_callback = None
+
+    @property
+    def func(self) -> Callable[[], None] | None:
+        """The job of ours that is meant; None for anything else."""
+        try:
+            foreign = self.args or self.kwargs or self.instance
+            return None if foreign else jobs.BY_NAME.get(str(self.func_name))
+        except Exception:  # whatever RQ makes of bytes that are no job
+            return None
+
+    def send_webhooks(self, *_: Any, **__: Any) -> None:
+        """None: RQ would call any address that the job names."""
 
 
 class _Worker(SimpleWorker):  # type: ignore[misc] # RQ's classes carry no types here
@@ -44,6 +64,13 @@ class _Worker(SimpleWorker):  # type: ignore[misc] # RQ's classes carry no types
         if not isinstance(exc, RedisError | OSError):
             pubsub_thread.stop()
         time.sleep(_REDIS_PAUSE_SECONDS)
+
+    def execute_job(self, job: _Job, queue: Queue) -> None:
+        if job.func is None:
+            log.critical("worker.foreign_job", queue=queue.name, job_id=job.id)
+            job.delete()
+            return
+        super().execute_job(job, queue)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         type(self).stop_requested = True
@@ -76,8 +103,8 @@ def _work(redis: Redis, queues: Sequence[str]) -> None:
     while not _Worker.stop_requested:
         _end_at_once()
         try:
-            names = [Queue(name, connection=redis, serializer=JSONSerializer) for name in queues]
-            worker = _Worker(names, connection=redis, serializer=JSONSerializer, worker_ttl=_TTL_SECONDS)
+            settings: dict[str, Any] = {"connection": redis, "serializer": JSONSerializer, "job_class": _Job}
+            worker = _Worker([Queue(name, **settings) for name in queues], worker_ttl=_TTL_SECONDS, **settings)
             # In turn: a backlog in one queue must not keep the other one waiting.
             turns = DequeueStrategy.ROUND_ROBIN
             worker.work(with_scheduler=False, logging_level="WARNING", dequeue_strategy=turns)
