@@ -110,9 +110,25 @@ class Peer:
             assert error.rcvd is not None, error
             return error.rcvd.code, error.rcvd.reason
 
+    def cut(self) -> bool:
+        """Whether the other side ends it without a word."""
+        try:
+            while True:
+                self.socket.recv(PATIENCE)
+        except ConnectionClosed as error:
+            return error.rcvd is None
+
+
+_last_stamp: dict[str, int] = {}
+_stamping = threading.Lock()
+
 
 def credentials(shop: Shop, clock: Clock) -> dict[str, str]:
-    timestamp = str(int(clock.time() * 1000))
+    """Never the same twice: what opens a connection opens no other."""
+    with _stamping:
+        stamp = max(int(clock.time() * 1000), _last_stamp.get(shop.key, 0) + 1)
+        _last_stamp[shop.key] = stamp
+    timestamp = str(stamp)
     signature = sign_request(shop.secret, "GET", "/v1/stream", "", timestamp, b"")
     return {"op": "auth", "key": shop.key, "timestamp": timestamp, "signature": signature}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_health_is_answered_over_plain_http(stream: Running) -> None:
 def test_connections_are_limited_in_all_per_client_and_per_order(
     service: Service, shop: Shop, api_url: str, clock: Clock
 ) -> None:
-    limits = Limits(sockets=5, unknown=2, per_client=2, per_order=1)
+    limits = Limits(sockets=5, unknown=3, per_client=2, per_order=1)
     token = shop.place()["tracking"]["token"]
     with streaming(service, limits) as running:
         first, second = entered(running.url, shop, clock), entered(running.url, shop, clock)
@@ -145,6 +146,37 @@ def test_connections_are_limited_in_all_per_client_and_per_order(
                         Peer(running.url)
                     assert caught.value.response.status_code == 503
                     assert caught.value.response.headers["Retry-After"]
+
+
+def test_sockets_that_never_say_who_they_are_keep_nobody_out(service: Service, shop: Shop, clock: Clock) -> None:
+    with streaming(service, Limits(unknown=3)) as running:
+        silent = [Peer(running.url) for _ in range(5)]
+        with entered(running.url, shop, clock) as known:
+            assert known.ask(op="ping", id="1")["id"] == "1"
+            assert all(peer.cut() for peer in silent[:3]), "the oldest made room"
+            for peer in silent[3:]:
+                assert code_of(peer.ask(op="ping")) == "NOT_AUTHENTICATED", "the youngest are still heard"
+
+
+def test_a_connection_that_floods_us_with_pings_or_parts_of_messages_is_cut(
+    stream: Running, shop: Shop, clock: Clock
+) -> None:
+    with entered(stream.url, shop, clock) as other:
+        for frame in (b"\x89\x80\0\0\0\0", b"\x00\x80\0\0\0\0"):
+            with Peer(stream.url) as flood:
+                wire = flood.socket.socket
+                with suppress(OSError):
+                    wire.sendall(b"\x01\x80\0\0\0\0" * (frame[0] == 0) + frame * 1000)
+                assert flood.cut()
+        assert other.ask(op="ping", id="1")["id"] == "1"
+
+
+def test_what_opened_a_connection_opens_no_other(stream: Running, shop: Shop, clock: Clock) -> None:
+    said = credentials(shop, clock)
+    with Peer(stream.url) as first, Peer(stream.url) as second:
+        assert first.ask(**said)["type"] == "authenticated"
+        assert code_of(second.ask(**said)) == "SIGNATURE_USED"
+        assert second.closed()[0] == 4401
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -481,6 +513,23 @@ def test_two_gateways_share_the_reading_of_rates(
             read[behind] = peers[behind].hear()["rate"]["read_at"]
             told.add(read[behind])
         assert len(asked) == len(told)
+
+
+def test_no_client_takes_all_the_places_of_pairs(
+    service: Service, shop: Shop, api_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swap.stream.rates._MAX_PAIRS", 4)
+    pairs = list(shop.api.pairs())[:4]
+    sides = [[f"{pair[side]['currency']}:{pair[side]['network']}" for side in ("from", "to")] for pair in pairs]
+    names = [f"rates.{source}-{target}" for source, target in sides]
+    other = new_shop(service, api_url, clock, "other")
+    with streaming(service) as running, entered(running.url, shop, clock) as greedy:
+        refused = greedy.ask(op="subscribe", channels=names)["details"]["channels"]
+        assert refused == dict.fromkeys(names[2:], "TOO_MANY_PAIRS"), "in one message or in many"
+        assert greedy.ask(op="subscribe", channels=names[:2])["type"] == "subscribed"
+        assert code_of(greedy.ask(op="subscribe", channels=names[2:3])) == "CHANNELS_REFUSED"
+        with entered(running.url, other, clock) as late:
+            assert late.ask(op="subscribe", channels=[*names[:2], names[2]])["type"] == "subscribed"
 
 
 def test_rates_are_read_without_redis_too(other_service: Any, shop: Shop, clock: Clock) -> None:

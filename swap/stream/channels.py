@@ -42,7 +42,7 @@ async def check(
             pair = await rates.pair(name)
             if pair is None:
                 problems[name] = "PAIR_UNKNOWN"
-            elif not rates.room(pair):
+            elif not rates.room(pair, identity.owner, pairs.values()):
                 problems[name] = "TOO_MANY_PAIRS"
             else:
                 pairs[name] = pair

@@ -47,6 +47,8 @@ async def identify(service: Service, in_thread: InThread, content: dict[str, Any
     caller = await in_thread(lambda: service.keys.authenticate(key, signature, parts))
     if not caller.scopes & {"orders", "quotes", "catalog"}:
         raise NotAllowed("This key has no scope for anything that is streamed.")
+    # What opens a stream works once: who reads it on the way must not open another.
+    await in_thread(service.keys.spend, caller, signature)
     return Identity(caller.client_id, scopes=caller.scopes, key=caller.key)
 
 

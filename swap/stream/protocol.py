@@ -36,7 +36,8 @@ class Close(IntEnum):
 class Limits:
     """`sockets`: open at once in this process; `unknown`: of these, not yet authenticated; `per_client`, `per_order`: of
     one client's keys, with tokens of one order. `channels`: on one socket. `burst`, `per_second`: messages a socket may
-    send; `client_burst`, `client_per_second`: all of one client, or with tokens of one order, together. `buffer`: bytes of
+    send; `client_burst`, `client_per_second`: all of one client, or with tokens of one order, together; `frame_burst`,
+    `frames_per_second`: frames of any kind, pings and parts of messages too, from the first on. `buffer`: bytes of
     ours that a socket may leave unread; `kernel_buffer`: and the kernel beneath it. `stalls`: for how many heartbeats in a
     row nothing of it may be read. `close_seconds`: for a closing handshake."""
 
@@ -49,6 +50,8 @@ class Limits:
     per_second: float = 10
     client_burst: int = 2_000
     client_per_second: float = 200
+    frame_burst: int = 300
+    frames_per_second: float = 30
     buffer: int = 256 * 1024
     kernel_buffer: int = 128 * 1024
     message: int = 16 * 1024

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,9 @@ Pair = tuple[InstrumentRow, InstrumentRow]
 class _Followed:
     source: InstrumentRow
     target: InstrumentRow
-    names: dict[str, int] = field(default_factory=dict)
+    # How many sockets follow it under each name of the pair, and how many of each owner.
+    names: Counter[str] = field(default_factory=Counter)
+    owners: Counter[str] = field(default_factory=Counter)
     last: dict[str, Any] | None = None
     due: float = 0.0
     reading: bool = False
@@ -71,22 +74,31 @@ class Rates:
         self._followed: dict[PairKey, _Followed] = {}
         self._own = secrets.token_hex(8)
 
-    def room(self, pair: Pair) -> bool:
-        """Whether this pair may be followed: no more than 200 can be read often enough to be of use."""
-        return len(self._followed) < _MAX_PAIRS or pair_key(*pair) in self._followed
+    def room(self, pair: Pair, owner: str, also: Collection[Pair] = ()) -> bool:
+        """Whether this owner may follow the pair, beside those in `also` that it is about to follow. No more than 200 can be
+        read often enough to be of use. An owner takes a further one only while more places are free than it holds, so that
+        whoever comes later finds some too."""
+        new = {key for each in also if (key := pair_key(*each)) not in self._followed}
+        key = pair_key(*pair)
+        if key in self._followed or key in new:
+            return True
+        held = len(new) + sum(owner in followed.owners for followed in self._followed.values())
+        return held < _MAX_PAIRS - len(self._followed) - len(new)
 
-    def join(self, name: str, pair: Pair) -> bytes | None:
+    def join(self, name: str, pair: Pair, owner: str) -> bytes | None:
         """One more socket follows the channel. Returns the message with what is known, if anything is."""
         followed = self._followed.setdefault(pair_key(*pair), _Followed(*pair))
-        followed.names[name] = followed.names.get(name, 0) + 1
+        followed.names[name] += 1
+        followed.owners[owner] += 1
         return None if followed.last is None else _message(name, followed.last)
 
-    def leave(self, name: str) -> None:
+    def leave(self, name: str, owner: str) -> None:
         for pair, followed in list(self._followed.items()):
             if name in followed.names:
-                followed.names[name] -= 1
-                if followed.names[name] <= 0:
-                    del followed.names[name]
+                for counted, one in ((followed.names, name), (followed.owners, owner)):
+                    counted[one] -= 1
+                    if counted[one] <= 0:
+                        del counted[one]
                 if not followed.names:
                     del self._followed[pair]
 

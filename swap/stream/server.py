@@ -26,6 +26,7 @@ from websockets.http11 import Request, Response
 from swap.domain.times import iso
 from swap.infra import descriptors
 from swap.infra.token_bucket import LocalBucket
+from swap.stream.counted import counted
 from swap.stream.identity import Identity, ended
 from swap.stream.live import Live
 from swap.stream.notices import Notices
@@ -90,7 +91,7 @@ class Gateway:
         self.rates = Rates(service, self._notices, self.publish, self.in_thread, self._threads.rates, self.background)
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self._origins = frozenset(service.settings.allowed_origins)
-        self._open: set[Socket] = set()
+        self._open: dict[Socket, None] = {}  # the oldest first
         self._known: set[Socket] = set()
         self._count: Counter[str] = Counter()
         self._budgets: dict[str, LocalBucket] = {}
@@ -130,6 +131,7 @@ class Gateway:
                 max_queue=8,
                 write_limit=limits.buffer // 4,
                 server_header=None,
+                create_connection=counted(limits),
                 logger=quiet,
                 backlog=4096,
             )
@@ -189,7 +191,10 @@ class Gateway:
         # Only browsers send one. They may do what a tracking token allows, from the sites that were named.
         if origin is not None and origin not in self._origins:
             return connection.respond(HTTPStatus.FORBIDDEN, "This site is not in SWAP_ALLOWED_ORIGINS.\n")
-        if len(self._open) >= self.limits.sockets or len(self._open) - len(self._known) >= self.limits.unknown:
+        # Only the oldest of those that have not said who they are makes room: however many come, who does is not kept out.
+        if len(self._open) - len(self._known) >= self.limits.unknown:
+            next(opened for opened in self._open if opened not in self._known).abort()
+        if len(self._open) >= self.limits.sockets:
             response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections; try again later.\n")
             response.headers["Retry-After"] = "5"
             return response
@@ -197,7 +202,7 @@ class Gateway:
 
     async def _handle(self, connection: ServerConnection) -> None:
         opened = Socket(self, connection)
-        self._open.add(opened)
+        self._open[opened] = None
         try:
             await opened.run()
         except ConnectionClosed:
@@ -207,7 +212,7 @@ class Gateway:
             raise
         finally:
             opened.forget()
-            self._open.discard(opened)
+            del self._open[opened]
             if opened in self._known and opened.identity is not None:
                 self._known.discard(opened)
                 owner = opened.identity.owner
@@ -234,7 +239,7 @@ class Gateway:
         """Returns what is known already, as a message."""
         self._followers.setdefault(name, set()).add(follower)
         if pair is not None:
-            return self.rates.join(name, pair)
+            return self.rates.join(name, pair, _owner(follower))
         return self._catalog_told
 
     def leave(self, name: str, follower: Socket) -> None:
@@ -243,7 +248,7 @@ class Gateway:
         if not followers:
             self._followers.pop(name, None)
         if name != INSTRUMENTS:
-            self.rates.leave(name)
+            self.rates.leave(name, _owner(follower))
 
     def publish(self, name: str, text: bytes) -> None:
         for follower in list(self._followers.get(name, ())):
@@ -284,6 +289,11 @@ class Gateway:
         for opened in list(self._known):
             if opened.follows_orders:
                 opened.end(Close.CURSORS_VOID, "the feed was restored; begin without a cursor")
+
+
+def _owner(follower: Socket) -> str:
+    assert follower.identity is not None
+    return follower.identity.owner
 
 
 async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]], pause: float = 1.0) -> None:
