@@ -315,7 +315,9 @@ def test_an_orphan_tells_which_failed_order_may_have_made_it(
     clock.advance(SETTLED)
     (finding,) = run(service)["findings"]
     assert (finding["kind"], finding["order_id"]) == ("unowned", order_id)
-    assert service.support.unowned_orders()[0]["order_id"] == order_id
+    assert service.support.unowned_orders()[0]["candidates"] == [order_id]
+    service.unowned.poll_due()
+    assert service.support.unowned_orders()[0]["order_id"] == order_id, "public-info told all"
 
 
 def test_one_run_makes_a_bounded_number_of_orphans_the_newest_first(

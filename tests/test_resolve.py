@@ -248,8 +248,11 @@ def test_what_shows_up_after_the_order_was_created_again_is_kept_as_its_spare(
     assert service.support.unowned_orders() == []
     clock.advance(61)
     service.spares.search_due()
+    (found,) = service.support.unowned_orders()
+    assert (found["role"], found["candidates"]) == ("unowned", [order_id]), "the list says too little"
+    service.unowned.poll_due()
     (spare,) = service.support.unowned_orders()
-    assert (spare["role"], spare["order_id"]) == ("spare", order_id)
+    assert (spare["role"], spare["order_id"], spare["candidates"]) == ("spare", order_id, [])
     assert spare["upstream_order_id"] == str(made.number)
     assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[1].number)
 
@@ -400,9 +403,9 @@ def test_a_deposit_on_a_spare_raises_the_alarm(
     go_on(service, clock, order_id, 30)
     clock.advance(timedelta(minutes=11))
     service.unowned.poll_due()
-    (spare,) = service.support.unowned_orders()
-    assert (spare["role"], spare["order_id"]) == ("spare", order_id)
-    assert spare["deposit_seen_at"] is not None
+    (unread,) = service.support.unowned_orders()
+    assert (unread["role"], unread["candidates"]) == ("unowned", [order_id]), "public-info names no memo"
+    assert unread["deposit_seen_at"] is not None
 
 
 def test_of_several_that_only_this_order_can_have_made_the_newest_is_shown(
@@ -431,6 +434,7 @@ def test_the_record_shows_every_upstream_order_with_its_role(
     look(service, order_id)
     clock.advance(61)
     service.spares.search_due()
+    service.unowned.poll_due()
     upstream_orders = service.support.record(order_id)["upstream_orders"]
     assert [each["role"] for each in upstream_orders] == ["shown", "spare"]
     spare, shown = world.orders()

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 from sqlalchemy.orm import Session
 
 from swap.domain.lifecycle import Facts
 from swap.orders.attempts import complete_answer
-from swap.orders.candidates import Found, possible_owners, promises, sent_of
-from swap.orders.matching import contradicts, deposit_place, shown_place
+from swap.orders.candidates import Finding, Found, possible_owners, promises, sent_of
+from swap.orders.matching import confirms, contradicts, deposit_place, shown_place
 from swap.store import attempts as attempt_rows
 from swap.store import deposit_places, upstream_orders
 from swap.store import orders as order_rows
@@ -69,8 +70,12 @@ def record_spare(
 
 
 def record_found(session: Session, order: Order, found: Found, now: datetime) -> bool:
-    """`record_spare`, of what a search found: nobody's where another order may be meant as well."""
+    """`record_spare`, of what a search found: nobody's where another order may be meant as well, and where it is not known
+    for the order's. The list says little, and what it fits may even be shown to another customer, by a UUID alone."""
     others = [] if found.candidate.named else [owner.id for owner in possible_owners(session, order, found)]
+    certain = found.candidate.named or (
+        found.finding in (Finding.OURS, Finding.HELD) and found.problem != "address_in_use" and not others
+    )
     if found.candidate.named:
         # Public-info may repeat no place to pay at, or may not be readable: the create's own answer tells it.
         claim_place(session, order, found.refs, stored_answer(session, order, found.refs))
@@ -81,8 +86,25 @@ def record_found(session: Session, order: Order, found: Found, now: datetime) ->
         found.refs,
         now,
         reply=found.reply,
-        candidates=[order.id, *others] if others else (),
+        candidates=() if certain else [order.id, *others],
     )
+
+
+def give_to_its_maker(session: Session, row: UpstreamOrder, reply: OrderReply) -> None:
+    """Make what is nobody's the spare of the one candidate that made it, where public-info tells that by now: all that tells
+    orders apart is told, and equal for that one alone, and no other customer pays at its place."""
+    fitting = []
+    for order in map(partial(order_rows.get, session), row.candidates):
+        promised = promises(sent_of(attempt_rows.attempts_of(session, order.id))) if order is not None else []
+        if order is not None and not contradicts(order, reply, promised):
+            fitting.append((order, promised))
+    if len(fitting) != 1 or not reply.complete:
+        return
+    ((order, promised),) = fitting
+    elsewhere = deposit_places.taken(session, deposit_place(order, reply), excluding=order.id)
+    if confirms(order, reply, promised) and not elsewhere:
+        upstream_orders.give(session, row, order.id)
+        claim_place(session, order, reply.refs, reply)
 
 
 def stored_answer(session: Session, order: Order, refs: Sequence[str]) -> OrderReply | None:

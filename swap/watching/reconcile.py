@@ -158,7 +158,8 @@ class Reconciler:
     ) -> None:
         for row, maker in zip(rows, makers, strict=False):
             listed = Told(row.order_id or row.refs[0], row.refs, upstream_key, row.destination_address, row.amount)
-            if upstream_orders.record(session, listed, self._timing.now(), order_id=maker) is not None:
+            candidates = [] if maker is None else [maker]
+            if upstream_orders.record(session, listed, self._timing.now(), candidates=candidates) is not None:
                 # Otherwise it got an owner, or was recorded by another process, a moment ago.
                 comparison.add("unowned", maker, row.refs, None, row.state)
         for row in rows[len(makers) :]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, UpstreamError, UpstreamNotFound
-from swap.orders.spares import claim_place, move_to_spare
+from swap.orders.spares import claim_place, give_to_its_maker, move_to_spare
 from swap.store import orders as order_rows
 from swap.store import upstream_ids, upstream_orders
 from swap.store.database import Database
@@ -83,6 +83,8 @@ class UnownedOrderPoller:
         if names.rows and row not in names.rows:
             log.warning("orphan.answer_of_another", ref=row.ref, named=list(names.refs))
             return
+        if row.role == upstream_orders.UNOWNED and not reply.unreadable:
+            give_to_its_maker(session, row, reply)
         soon = now + self._timing.shorten(_SCHEDULE[0][1])
         if reply.facts.deposit_seen and move_to_spare(session, row, reply, now, soon):
             return
@@ -93,6 +95,6 @@ class UnownedOrderPoller:
             row.deposit_address, row.deposit_memo = reply.deposit_address, reply.deposit_memo or None
         if reply.facts.deposit_seen and row.deposit_seen_at is None:
             row.deposit_seen_at = now
-            log.critical("orphan.deposit_seen", ref=row.ref, order_id=row.order_id)
+            log.critical("orphan.deposit_seen", ref=row.ref, order_id=row.order_id, candidates=row.candidates)
         if not reply.unreadable:
             upstream_orders.unite(session, row, names.refs)
