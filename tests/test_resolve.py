@@ -850,3 +850,33 @@ def test_what_may_be_shown_under_an_id_that_the_list_does_not_know_is_no_spare(
     clock.advance(61)
     service.spares.search_due()
     assert service.support.unowned_orders() == []
+
+
+def test_doubts_that_only_had_to_queue_after_nobody_could_look_are_not_failed(
+    shop: Shop, world: World, service: Service, clock: Clock
+) -> None:
+    """Of doubts that are due at once one is created again at a time; the others must not be over in that moment."""
+    ids = [in_doubt(shop, world, "create.drop", name=f"order-{n}", destination_memo=str(n)) for n in range(4)]
+    clock.advance(timedelta(minutes=11))  # no worker lived; the upstream was well
+    for _ in range(8):
+        for order_id in ids:
+            look(service, order_id)
+        clock.advance(1)
+    assert {shop.api.order(order_id)["status"] for order_id in ids} == {"awaiting_deposit"}
+
+
+def test_a_rate_that_cannot_be_read_just_after_nobody_could_look_ends_no_order(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    clock.advance(timedelta(minutes=11))
+    faults["rate"] = answering(503)
+    look(service, order_id)
+    assert (shop.api.order(order_id)["status"], attempts(service, order_id)) == ("creating", ["unknown"])
+    clock.advance(timedelta(minutes=4))
+    look(service, order_id)
+    assert shop.api.order(order_id)["status"] == "creating"
+    clock.advance(timedelta(minutes=4))
+    look(service, order_id)
+    assert shop.api.order(order_id)["status_reason"] == "create_unconfirmed", "for so long, and once"
+    del faults["rate"]

@@ -196,6 +196,7 @@ def test_after_a_change_of_keys_the_lists_of_both_are_searched(
     clock.advance(45)
     look(changed, order_id)
     assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
+    assert read_order(service.database, order_id).upstream_key == SANDBOX_KEYS[0], "the pair that made it asks about it"
 
 
 def replace_key(session: Session, order_id: str, key: str) -> Order:

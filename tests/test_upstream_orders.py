@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,11 +12,15 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 
+from swap.domain.lifecycle import Status
+from swap.orders.settle import Settlement, Settler
 from swap.store import deposit_places, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import UpstreamOrder
-from tests.factories import NOON, make_order, make_orders, show, told, upstream_owners
+from swap.wiring import Service
+from tests.factories import NOON, make_order, make_orders, read_order, show, told, upstream_owners
+from tests.test_matching import info
 from tests.threads import race
 
 UUID = "0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a"
@@ -216,3 +223,41 @@ def test_a_place_is_kept_while_the_order_or_a_spare_of_it_is_watched(database: D
     with database.write() as session:
         deposit_places.free_unwatched(session)
         assert deposit_places.holder(session, "there") is None
+
+
+def test_what_names_nothing_but_a_value_that_is_no_id_is_neither_shown_nor_recorded(database: Database) -> None:
+    """Nobody could ever ask about it."""
+    first, second, third = (read_order(database, order_id) for order_id in make_orders(database, 3))
+    assert show(database, first, "1", "CONSTANT") == set()
+    assert show(database, second, "2", "CONSTANT") == set()
+    with database.write() as session:
+        order = order_rows.get(session, third.id)
+        assert order is not None
+        assert upstream_orders.show(session, order, told("CONSTANT"), NOON) == {"CONSTANT"}
+        assert upstream_orders.record(session, told("CONSTANT"), NOON, order_id=third.id) is None
+        assert upstream_orders.shown_of(session, third.id) is None
+
+
+def test_two_answers_to_creates_of_one_order_do_not_wait_for_each_other(
+    service: Service, twin: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each claims its place, whose row refers to the order, and then the order itself."""
+    (order_id,) = make_orders(service.database, 1, deposit_kind=None, deposit_address=None, status="in_doubt")
+    claim, both = deposit_places.claim, threading.Barrier(2)
+
+    def claim_together(*arguments: Any) -> bool:
+        claimed = claim(*arguments)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(1)
+        return claimed
+
+    monkeypatch.setattr(deposit_places, "claim", claim_together)
+    settlers = [Settler(database, service.queue, service.timing) for database in (service.database, twin)]
+
+    def settle(number: int) -> None:
+        answer = replace(info(), order_id=str(number), refs=(str(number),), deposit_address=f"place {number}")
+        shown = {"status": Status.AWAITING_DEPOSIT, "deposit_kind": "address", "deposit_address": f"place {number}"}
+        settlers[number]._try(order_id, Settlement(lambda _: shown, {}, answer))
+
+    race(2, settle)
+    assert read_order(service.database, order_id).status == Status.AWAITING_DEPOSIT

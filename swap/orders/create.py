@@ -116,9 +116,8 @@ class OrderCreator:
         except OutcomeUnknown as error:
             return self._unknown(order, number, error)
         record_answer(self._database, order.id, number, "done", self._timing.now(), reply=reply)
-        return self._settler.settle(
-            order.id, Settlement(self._accepting(order, reply), {"attempt": number}, reply=reply)
-        )
+        settlement = Settlement(self._accepting(order, reply), {"attempt": number}, reply, order.upstream_key)
+        return self._settler.settle(order.id, settlement)
 
     def _refused(self, order: Order, number: int, error: UpstreamRefused) -> Order:
         record_answer(self._database, order.id, number, "refused", self._timing.now(), error=error)
@@ -181,7 +180,7 @@ class OrderCreator:
         # What it names is recorded, if the order has gone on without it.
         found = error.found if isinstance(error.found, OrderReply) and error.found.refs else None
         in_doubt = lambda current: still_in_doubt(current, self._timing)  # noqa: E731
-        return self._settler.settle(order.id, Settlement(in_doubt, detail, found))
+        return self._settler.settle(order.id, Settlement(in_doubt, detail, found, order.upstream_key))
 
     def sweep_due_at(self) -> datetime:
         """When a create that is sent now is swept up if it is never answered because this process died: later than the

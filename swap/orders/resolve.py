@@ -39,7 +39,7 @@ from swap.orders.matching import deposit_place
 from swap.orders.showing import belongs_elsewhere
 from swap.orders.spares import record_found
 from swap.store import attempts as attempt_rows
-from swap.store import deposit_places
+from swap.store import deposit_places, events
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order, OrderAttempt
@@ -53,8 +53,10 @@ LOOKS = (timedelta(seconds=2), timedelta(seconds=8), timedelta(seconds=20))
 CREATE_AGAIN = timedelta(seconds=22)
 LOOK_EVERY = timedelta(seconds=30)
 GIVE_UP = timedelta(minutes=10)
-# Longer by this where something is found that could not be read: it may well be the order's.
-UNREAD_LONGER = timedelta(minutes=5)
+# Longer by this where something is found that could not be read: it may well be the order's. And from when somebody looks at
+# a doubt again that had been due for so long that nobody can have been there.
+LONGER = timedelta(minutes=5)
+_RESUMED = "journal.resumed"
 
 
 class Resolver:
@@ -190,7 +192,7 @@ class Resolver:
         # An answer that is another order's, or none that was sent, leaves nothing to look for.
         start = self._clock_of(last)
         again_at = now if not sent or last.number in elsewhere else start + self._timing.shorten(CREATE_AGAIN)
-        give_up_at = start + self._timing.shorten(GIVE_UP)
+        give_up_at = self._give_up_at(order, start, now)
         # What could not even be sent since is tried until then; a resolver that was away for so long tries once.
         may_try = now < give_up_at or attempts[-1] is last
         reason, next_at = "create_unconfirmed", self._next_look(start, now)
@@ -202,10 +204,23 @@ class Resolver:
                 return
             reason, next_at = obstacle
         unread = any(each.finding is Finding.NOT_READ for each in found)
-        if now >= give_up_at + (self._timing.shorten(UNREAD_LONGER) if unread else timedelta()):
+        if now >= give_up_at + (self._timing.shorten(LONGER) if unread else timedelta()):
             self._fail(order, attempts, reason, found)
         else:
             self._again(order, next_at)
+
+    def _give_up_at(self, order: Order, start: datetime, now: datetime) -> datetime:
+        """When the order fails if nothing changes. Where nobody could look for a long time it is given some more, once: what
+        keeps it waiting just then, such as a bound or a rate that cannot be read, must not end it at once."""
+        planned = start + self._timing.shorten(GIVE_UP)
+        if now < planned:
+            return planned
+        with self._database.write() as session:
+            resumed_at = events.happened_at(session, order.id, _RESUMED)
+            if resumed_at is None and order.next_check_at and now - order.next_check_at > self._timing.shorten(LONGER):
+                events.add_event(session, order, _RESUMED, at=now, detail={"due_since": iso(order.next_check_at)})
+                resumed_at = now
+        return planned if resumed_at is None else max(planned, resumed_at + self._timing.shorten(LONGER))
 
     def _clashes(
         self, order: Order, sent: Sequence[OrderAttempt], found: Sequence[Found]

@@ -86,6 +86,8 @@ class Settler:
             changes, detail = settlement.changes(order), settlement.detail
             if reply is not None and changes["status"] == Status.AWAITING_DEPOSIT:
                 conflict = self._claim(session, order, settlement, reply)
+                # Another key pair may have come into use since: polls and lists are read with the one that made it.
+                changes = {**changes, "upstream_key": settlement.upstream_key or order.upstream_key}
                 if conflict:
                     changes, detail = still_in_doubt(order, self._timing), {**detail, **conflict}
             moved = order_rows.move(session, order, changes, at=self._timing.now(), source="api", detail=detail)
@@ -100,6 +102,8 @@ class Settler:
         """Make the upstream order, with its ids and the place to pay at, this order's own. Returns what belongs to another
         order of ours already, for the event; then nothing of the answer may be shown."""
         now, key = self._timing.now(), settlement.upstream_key or order.upstream_key
+        # Before the place, whose row refers to the order: two answers to creates of one order would wait for each other.
+        order_rows.lock(session, order.id)
         place = deposit_place(order, reply)
         # A spare of the order may have it already.
         held = deposit_places.holder(session, place) == order.id

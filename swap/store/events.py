@@ -102,10 +102,10 @@ def unpublished(session: Session, limit: int) -> Sequence[OrderEvent]:
     return sorted(events, key=lambda e: (times[e.id], e.order_id, e.sequence or 0))
 
 
-def has_event(session: Session, order_id: str, type: str) -> bool:
-    """Whether the order has an event of this type, those of the journal included."""
-    query = select(OrderEvent.id).where(OrderEvent.order_id == order_id, OrderEvent.type == type)
-    return session.scalar(query.limit(1)) is not None
+def happened_at(session: Session, order_id: str, type: str) -> datetime | None:
+    """When the order first had an event of this type, those of the journal included."""
+    query = select(OrderEvent.created_at).where(OrderEvent.order_id == order_id, OrderEvent.type == type)
+    return session.scalar(query.order_by(OrderEvent.created_at).limit(1))
 
 
 def lock_head(session: Session) -> FeedHead:

@@ -135,6 +135,11 @@ def rivals(session: Session, order: Order) -> list[Order]:
 # --- due ---------------------------------------------------------------------------------------------------------------
 
 
+def lock(session: Session, order_id: str) -> None:
+    """Until the transaction ends, nobody else changes the order or shows it an upstream order."""
+    session.execute(select(Order.id).where(Order.id == order_id).with_for_update())
+
+
 def back_off(
     session: Session,
     order: Order,

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from swap.store import orders
 from swap.store.database import insert_new
 from swap.store.upstream_ids import by_refs, cannot_be_one, hold, keep_shared, named
 from swap.tables import Order, UpstreamOrder, UpstreamRef, new_id
@@ -43,7 +44,7 @@ def show(session: Session, order: Order, told: Told, now: datetime, also: Sequen
     shown = shown_of(session, order.id)
     if shown is None:
         # Another process may be about to show one.
-        session.execute(select(Order.id).where(Order.id == order.id).with_for_update())
+        orders.lock(session, order.id)
         shown = shown_of(session, order.id)
     hold(session, {*told.refs, *also})
     names = named(session, told.primary, told.refs, about=shown, lock=True)
@@ -55,6 +56,9 @@ def show(session: Session, order: Order, told: Told, now: datetime, also: Sequen
     refs = [
         ref for ref in names.refs if ref not in names.known or not cannot_be_one(names.known[ref].ref, told.primary)
     ]
+    if not refs:
+        # Only values that are known to be no ids: nobody could ever ask about it.
+        return set(told.refs)
     if shown is not None and all(names.known.get(ref) is shown for ref in refs):
         return set()
     with session.begin_nested() as savepoint:
@@ -85,8 +89,8 @@ def record(
     """Record an upstream order that nobody was shown, to be polled at once. `order_id`: the order of ours whose spare it is;
     `candidates`: those that it may be of, where no one can be named.
 
-    None when it is recorded already, by any of its ids: then it gets the ids that are new, and an owner if it has none.
-    Nothing of that happens to one that a customer was shown.
+    None when it has no id, or is recorded already, by any of its ids: then it gets the ids that are new, and an owner if it
+    has none. Nothing of that happens to one that a customer was shown.
     """
     hold(session, told.refs)
     for _ in range(_TRIES):
@@ -94,6 +98,9 @@ def record(
         keep_shared(session, names, now)
         # A second number in an answer is not the order's that it is about.
         own = [ref for ref in names.refs if not cannot_be_one(told.primary, ref)]
+        if not own:
+            # Only values that are known to be no ids: it cannot be told from any other, nor asked about.
+            return None
         same = [row for row in names.rows if not cannot_be_one(row.ref, told.primary)]
         # An answer may name another order's besides, by an id that is not the one to ask for that with. It is about what is
         # new in it all the same.

@@ -93,7 +93,7 @@ def evidence_of(decision: Decision, reply: OrderReply | None) -> dict[str, Any]:
 def warn_of_deposit(session: Session, order: Order, status: Status, now: datetime) -> None:
     """Once: an answer that is not believed tells of its deposit at every poll."""
     name = "journal.unexpected_deposit"
-    if not events.has_event(session, order.id, name):
+    if not events.happened_at(session, order.id, name):
         log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
         events.add_event(session, order, name, at=now, detail={"status": status})
 
