@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
+from sqlalchemy.orm import Session
 
 from swap.domain.lifecycle import Status
 from swap.domain.times import Timing, iso
@@ -184,7 +185,8 @@ class Resolver:
         """Nothing could be adopted: create the order again when its time has come, look again, or end it."""
         now, sent = self._timing.now(), sent_of(attempts)
         last = sent[-1] if sent else attempts[-1]
-        clashes, elsewhere = self._clashes(order, sent, found), self._elsewhere(order, sent)
+        with self._database.read() as session:
+            clashes, elsewhere = _clashes(session, order, sent, found), _elsewhere(session, order, sent)
         if len(clashes) >= self._bounds.limits.attempts:
             log.critical("orders.address_in_use", order_id=order.id, refs=last.refs)
             self._fail(order, attempts, "address_in_use", found)
@@ -221,34 +223,6 @@ class Resolver:
                 events.add_event(session, order, _RESUMED, at=now, detail={"due_since": iso(order.next_check_at)})
                 resumed_at = now
         return planned if resumed_at is None else max(planned, resumed_at + self._timing.shorten(LONGER))
-
-    def _clashes(
-        self, order: Order, sent: Sequence[OrderAttempt], found: Sequence[Found]
-    ) -> dict[int | None, str | None]:
-        """The attempts that made what is paid where another order is, and the place. One that was not answered is known by
-        what was found of it, as None: only where the place is another one than those answered."""
-        clashes: dict[int | None, str | None] = {}
-        with self._database.read() as session:
-            for attempt in sent:
-                reply = complete_answer(attempt)
-                place = None if reply is None else deposit_place(order, reply)
-                if deposit_places.taken(session, place, excluding=order.id):
-                    clashes[attempt.number] = place
-        for each in found:
-            place = None if each.reply is None else deposit_place(order, each.reply)
-            if each.problem == "address_in_use" and not each.candidate.named and place not in clashes.values():
-                clashes[None] = place
-        return clashes
-
-    def _elsewhere(self, order: Order, sent: Sequence[OrderAttempt]) -> set[int]:
-        """The attempts that were answered with what is another order's, by its ids or its place."""
-        answers = {attempt.number: complete_answer(attempt) for attempt in sent}
-        with self._database.read() as session:
-            return {
-                number
-                for number, reply in answers.items()
-                if reply is not None and belongs_elsewhere(session, order, reply)
-            }
 
     def _create_again(
         self, order: Order, attempts: Sequence[OrderAttempt], found: Sequence[Found], due_since: datetime
@@ -310,3 +284,27 @@ class Resolver:
             current = order_rows.get(session, order.id)
             if current is not None and current.status == Status.IN_DOUBT:
                 order_rows.back_off(session, current, at, failures=current.failures, lease=order.lease_token)
+
+
+def _clashes(
+    session: Session, order: Order, sent: Sequence[OrderAttempt], found: Sequence[Found]
+) -> dict[int | None, str | None]:
+    """The attempts that made what is paid where another order is, and the place. One that was not answered is known by what
+    was found of it, as None: only where the place is another one than those answered."""
+    clashes: dict[int | None, str | None] = {}
+    for attempt in sent:
+        reply = complete_answer(attempt)
+        place = None if reply is None else deposit_place(order, reply)
+        if deposit_places.taken(session, place, excluding=order.id):
+            clashes[attempt.number] = place
+    for each in found:
+        place = None if each.reply is None else deposit_place(order, each.reply)
+        if each.problem == "address_in_use" and not each.candidate.named and place not in clashes.values():
+            clashes[None] = place
+    return clashes
+
+
+def _elsewhere(session: Session, order: Order, sent: Sequence[OrderAttempt]) -> set[int]:
+    """The attempts that were answered with what is another order's, by its ids or its place."""
+    answers = {attempt.number: complete_answer(attempt) for attempt in sent}
+    return {n for n, reply in answers.items() if reply is not None and belongs_elsewhere(session, order, reply)}
