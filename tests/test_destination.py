@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import structlog
 from sqlalchemy import select
 
+from swap.orders.destination import _MOST_PREVIEWS
 from swap.sandbox.world import World
 from swap.tables import Disagreement, Order
 from swap.wiring import Service
@@ -283,13 +285,10 @@ def test_the_check_of_an_order_finds_out_that_the_upstream_is_back(service: Serv
 
 def test_no_room_means_unavailable_and_not_waiting(service: Service, calls: Calls, faults: Faults) -> None:
     room = service.destinations._room
-    taken = 0
-    while room.acquire(blocking=False):
-        taken += 1
-    try:
+    with ExitStack() as others:
+        for number in range(_MOST_PREVIEWS):
+            others.enter_context(room.place(f"other {number}", 0))
         found = ask(calls, "BTC", "BTC", BTC_ADDRESS)
-    finally:
-        room.release(taken)
     assert (words(found), faults.seen["validate"]) == (("valid", "valid", "unavailable"), 0)
 
 

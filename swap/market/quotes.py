@@ -31,9 +31,12 @@ from swap.errors import (
     UpstreamError,
     UpstreamRefused,
 )
+from swap.infra.shared_reads import SharedReads
+from swap.infra.shares import NoPlace, Shares
 from swap.infra.tickets import ExpiredTicket, InvalidTicket, SignedTickets, binding
 from swap.infra.vault import Vault
-from swap.market.catalog import Catalog
+from swap.market.catalog import Catalog, pair_key
+from swap.store.catalog import PairKey
 from swap.tables import InstrumentRow, Order
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import Rate, RateMode, RateRequest
@@ -41,6 +44,11 @@ from swap.upstream.replies import Rate, RateMode, RateRequest
 log = structlog.get_logger()
 
 LIFETIME = timedelta(seconds=60)
+# Quotes that one process asks for at once, how long another waits for one of these to end, and how long an answer is good
+# for whoever asks the same.
+_AT_ONCE = 24
+_LINE_SECONDS = 2.0
+_SHARED_SECONDS = 1.0
 # How long the resolver waits for today's rate.
 _RENEW_SECONDS = 5.0
 
@@ -53,6 +61,11 @@ class Swap:
     target: InstrumentRow
     amount: Decimal | None
     mode: RateMode
+
+    @property
+    def question(self) -> tuple[PairKey, Decimal | None, RateMode]:
+        """What the upstream is asked; equal for equal swaps."""
+        return pair_key(self.source, self.target), self.amount, self.mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +104,17 @@ class Quotes:
         self._markup, self._referrer_id = markup, referrer_id
         self._rate_max_age = timedelta(seconds=rate_max_age)
         self._tickets = SignedTickets(vault, "quote", clock)
+        self._room = Shares(_AT_ONCE, waiting=_AT_ONCE // 3)
+        self._reads: SharedReads[Rate] = SharedReads(_SHARED_SECONDS)
 
     def quote(self, client_id: str, swap: Swap, deadline: float) -> dict[str, Any]:
-        """A quote as the API answers it. Without an amount it has limits only, and no id.
+        """A quote as the API answers it. Without an amount it has limits only, and no id. Who asks the same within a second
+        is told of the same read.
 
-        `deadline`: seconds left for the caller's request. Raises as `rate` does.
+        `deadline`: seconds left for the caller's request. Raises as `rate` does, and TryAgainLater (TOO_MANY_QUOTES) where
+        the client waits for as many as it may already.
         """
-        rate = self.rate(swap, deadline)
+        rate = self._reads.kept(swap.question) or self._read_in_turn(client_id, swap, deadline)
         answer: dict[str, Any] = {
             "quote_id": None,
             "expires_at": None,
@@ -120,6 +137,19 @@ class Quotes:
             parts = (_binding(client_id, swap), _packed(terms_of(rate)), secrets.token_urlsafe(9))
             answer["quote_id"] = self._tickets.issue(*parts, expires_at=expires_at)
         return answer
+
+    def _read_in_turn(self, client_id: str, swap: Swap, deadline: float) -> Rate:
+        try:
+            with self._room.place(client_id, _LINE_SECONDS):
+                return self._reads.read(swap.question, lambda: self.rate(swap, deadline), deadline)
+        except NoPlace:
+            raise TryAgainLater(
+                "Too many quotes of yours are being asked for at this moment.", code="TOO_MANY_QUOTES", retry_after=1
+            ) from None
+        except TimeoutError:
+            raise TryAgainLater(
+                "The upstream gives no rate right now.", code="RATE_UNAVAILABLE", retry_after=5
+            ) from None
 
     def open(self, quote_id: str, client_id: str, swap: Swap) -> Quote | FieldProblem:
         """The quote behind the id, if it binds exactly this swap. Whether it was spent is for the order to find.

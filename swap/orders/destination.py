@@ -27,6 +27,7 @@ from swap.addresses import Verdict
 from swap.addresses.networks import NETWORKS
 from swap.domain.times import from_ms, iso, to_ms
 from swap.errors import FieldProblem, MemoRefused, Problems, TryAgainLater, UpstreamError, UpstreamRefused
+from swap.infra.shares import NoPlace, Shares
 from swap.infra.tickets import ExpiredTicket, InvalidTicket, SignedTickets, binding
 from swap.infra.vault import Vault
 from swap.orders.validation import (
@@ -117,7 +118,7 @@ class DestinationCheck:
         self._hash_key = vault.keys("address hash")[0]
         self._kept: OrderedDict[tuple[str, ...], UpstreamVerdict] = OrderedDict()
         self._lock = threading.Lock()
-        self._room = threading.BoundedSemaphore(_MOST_PREVIEWS)
+        self._room = Shares(_MOST_PREVIEWS, waiting=_MOST_PREVIEWS)
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
@@ -201,7 +202,7 @@ class DestinationCheck:
         address, memo = destination.address or "", destination.memo
         verdict = offline_verdict(instrument, address, memo, self._clock())
         problems = destination_problems(instrument, destination, verdict)
-        upstream = self._preview(instrument, verdict, address, memo)
+        upstream = self._preview(client_id, instrument, verdict, address, memo)
         if verdict.status != "invalid" and upstream.status == "invalid":
             problems.add(upstream.field, _refusal(upstream))
         status = _combined(instrument, verdict, upstream)
@@ -235,17 +236,18 @@ class DestinationCheck:
             )
         return answer
 
-    def _preview(self, instrument: InstrumentRow, verdict: Verdict, address: str, memo: str | None) -> UpstreamVerdict:
+    def _preview(
+        self, client_id: str, instrument: InstrumentRow, verdict: Verdict, address: str, memo: str | None
+    ) -> UpstreamVerdict:
         if verdict.status != "invalid":
             address, memo = verdict.send_address or "", verdict.send_memo
         elif not _is_worth_asking(verdict, address):
             return UpstreamVerdict("not_asked")
-        if not self._room.acquire(timeout=0.1):
-            return UpstreamVerdict("unavailable")
         try:
-            return self._ask(instrument, verdict, address, memo, PREVIEW, lambda: PREVIEW_SECONDS)
-        finally:
-            self._room.release()
+            with self._room.place(client_id, 0.1):
+                return self._ask(instrument, verdict, address, memo, PREVIEW, lambda: PREVIEW_SECONDS)
+        except NoPlace:
+            return UpstreamVerdict("unavailable")
 
     # --- asking ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ down in every case, then the one door. See docs/architecture.md, "A create".
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from swap.addresses import Verdict
 from swap.domain.lifecycle import Facts, Status
 from swap.domain.times import Timing, iso
 from swap.errors import Conflict, InvalidRequest, OrderRefused, Problems, TryAgainLater
+from swap.infra.shares import NoPlace, Shares
 from swap.market.catalog import Catalog
 from swap.market.quotes import Quote, Quotes, Swap, Terms, terms_of
 from swap.orders.create import TOTAL_SECONDS, CreateOptions, OrderCreator
@@ -28,6 +28,9 @@ from swap.store import attempts as attempt_rows
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import InstrumentRow, Order, new_id
+
+# How long an order waits for another one that is being placed to be over.
+_LINE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class OrderPlacer:
     ) -> None:
         self._database, self._destinations, self._catalog = database, destinations, catalog
         self._quotes, self._creator, self._options, self._timing = quotes, creator, options, timing
-        self._room = threading.BoundedSemaphore(options.max_at_once)
+        self._room = Shares(options.max_at_once, waiting=max(1, options.max_at_once // 2))
         self._closed = False
 
     def problems(self, request: PartialRequest) -> Problems:
@@ -76,27 +79,26 @@ class OrderPlacer:
             if not self._may_be_sent_again(known):
                 return _placed(known)
         # Only a request that asks the upstream needs room: a known order is found however slow the upstream is.
+        self._must_be_open()
+        try:
+            with self._room.place(client_id, _LINE_SECONDS):
+                self._must_be_open()
+                if known is None:
+                    return self._place_new(client_id, request, give_up)
+                return self._next_attempt(known, request, give_up)
+        except NoPlace:
+            raise TryAgainLater(
+                "Too many orders of yours are being placed at this moment.", code="TOO_MANY_CREATES", retry_after=2
+            ) from None
+
+    def _must_be_open(self) -> None:
         if self._closed:
             raise TryAgainLater("This process is about to end.", code="STOPPING", retry_after=1)
-        if not self._room.acquire(timeout=0.1):
-            raise TryAgainLater(
-                "Too many orders are being placed at this moment.", code="TOO_MANY_CREATES", retry_after=2
-            )
-        try:
-            if known is None:
-                return self._place_new(client_id, request, give_up)
-            return self._next_attempt(known, request, give_up)
-        finally:
-            self._room.release()
 
     def close(self, seconds: float) -> bool:
         """Take no more creates, and wait at most this long for those that are open. False when some still are."""
         self._closed = True
-        until = self._timing.monotonic() + seconds
-        return all(
-            self._room.acquire(timeout=max(0.0, until - self._timing.monotonic()))
-            for _ in range(self._options.max_at_once)
-        )
+        return self._room.all_free(seconds)
 
     def _place_new(self, client_id: str, request: OrderRequest, give_up: float) -> Placed:
         examined = examine(self._catalog.usable(), request, self._timing.now())
