@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 
 from swap.errors import RateLimited
 from swap.infra.token_bucket import LocalBucket, SharedBucket
-from swap.upstream.rate_budget import RateBudget
+from swap.upstream.rate_budget import ASKING_FOR, RateBudget
+from tests.waiting import until
 
 NOBODY = "redis://127.0.0.1:1"
 
@@ -250,6 +252,97 @@ def test_one_second_of_refusals_cuts_the_rate_once(redis: Redis) -> None:
     for _ in range(50):
         budget.refused(None)
     assert float(redis.hget("swap:budget:upstream", "rate") or 0) == pytest.approx(18, rel=0.01)
+
+
+# --- who is next -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def waiting(redis: Redis, time: Time, priority: str) -> Iterator[None]:
+    """While a call of this priority waits for its turn, in another process."""
+    sleeping, go = threading.Event(), threading.Event()
+
+    def sleep(seconds: float) -> None:
+        sleeping.set()
+        assert go.wait(10)
+        time.now += seconds
+
+    other = RateBudget(redis, 4, monotonic=time, sleep=sleep, redis_clock=time)
+    thread = threading.Thread(target=other.take, args=(priority, 60))
+    thread.start()
+    assert sleeping.wait(10)
+    try:
+        yield
+    finally:
+        go.set()
+        thread.join()
+
+
+def is_let(budget: RateBudget, priority: str) -> bool:
+    try:
+        budget.take(priority, 0)
+    except RateLimited:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [("create", "look"), ("check", "read"), ("resolve", "look"), ("look", "read"), ("read", "preview")],
+)
+def test_while_a_call_waits_those_of_lower_priority_stand_back_in_every_process(
+    redis: Redis, first: str, later: str
+) -> None:
+    time = Time()
+    budget = budget_of(redis, time, 4)
+    spend(budget, time, 200)
+    for priority in ("look", "read", "preview"):
+        budget.take(priority, 60)  # each has had its turn just now
+    while is_let(budget, "create"):
+        pass
+    with waiting(redis, time, first):
+        time.now += 0.27  # a turn has come by now
+        assert not is_let(budget, later)
+        assert is_let(budget, first)
+
+
+def test_nothing_starves_one_turn_in_eight_is_its_own(redis: Redis) -> None:
+    time = Time()
+    budget = budget_of(redis, time, 4)
+    spend(budget, time, 200)
+    while is_let(budget, "read"):
+        pass
+    turn = 0
+    while turn < 12:
+        turn += 1
+        with waiting(redis, time, "create"):
+            time.now += 0.26
+            if is_let(budget, "read"):
+                break
+    assert 3 <= turn <= 6, "two turns pass in each round"
+
+
+def test_clients_stand_side_by_side_and_the_calls_of_one_behind_each_other(redis: Redis) -> None:
+    """Of twenty calls of one client and one of another the latter is not the twenty-first."""
+    budget = RateBudget(redis, 20)
+    budget.take("read", 10)
+    order: list[str] = []
+
+    def ask(owner: str) -> None:
+        ASKING_FOR.set(owner)
+        budget.take("read", 30)
+        order.append(owner)
+
+    greedy = [threading.Thread(target=ask, args=("greedy",)) for _ in range(20)]
+    for thread in greedy:
+        thread.start()
+    until(lambda: order.count("greedy") >= 2)
+    other = threading.Thread(target=ask, args=("other",))
+    other.start()
+    for thread in (*greedy, other):
+        thread.join()
+    assert order.index("other") < 15, order
+    assert budget._lines == {}
 
 
 # --- checks of addresses ---------------------------------------------------------------------------------------------

@@ -5,16 +5,24 @@ upstream answers 429; it settles just below what the upstream allows. Bursts are
 has lost its state, what was spent and learned is lost too, so the rate starts at a quarter. Without Redis every process
 spends a tenth of the rate by itself: ten processes together then keep to it.
 
-Priorities: calls that make or resolve an order may spend everything; polls of orders leave the last fifth of the tokens
-alone. Checks of addresses have shares of their own, so that a storm of them cannot delay other calls. Those for an order
+Priorities: while a call waits for its turn, those of lower priority stand back, in every process: creates come before what
+resolves them, then polls of orders, then quotes, then what a frontend asks while its customer types. One turn in eight is
+each one's own all the same, so that nothing starves. In a process, the calls of one client stand in one line and the clients
+side by side, so that whoever has many calls waits for its own.
+
+Calls that make or resolve an order may spend everything; polls of orders leave the last fifth of the tokens alone. Checks of
+addresses have shares of their own, so that a storm of them cannot delay other calls. Those for an order
 being made have two fifths of the rate. Those that a frontend asks for while its customer types have one fifth, and never
 touch the last half of the tokens.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from redis import Redis
@@ -24,11 +32,17 @@ from swap.infra.redis_guard import RedisGuard
 from swap.infra.token_bucket import LocalBucket, SharedBucket
 
 LOOK, CHECK, PREVIEW = "look", "check", "preview"
+_RANKS = {"create": 0, CHECK: 0, "resolve": 1, LOOK: 2, "read": 3, PREVIEW: 4}
 CHECKS = frozenset({CHECK, PREVIEW})
 
+ASKING_FOR: ContextVar[str] = ContextVar("asking_for", default="")
+"""The client for whose request this thread asks the upstream; empty for the service's own work."""
+
 # Field `rate`: what is spent now; `refused`: the rate at which the upstream said 429 last; `pause`: not before, as it asked.
-# The rate rises briskly up to nine tenths of that, and slowly from there. KEYS[1]; ARGV: top rate, reserved share,
-# clock (empty: Redis' own). Returns the seconds to wait as text, "0" when a token was taken.
+# The rate rises briskly up to nine tenths of that, and slowly from there. `waits0` to `waits3`: until when a call of that
+# rank waits; `served0` to `served4`: when one had its turn. KEYS[1]; ARGV: top rate, reserved share, clock (empty: Redis'
+# own), and for a turn the rank and how long the caller would wait. Returns the seconds to wait as text, "0" when a token was
+# taken.
 _STATE = """
 local top = tonumber(ARGV[1])
 local clock = redis.call('TIME')
@@ -50,10 +64,21 @@ rate = math.min(top, rate + brisk * 0.05 * top + (passed - brisk) * 0.01 * top)
 local burst = math.max(1, rate / 4)
 local tokens = math.min(burst, (tonumber(kept[1]) or burst / 4) + passed * rate)
 local wanted = math.min(burst, 1 + tonumber(ARGV[2]) * burst)
+local rank, patience = tonumber(ARGV[4]), tonumber(ARGV[5])
+local line = redis.call('HMGET', KEYS[1], 'served' .. rank, 'waits0', 'waits1', 'waits2', 'waits3')
+local before = 0
+if now - (tonumber(line[1]) or 0) < 8 / rate then
+  for higher = 0, rank - 1 do before = math.max(before, (tonumber(line[higher + 2]) or 0) - now) end
+end
 local wait = 0
 if now < pause then wait = pause - now
-elseif tokens >= wanted - 1e-6 then tokens = tokens - 1
-else wait = math.max(0.001, (wanted - tokens) / rate) end
+elseif tokens < wanted - 1e-6 then wait = math.max(0.001, (wanted - tokens) / rate)
+elseif before > 0 then wait = math.max(0.001, math.min(before, 1 / rate))
+else
+  tokens = tokens - 1
+  redis.call('HSET', KEYS[1], 'served' .. rank, text(now))
+end
+if wait > 0 and wait <= patience then redis.call('HSET', KEYS[1], 'waits' .. rank, text(now + math.min(wait, 2) + 0.05)) end
 redis.call('HSET', KEYS[1], 'tokens', text(tokens), 'at', text(now), 'rate', text(rate))
 redis.call('PEXPIRE', KEYS[1], 3600000)
 return tostring(wait)
@@ -108,17 +133,41 @@ class RateBudget:
         }
         self._monotonic, self._sleep, self._redis_clock = monotonic, sleep, redis_clock
         self._guard = RedisGuard(monotonic)
+        # How many are in each line, and the lock that the first of them holds.
+        self._lines: dict[tuple[str, str], tuple[threading.Lock, int]] = {}
+        self._lock = threading.Lock()
 
     def take(self, priority: str, max_wait: float) -> None:
         """Wait for one request's turn, at most `max_wait` seconds.
 
-        `priority`: "look" leaves a reserve to the others, "check" and "preview" have shares of their own on top. Raises
-        RateLimited (cause "limit") when the turn would come later than `max_wait`.
+        `priority`: create, resolve, look, read, check or preview. "look" leaves a reserve to the others, "check" and
+        "preview" have shares of their own on top. Raises RateLimited (cause "limit") when the turn would come later than
+        `max_wait`.
         """
         give_up = self._monotonic() + max_wait
-        if priority in _SHARES:
-            self._wait(lambda: self._take_share(priority), give_up)
-        self._wait(lambda: self._take_token(_RESERVES.get(priority, 0)), give_up)
+        with self._in_line((priority, ASKING_FOR.get()), max_wait):
+            if priority in _SHARES:
+                self._wait(lambda: self._take_share(priority), give_up)
+            self._wait(lambda: self._take_token(priority, give_up), give_up)
+
+    @contextmanager
+    def _in_line(self, line: tuple[str, str], max_wait: float) -> Iterator[None]:
+        """Stand behind the others of this process that ask for the same client with the same priority."""
+        with self._lock:
+            first, waiting = self._lines.get(line, (threading.Lock(), 0))
+            self._lines[line] = first, waiting + 1
+        try:
+            if not first.acquire(timeout=max(0.0, max_wait)):
+                raise RateLimited("Our own budget of requests to the upstream is spent.", retry_after=1)
+            try:
+                yield
+            finally:
+                first.release()
+        finally:
+            with self._lock:
+                first, waiting = self._lines.pop(line)
+                if waiting > 1:
+                    self._lines[line] = first, waiting - 1
 
     def _wait(self, ask: Callable[[], float], give_up: float) -> None:
         while (wait := ask()) > 0:
@@ -138,8 +187,9 @@ class RateBudget:
         if remaining <= 0:
             self._ask(self._cut, min(reset, _LONGEST_PAUSE) if reset is not None and reset > 1 else 0)
 
-    def _take_token(self, reserve: float) -> float:
-        wait = self._ask(self._take, reserve)
+    def _take_token(self, priority: str, give_up: float) -> float:
+        patience = max(0.0, give_up - self._monotonic())
+        wait = self._ask(self._take, _RESERVES.get(priority, 0), _RANKS[priority], patience)
         return self._alone.take() if wait is None else wait
 
     def _take_share(self, priority: str) -> float:
@@ -151,6 +201,6 @@ class RateBudget:
         """The upstream answered 429: spend less from now on, and nothing for as long as it asked (seconds)."""
         self._ask(self._cut, min(retry_after or 0, _LONGEST_PAUSE))
 
-    def _ask(self, script: Any, argument: float) -> float | None:
+    def _ask(self, script: Any, argument: float, *more: float) -> float | None:
         clock = "" if self._redis_clock is None else self._redis_clock()
-        return self._guard.ask(lambda: float(script(keys=[_KEY], args=[self._rps, argument, clock])))
+        return self._guard.ask(lambda: float(script(keys=[_KEY], args=[self._rps, argument, clock, *more])))

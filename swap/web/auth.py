@@ -10,6 +10,7 @@ from swap.access.keys import Caller
 from swap.access.tracking import Tracked, Tracking
 from swap.domain.signing import SignedParts
 from swap.errors import NotAllowed, NotFound
+from swap.upstream.rate_budget import ASKING_FOR
 from swap.web.body import WAITED, raw_body
 from swap.web.limits import KeyLimits
 from swap.web.reply import current_limits, current_service
@@ -76,6 +77,7 @@ def install(app: flask.Flask) -> None:
         if request.method not in ("GET", "HEAD", "OPTIONS") and request.endpoint not in _REPEATABLE:
             service.keys.spend(authenticated, signature)
         flask.g.caller = authenticated
+        ASKING_FOR.set(authenticated.client_id)
 
 
 def _follow(tracking: Tracking, token: str, limits: KeyLimits) -> Tracked:
