@@ -20,8 +20,10 @@ from sqlalchemy import JSON, Column, MetaData, Table, Text, create_engine, event
 
 from swap.errors import ConfigurationError
 from swap.ops.support import Support
+from swap.orders.matching import deposit_place
 from swap.store.database import _MIGRATION_LOCK, Database, migration_config
-from swap.tables import CatalogState, DepositPlace, FeedHead, Money, Order, OrderAttempt, Row, Utc
+from swap.tables import CatalogState, DepositPlace, FeedHead, Money, Order, OrderAttempt, Row, UpstreamOrder, Utc
+from swap.upstream.replies import OrderReply
 from tests.databases import POSTGRES
 from tests.factories import NOON, upstream_owners
 
@@ -70,6 +72,7 @@ _OLD_TABLES = {
         "orphans",
         MetaData(),
         *(Column(name, Text) for name in ("ref", "upstream_key", "destination_address", "order_id")),
+        *(Column(name, Text) for name in ("deposit_address", "deposit_memo")),
         Column("refs", JSON),
         Column("amount", Money),
         *(Column(name, Utc) for name in ("seen_at", "deposit_seen_at", "next_check_at")),
@@ -273,3 +276,182 @@ def test_a_filled_database_of_the_first_version_comes_up_and_goes_down_again(emp
         assert connection.scalar(text("SELECT count(*) FROM order_attempts")) == 4
     empty.migrate()
     assert empty.migrated()
+
+
+# --- orphans become upstream orders ----------------------------------------------------------------------------------
+
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+UUIDS = [f"1b5f7a52-8a3e-4a64-9d3c-00000000000{number}" for number in range(3)]
+Told = dict[str, tuple[str, str | None, list[str]]]
+
+
+def go(database: Database, how: Any, revision: str) -> None:
+    with database._write_engine.connect() as connection, connection.begin():
+        how(migration_config(connection), revision)
+
+
+@pytest.fixture
+def with_orphans(empty: Database) -> Database:
+    """A database from before upstream orders were rows of their own, with three orders that failed."""
+    go(empty, command.upgrade, "r0009")
+    insert(empty, "clients", id="shop", name="shop")
+    for number in range(3):
+        order = {"id": f"ord_{number}", "client_id": "shop", "client_order_id": f"order-{number}", "status": "failed"}
+        route = {"from_currency": "BTC", "from_network": "BTC", "to_currency": "XRP", "to_network": "XRP"}
+        insert(empty, "orders", **order, **route, facts={})
+    return empty
+
+
+def orphan(database: Database, *refs: str, **values: Any) -> None:
+    insert(database, "orphans", ref=refs[0], refs=sorted(refs), **{"next_check_at": NOON, **values})
+
+
+def unowned(database: Database) -> Told:
+    """All that nobody was shown, by the id to ask with: role, order and ids."""
+    rows = Support(database).unowned_orders()
+    return {row["upstream_order_id"]: (row["role"], row["order_id"], row["refs"]) for row in rows}
+
+
+def watched(database: Database) -> set[str]:
+    with database.read() as session:
+        return set(session.scalars(select(UpstreamOrder.ref).where(UpstreamOrder.next_check_at.is_not(None))))
+
+
+def places(database: Database) -> dict[str, str]:
+    with database.read() as session:
+        return {row.place: row.order_id for row in session.scalars(select(DepositPlace))}
+
+
+@pytest.mark.parametrize("constant", ["swap", "1", "00000000-0000-4000-8000-000000000000"])
+def test_orphans_that_share_a_value_which_is_known_to_be_no_id_stay_three(
+    with_orphans: Database, constant: str
+) -> None:
+    insert(with_orphans, "shared_refs", ref=constant)
+    for number in range(3):
+        orphan(with_orphans, str(90210 + number), UUIDS[number], constant, order_id=f"ord_{number}")
+    with_orphans.migrate()
+    assert unowned(with_orphans) == {
+        str(90210 + number): ("spare", f"ord_{number}", [str(90210 + number), UUIDS[number]]) for number in range(3)
+    }
+    assert watched(with_orphans) == {"90210", "90211", "90212"}
+
+
+@pytest.mark.parametrize("constant", ["swap", "1", "00000000-0000-4000-8000-000000000000"])
+@pytest.mark.parametrize("owned", [True, False])
+def test_orphans_of_different_numbers_are_not_made_one_by_a_value_that_they_share(
+    with_orphans: Database, constant: str, owned: bool
+) -> None:
+    for number in range(3):
+        orphan(with_orphans, str(90210 + number), constant, order_id=f"ord_{number}" if owned else None)
+    with_orphans.migrate()
+    told = unowned(with_orphans)
+    assert watched(with_orphans) == set(told) == {"90210", "90211", "90212"}
+    assert [ref for _, _, refs in told.values() for ref in refs].count(constant) <= 1
+
+
+def test_orphans_of_different_uuids_are_not_made_one_by_a_value_that_they_share(with_orphans: Database) -> None:
+    for uuid in UUIDS:
+        orphan(with_orphans, uuid, "swap")
+    with_orphans.migrate()
+    assert watched(with_orphans) == set(unowned(with_orphans)) == set(UUIDS)
+
+
+def test_an_orphan_that_is_known_by_its_uuid_does_not_join_the_one_with_another_number(with_orphans: Database) -> None:
+    orphan(with_orphans, "90210", "swap")
+    orphan(with_orphans, UUIDS[1], "90211", "swap", seen_at=NOON.replace(hour=13))
+    with_orphans.migrate()
+    assert unowned(with_orphans) == {
+        "90210": ("unowned", None, ["90210", "swap"]),
+        UUIDS[1]: ("unowned", None, [UUIDS[1], "90211"]),
+    }
+
+
+def test_spares_of_different_orders_are_not_made_one_by_a_value_that_they_share(with_orphans: Database) -> None:
+    orphan(with_orphans, "90210", "swap", order_id="ord_0")
+    orphan(with_orphans, UUIDS[1], "swap", order_id="ord_1", seen_at=NOON.replace(hour=13))
+    with_orphans.migrate()
+    assert {ref: order_id for ref, (_, order_id, _) in unowned(with_orphans).items()} == {
+        "90210": "ord_0",
+        UUIDS[1]: "ord_1",
+    }
+
+
+def test_of_what_an_orphan_shares_ids_with_it_is_the_one_that_a_customer_was_shown(with_orphans: Database) -> None:
+    shown = {"status": "awaiting_deposit", "deposit_kind": "address", "deposit_address": ADDRESS}
+    insert(with_orphans, "orders", id="ord_9", client_id="shop", client_order_id="order-9", facts={}, **shown)
+    insert(with_orphans, "upstream_refs", ref="swap-9", order_id="ord_9")
+    orphan(with_orphans, "90210")
+    orphan(with_orphans, UUIDS[0], "90210", "swap-9", seen_at=NOON.replace(hour=13))
+    with_orphans.migrate()
+    assert set(unowned(with_orphans)) == {"90210"}
+    assert upstream_owners(with_orphans) == {"swap-9": "ord_9", UUIDS[0]: "ord_9", "90210": None}
+
+
+def test_orphans_that_are_one_keep_what_is_known_of_either(with_orphans: Database) -> None:
+    orphan(with_orphans, "90210", UUIDS[0], amount=None, next_check_at=None)
+    later = {"seen_at": NOON.replace(hour=13), "order_id": "ord_0", "amount": Decimal("0.5"), "deposit_seen_at": NOON}
+    where = {"destination_address": "rX", "deposit_address": ADDRESS, "deposit_memo": "7"}
+    orphan(with_orphans, UUIDS[0], **later, **where)
+    with_orphans.migrate()
+    assert unowned(with_orphans) == {"90210": ("spare", "ord_0", ["90210", UUIDS[0]])}
+    with with_orphans.read() as session:
+        (row,) = session.scalars(select(UpstreamOrder))
+    assert (row.destination_address, row.amount, row.deposit_address, row.deposit_memo) == (
+        *("rX", Decimal("0.5")),
+        *(ADDRESS, "7"),
+    )
+    assert (row.deposit_seen_at, row.next_check_at) == (NOON, NOON), "watched as long as one of them was"
+
+
+@pytest.mark.parametrize("memo", [None, "7"])
+@pytest.mark.parametrize(
+    ("route", "address"),
+    [
+        (("BTC", "BTC"), ADDRESS.upper()),
+        (("ETH", "ETH"), "0xde0b295669a9fd93d5f28d9ec85e40f4cb697bae"),
+        (("EUR", "SEPA"), "de89 3704 0044 0532 0130 00"),
+        (("ABC", "NOBODY-KNOWS"), "Any Thing"),
+    ],
+)
+def test_a_spares_place_to_pay_at_belongs_to_its_order_after_the_migration(
+    with_orphans: Database, route: tuple[str, str], address: str, memo: str | None
+) -> None:
+    where = {"from_currency": route[0], "from_network": route[1]}
+    insert(with_orphans, "orders", id="ord_9", client_id="shop", client_order_id="order-9", facts={}, **where)
+    orphan(with_orphans, "90210", order_id="ord_9", deposit_address=address, deposit_memo=memo)
+    with_orphans.migrate()
+    reply = OrderReply(order_id="90210", refs=("90210",), deposit_address=address, deposit_memo=memo)
+    with with_orphans.read() as session:
+        order = session.get_one(Order, "ord_9")
+    assert places(with_orphans) == {deposit_place(order, reply): "ord_9"}
+
+
+def test_a_place_that_a_customer_was_shown_or_that_an_older_spare_has_stays_there(with_orphans: Database) -> None:
+    insert(with_orphans, "deposit_places", place='["BTC", "BTC", "shown", ""]', order_id="ord_0")
+    orphan(with_orphans, "90210", order_id="ord_1", deposit_address="shown")
+    orphan(with_orphans, "90211", order_id="ord_1", deposit_address="twice")
+    orphan(with_orphans, "90212", order_id="ord_2", deposit_address="twice", seen_at=NOON.replace(hour=13))
+    orphan(with_orphans, "90213", order_id="ord_2", deposit_address="watched no more", next_check_at=None)
+    orphan(with_orphans, "90214", deposit_address="nobody's")
+    with_orphans.migrate()
+    assert places(with_orphans) == {'["BTC", "BTC", "shown", ""]': "ord_0", '["BTC", "BTC", "twice", ""]': "ord_1"}
+
+
+def test_upstream_orders_and_their_places_go_down_and_up_again(with_orphans: Database) -> None:
+    orphan(with_orphans, "90210", UUIDS[0], "swap", order_id="ord_0", deposit_address=ADDRESS)
+    orphan(with_orphans, "90211", "swap", order_id="ord_1", deposit_address=ADDRESS)
+    orphan(with_orphans, "90212", UUIDS[2])
+    insert(with_orphans, "upstream_refs", ref="90213", order_id="ord_2")
+    with_orphans.migrate()
+    once = unowned(with_orphans), upstream_owners(with_orphans), places(with_orphans)
+    # What two rows are asked for with was one row in the old table.
+    insert(with_orphans, "upstream_orders", id="ups_twice", role="unowned", ref="90212", deposit_seen_at=NOON)
+    go(with_orphans, command.downgrade, "r0009")
+    with with_orphans.engine.connect() as connection:
+        refs = list(connection.scalars(text("SELECT ref FROM orphans ORDER BY ref")))
+    assert refs == ["90210", "90211", "90212", "90213"]
+    with_orphans.migrate()
+    assert (unowned(with_orphans), upstream_owners(with_orphans), places(with_orphans)) == once
+    with with_orphans.read() as session:
+        seen = select(UpstreamOrder.ref).where(UpstreamOrder.deposit_seen_at.is_not(None))
+        assert list(session.scalars(seen)) == ["90212"]

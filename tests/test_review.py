@@ -285,6 +285,34 @@ def test_a_release_is_refused_while_the_upstream_disagrees(
     assert read_order(service.database, order_id).status == "needs_review"
 
 
+@pytest.mark.parametrize("accept", [False, True])
+def test_a_review_ends_on_no_answer_about_the_orders_spare(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, accept: bool
+) -> None:
+    """As if the answers were one request late: this one names itself by a UUID alone, and tells not where to pay."""
+    order_id = place(shop, "expires")
+    order = read_order(service.database, order_id)
+    spare = told("555555", GUID, upstream_key=order.upstream_key, destination_address=order.destination_address)
+    with service.database.write() as session:
+        assert upstream_orders.record(session, spare, clock(), order_id=order_id)
+    service.review.begin(order_id, DO)
+    left_out = {"orderId", "legacyOrderId", "id", "reference", "depositAddress"}
+    paid = [{"createdAt": clock().isoformat(), "amount": "0.0125", "txId": "a" * 64, "confirmations": 3}]
+    looks.edit = lambda body: {
+        **{name: value for name, value in body.items() if name not in left_out},
+        "uuid": GUID,
+        "deposits": paid,
+        "completed": True,
+    }
+    with pytest.raises(Conflict) as caught:
+        service.review.release(order_id, DO, accept=accept)
+    assert caught.value.code == "UPSTREAM_DISAGREES"
+    assert read_order(service.database, order_id).status == "needs_review"
+    looks.edit = None
+    service.review.release(order_id, DO)
+    assert (view(service, order_id)["status"], view(service, order_id)["deposits"]) == ("awaiting_deposit", [])
+
+
 def test_an_accepted_answer_is_agreed_with_until_it_says_something_else(
     service: Service, shop: Shop, clock: Clock, looks: Looks
 ) -> None:

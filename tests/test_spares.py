@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
+from swap.domain.lifecycle import Status
+from swap.errors import Conflict
 from swap.ops.by_hand import Act
 from swap.sandbox.world import World
 from swap.store import attempts as attempt_rows
+from swap.store import deposit_places, upstream_orders
 from swap.store import orders as order_rows
 from swap.tables import DepositPlace, Order
 from swap.wiring import Service
 from tests.conftest import SANDBOX_KEYS, Clock, Shop, look
-from tests.factories import read_order, upstream_owners
+from tests.factories import read_order, told, upstream_owners
 from tests.faults import Faults, Looks, spoiling
 from tests.test_matching import OTHER_XRP_ADDRESS
 from tests.test_resolve import attempts, go_on, in_doubt, is_first, naming
@@ -165,6 +169,130 @@ def test_a_spare_is_given_to_another_order_with_its_place(
     with service.database.read() as session:
         held = list(session.scalars(select(DepositPlace.order_id).where(DepositPlace.order_id == other)))
     assert len(held) == 2
+
+
+KNOWN_NO_MORE = [
+    ("410 Gone", "application/json", b'{"message": "Order expired"}'),
+    ("404 Not Found", "application/json", b'{"message": "order not found"}'),
+]
+
+
+def ended_with_a_spare(shop: Shop, world: World, service: Service, looks: Looks) -> tuple[str, str]:
+    """An order that a person ended before its customer was shown anything, and the id of its spare."""
+    looks.edit = lambda told: {**told, "destinationAddress": OTHER_XRP_ADDRESS} if is_first(world, told) else told
+    world.chaos.force("create.accept_then_other_destination")
+    order_id = str(shop.place("ended")["id"])
+    service.review.end(order_id, Status.FAILED, DO)
+    looks.edit = None
+    (spare,) = service.support.unowned_orders()
+    assert held_by(service, str(world.orders()[0].place.address)) == [order_id]
+    return order_id, str(spare["upstream_order_id"])
+
+
+def held_by(service: Service, address: str) -> list[str]:
+    """The orders that are paid at this address."""
+    with service.database.read() as session:
+        return [row.order_id for row in session.scalars(select(DepositPlace)) if address in row.place]
+
+
+@pytest.mark.parametrize("answer", KNOWN_NO_MORE)
+def test_the_place_of_a_spare_that_the_upstream_knows_no_more_goes_along_and_is_shown_to_no_other_customer(
+    shop: Shop, world: World, service: Service, looks: Looks, faults: Faults, answer: tuple[str, str, bytes]
+) -> None:
+    _, ref = ended_with_a_spare(shop, world, service, looks)
+    address = str(world.orders()[0].place.address)
+    other = shop.place("order-2")["id"]
+    looks.answer = answer
+    service.linking.link(ref, other, DO)
+    looks.answer = None
+    with service.database.write() as session:
+        deposit_places.free_unwatched(session)
+    assert held_by(service, address) == [other]
+    faults["create"] = naming(address)
+    assert shop.place("order-3")["deposit"] is None
+
+
+@pytest.mark.parametrize("do", [True, False])
+@pytest.mark.parametrize("answer", KNOWN_NO_MORE)
+def test_a_spare_that_the_upstream_knows_no_more_is_not_given_away_with_an_address_that_its_customer_was_shown(
+    shop: Shop, service: Service, clock: Clock, looks: Looks, answer: tuple[str, str, bytes], do: bool
+) -> None:
+    order = read_order(service.database, shop.place("order-1")["id"])
+    other = shop.place("order-2")["id"]
+    known = told("555555", upstream_key=order.upstream_key, deposit_address=order.deposit_address)
+    with service.database.write() as session:
+        upstream_orders.record(session, known, clock(), order_id=order.id)
+    looks.answer = answer
+    with pytest.raises(Conflict) as caught:
+        service.linking.link("555555", other, replace(DO, do=do))
+    assert caught.value.code == "DEPOSIT_PLACE_TAKEN"
+    assert held_by(service, str(order.deposit_address)) == [order.id]
+
+
+def test_a_spare_is_not_given_away_with_an_address_that_its_customer_is_shown_at_this_moment(
+    shop: Shop, world: World, service: Service, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, ref = ended_with_a_spare(shop, world, service, looks)
+    other = shop.place("order-2")["id"]
+    carry_out = service.linking._by_hand.carry_out
+
+    def meanwhile(*arguments: Any, **more: Any) -> dict[str, Any]:
+        with service.database.write() as session:
+            shown = {"deposit_kind": "address", "deposit_address": world.orders()[0].place.address}
+            session.execute(update(Order).where(Order.id == first).values(**shown))
+        return carry_out(*arguments, **more)
+
+    monkeypatch.setattr(service.linking._by_hand, "carry_out", meanwhile)
+    with pytest.raises(Conflict) as caught:
+        service.linking.link(ref, other, DO)
+    assert caught.value.code == "DEPOSIT_PLACE_TAKEN"
+
+
+def test_a_spare_takes_along_the_place_that_is_recorded_and_the_one_that_is_told_now(
+    shop: Shop, world: World, service: Service, looks: Looks
+) -> None:
+    _, ref = ended_with_a_spare(shop, world, service, looks)
+    other = shop.place("order-2")["id"]
+    now = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
+    looks.edit = lambda body: {**body, "depositAddress": {**body["depositAddress"], "depositAddress": now}}
+    service.linking.link(ref, other, DO)
+    assert held_by(service, str(world.orders()[0].place.address)) == held_by(service, now) == [other]
+
+
+def test_the_place_of_a_spare_goes_along_to_an_order_that_is_paid_in_another_currency(
+    shop: Shop, world: World, service: Service, looks: Looks
+) -> None:
+    _, ref = ended_with_a_spare(shop, world, service, looks)
+    other = shop.place("order-2")["id"]
+    with service.database.write() as session:
+        session.execute(update(Order).where(Order.id == other).values(from_currency="ETH", from_network="ETH"))
+    looks.answer = KNOWN_NO_MORE[0]
+    service.linking.link(ref, other, DO)
+    assert set(held_by(service, str(world.orders()[0].place.address))) == {other}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_answer_about_another_upstream_order_gives_a_customer_no_address(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks, recorded: bool
+) -> None:
+    """As if the answers were one request late: it names itself by a UUID alone, and tells where another order is paid."""
+    first = in_doubt(shop, world)
+    in_doubt(shop, world, name="order-2")
+    one, another = world.orders()
+    key = service.settings.upstream_public_key
+    with service.database.write() as session:
+        for made in (one, another) if recorded else (one,):
+            assert upstream_orders.record(session, told(made.guid, upstream_key=key, amount=None), clock())
+    left_out = {"orderId", "legacyOrderId", "id", "reference"}
+    looks.edit = lambda body: {
+        **{name: value for name, value in body.items() if name not in left_out},
+        "uuid": another.guid,
+        "depositAddress": {"depositAddress": another.place.address},
+    }
+    with pytest.raises(Conflict) as caught:
+        service.linking.link(one.guid, first, DO)
+    assert (caught.value.code, "conflict" in caught.value.details) == ("UPSTREAM_DISAGREES", False)
+    assert shop.api.order(first)["deposit"] is None
 
 
 def test_what_two_orders_may_have_made_names_both(

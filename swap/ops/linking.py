@@ -23,6 +23,9 @@ from swap.tables import Order, UpstreamOrder
 from swap.upstream.client import UpstreamClient
 from swap.upstream.replies import OrderReply
 
+# What an upstream says that knows the order no more.
+_NOTHING = OrderReply(order_id=None, refs=())
+
 
 class Linking:
     """`upstreams`: a client for each key pair that may have made orders."""
@@ -50,9 +53,8 @@ class Linking:
         """
         order, row = self._by_hand.load(order_id), self._find(ref)
         reply = self._ask(row, order)
-        if reply is not None:
-            with self._database.read() as session:
-                self._require_free(session, order, row, reply)
+        with self._database.read() as session:
+            self._require_free(session, order, row, reply or _NOTHING)
         if order.status not in BEFORE_ADDRESS:
             return self._as_spare(order, row, act, reply)
         if reply is None or not reply.complete:
@@ -87,36 +89,47 @@ class Linking:
             return None
 
     def _require_free(self, session: Session, order: Order, row: UpstreamOrder, reply: OrderReply) -> None:
+        """What is recorded of it counts as well: a customer may have been shown that, whatever the upstream says by now."""
         names = upstream_ids.named(session, reply.primary_ref, reply.refs, about=row)
         for each in names.rows:
             if each.id != row.id and each.order_id not in (None, order.id):
                 raise _owned(each.order_id)
-        place = deposit_place(order, with_stored_place(row, reply))
-        holder = deposit_places.holder(session, place)
-        if holder is not None and holder not in (order.id, row.order_id):
-            raise Conflict("Another order's customer was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
+        if names.another_than(row):
+            raise Conflict(
+                "The upstream's answer is about another upstream order. Ask again.",
+                code="UPSTREAM_DISAGREES",
+                refs=list(names.refs),
+            )
         before = None if row.order_id is None else order_rows.get(session, row.order_id)
-        if before is not None and before.id != order.id and shown_place(before) == place is not None:
+        places = _places(order, before, row, reply)
+        for place in places:
+            if deposit_places.holder(session, place) not in (None, order.id, row.order_id):
+                raise Conflict("Another order's customer was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
+        if before is not None and before.id != order.id and shown_place(before) in places:
             raise Conflict(f"The customer of {before.id} was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
 
-    def _take_over(self, session: Session, order: Order, row: UpstreamOrder, reply: OrderReply | None) -> None:
-        """Give the upstream order, and the place to pay at that it has, to the order, as its spare."""
+    def _take_over(self, session: Session, order: Order, row: UpstreamOrder, reply: OrderReply) -> None:
+        """Give the upstream order, and the places to pay at that it has, to the order, as its spare."""
         current = upstream_ids.by_refs(session, [row.ref], lock=True).get(row.ref)
         if current is None or current.role == upstream_orders.SHOWN:
             raise _owned(None if current is None else current.order_id)
-        place = None if reply is None else deposit_place(order, with_stored_place(current, reply))
-        if current.order_id is not None:
-            deposit_places.free(session, current.order_id, place)
+        self._require_free(session, order, current, reply)
+        before = None if current.order_id is None else order_rows.get(session, current.order_id)
+        places = _places(order, before, current, reply)
+        for place in places:
+            if before is not None:
+                deposit_places.free(session, before.id, place)
         upstream_orders.give(session, current, order.id)
-        if place is not None and not deposit_places.claim(session, order.id, place):
-            raise Conflict("Another order's customer was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
+        for place in places:
+            if not deposit_places.claim(session, order.id, place):
+                raise Conflict("Another order's customer was shown its deposit address.", code="DEPOSIT_PLACE_TAKEN")
 
     def _as_spare(self, order: Order, row: UpstreamOrder, act: Act, reply: OrderReply | None) -> dict[str, Any]:
         def plan(_: Order) -> Changes:
             return {}
 
         def beside(session: Session, moved: Order) -> None:
-            self._take_over(session, moved, row, reply)
+            self._take_over(session, moved, row, reply or _NOTHING)
 
         told = None if reply is None else told_terms(order, reply)
         done = self._by_hand.carry_out(order.id, "link", act, plan, told, beside=beside, ref=row.ref, role="spare")
@@ -140,7 +153,6 @@ class Linking:
             raise Conflict("Nothing was ever sent for this order.", code="ORDER_STATE_FORBIDS")
 
         def allowed(session: Session, current: Order) -> bool:
-            self._require_free(session, current, row, reply)
             self._take_over(session, current, row, reply)
             return True
 
@@ -155,6 +167,16 @@ class Linking:
             )
         changes = {"status": linked.status, **shown}
         return outcome("link", act, linked, changes, told_terms(order, reply), before=order)
+
+
+def _places(order: Order, before: Order | None, row: UpstreamOrder, reply: OrderReply) -> list[str]:
+    """Where it is to be paid, by what is recorded and by the answer: as the order writes it, and as the one whose spare it
+    was (`before`) has claimed it."""
+    owners = [order] if before is None else [order, before]
+    told = [with_stored_place(row, _NOTHING), with_stored_place(row, reply)]
+    places = {deposit_place(owner, each) for owner in owners for each in told}
+    # Sorted, or two that claim the same could wait for each other.
+    return sorted(place for place in places if place is not None)
 
 
 def _owned(order_id: str | None) -> Conflict:

@@ -130,11 +130,14 @@ class Review:
             ref, order.destination_address, order_ref=order.id, priority="read", deadline=self._timing.read_timeout
         )
         with self._database.read() as session:
-            names = upstream_ids.named(
-                session, reply.primary_ref, reply.refs, upstream_orders.shown_of(session, order.id)
+            shown = upstream_orders.shown_of(session, order.id)
+            names = upstream_ids.named(session, reply.primary_ref, reply.refs, about=shown)
+        if names.another_than_shown(order.id, shown):
+            raise Conflict(
+                "The upstream's answer is about another upstream order. Ask again.",
+                code="UPSTREAM_DISAGREES",
+                refs=list(names.refs),
             )
-        if names.of_others(order.id):
-            raise Conflict("The upstream's answer is about another order of ours.", code="UPSTREAM_DISAGREES")
         return reply
 
     def _released(self, order: Order, reply: OrderReply, *, accept: bool) -> Changes:

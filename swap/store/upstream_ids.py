@@ -49,9 +49,17 @@ class Named:
         """Whether all the ids are recorded, and this one's."""
         return all(self.known.get(ref) is row for ref in self.refs)
 
-    def another_than(self, ref: str) -> bool:
-        """Whether it names an order by an id that one known by `ref` cannot have: another number, or another UUID."""
-        return any(cannot_be_one(ref, each) for each in self.refs)
+    def another_than(self, asked: UpstreamOrder) -> bool:
+        """Whether the answer names itself by an id of another upstream order than the one that was asked about, recorded or
+        not, and by none of that one's. Then nothing in it may be believed."""
+        if asked.id in {row.id for row in self.rows}:
+            return False
+        return bool(self.known) or any(cannot_be_one(asked.ref, ref) for ref in self.refs)
+
+    def another_than_shown(self, order_id: str, shown: UpstreamOrder | None) -> bool:
+        """As `another_than`, of an order's question about the one that its customer was shown: nor may an answer be believed
+        that names another order of ours besides."""
+        return bool(self.of_others(order_id)) or (shown is not None and self.another_than(shown))
 
     def of_others(self, order_id: str) -> dict[str, str]:
         """The ids that belong to another order of ours, shown or spare, and to which."""

@@ -220,11 +220,10 @@ class Poller:
         return told if conflict is not None else told.good(asked_at, apart)
 
     def _is_of_another(self, session: Session, order: Order, shown: UpstreamOrder | None, names: Named) -> bool:
-        """Whether the answer names itself by an id of another order of ours, or of another upstream order of this one and
-        by none of the one that is shown. Then nothing in it may be believed."""
-        others = names.of_others(order.id)
-        if not others and (shown is None or shown in names.rows or not (names.known or names.another_than(shown.ref))):
+        """Whether the answer is about another upstream order than the one that is shown. Then nothing in it is believed."""
+        if not names.another_than_shown(order.id, shown):
             return False
+        others = names.of_others(order.id)
         refs = sorted(others or names.known or names.refs)
         log.error("watch.answer_of_another", order_id=order.id, refs=refs)
         if order.failures == 0:
