@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from swap.sandbox.world import World
@@ -21,6 +22,11 @@ def say_little(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for name in ("destinationAddress", "refundAddress", "claimedDepositAmount"):
             row[name] = None
+
+
+def without(*names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Public-info that leaves these out."""
+    return lambda body: {name: value for name, value in body.items() if name not in names}
 
 
 def watched_to_its_end(service: Service, clock: Clock, order_id: str) -> str:
@@ -46,6 +52,37 @@ def test_what_a_customer_is_shown_by_a_uuid_becomes_no_spare_of_a_doubt_that_can
     (found,) = service.support.unowned_orders()
     assert (found["role"], found["candidates"]) == ("unowned", [doubt])
     assert watched_to_its_end(service, clock, shown["id"]) == "completed"
+
+
+def test_what_a_customer_is_shown_by_a_uuid_becomes_no_spare_of_an_equal_order_though_no_answer_repeats_the_uuid(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    world.chaos.change({"id.uuid": 1.0})
+    equal = {**SAME, "destination_memo": "1"}
+    doubt = in_doubt(shop, world, "create.drop", name="doubt", **equal)
+    clock.advance(15)
+    shown = shop.place("shown", **equal)
+    looks.edit = without("legacyOrderId", "uuid")
+    clock.advance(8)
+    look(service, doubt)
+    assert watched_to_its_end(service, clock, shown["id"]) == "completed"
+
+
+def test_an_order_of_which_no_answer_can_be_believed_comes_under_review(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    """The same, and public-info tells no place to pay at either: nobody would see that the customer has paid."""
+    world.chaos.change({"id.uuid": 1.0})
+    equal = {**SAME, "destination_memo": "1"}
+    doubt = in_doubt(shop, world, "create.drop", name="doubt", **equal)
+    clock.advance(15)
+    shown = shop.place("shown", **equal)
+    looks.edit = without("legacyOrderId", "uuid", "depositAddress")
+    clock.advance(8)
+    look(service, doubt)
+    watched_to_its_end(service, clock, shown["id"])
+    assert [order["order_id"] for order in service.review.listed()] == [shown["id"]]
+    assert shop.api.order(shown["id"])["deposit"]["payable"] is False
 
 
 def test_the_search_for_spares_takes_nothing_that_a_customer_is_shown(

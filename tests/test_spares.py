@@ -20,9 +20,9 @@ from swap.sandbox.world import World
 from swap.store import attempts as attempt_rows
 from swap.store import deposit_places, upstream_orders
 from swap.store import orders as order_rows
-from swap.tables import DepositPlace, Order
+from swap.tables import DepositPlace, Order, UpstreamOrder
 from swap.wiring import Service
-from tests.conftest import SANDBOX_KEYS, Clock, Shop, look
+from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, Clock, Shop, look
 from tests.factories import read_order, told, upstream_owners
 from tests.faults import Faults, Looks, spoiling
 from tests.test_matching import OTHER_XRP_ADDRESS
@@ -333,6 +333,41 @@ def replace_key(session: Session, order_id: str, key: str) -> Order:
     order.upstream_key = key
     session.flush()
     return order
+
+
+def test_a_spare_keeps_its_memo_though_a_poll_repeats_the_address_alone(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks
+) -> None:
+    """Its place is the address with the memo: another memo is another customer's."""
+    sides: dict[str, Any] = {
+        "source": ("XRP", "XRP"),
+        "target": ("BTC", "BTC"),
+        "amount": "100",
+        "destination_address": BTC_ADDRESS,
+    }
+    order_id = in_doubt(shop, world, **sides, destination_memo=None, refund_address=None)
+    world.chaos.record(world.orders()[0].number).listed_at += 60
+    go_on(service, clock, order_id, 30)
+    clock.advance(61)
+    service.spares.search_due()
+    service.unowned.poll_due()
+
+    def alone(told: dict[str, Any]) -> dict[str, Any]:
+        return {**told, "depositAddress": {"depositAddress": told["depositAddress"]["depositAddress"]}}
+
+    looks.edit = alone
+    before = places_of(service, order_id)
+    clock.advance(301)
+    service.unowned.poll_due()
+    with service.database.read() as session:
+        spare = session.scalars(select(UpstreamOrder).where(UpstreamOrder.role == "spare")).one()
+    assert spare.deposit_memo == str(world.orders()[0].place.memo)
+    assert places_of(service, order_id) == before
+
+
+def places_of(service: Service, order_id: str) -> list[str]:
+    with service.database.read() as session:
+        return sorted(session.scalars(select(DepositPlace.place).where(DepositPlace.order_id == order_id)))
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------

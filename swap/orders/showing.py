@@ -13,9 +13,10 @@ from swap.domain.lifecycle import Status
 from swap.domain.schedules import PollState, next_poll
 from swap.domain.times import Timing
 from swap.orders.fixed_rate import rate_ends_at
-from swap.orders.matching import deposit_place
+from swap.orders.matching import deposit_place, shown_place
 from swap.store import deposit_places, upstream_ids
-from swap.tables import Order
+from swap.store.upstream_ids import Named
+from swap.tables import Order, UpstreamOrder
 from swap.upstream.replies import OrderReply
 
 log = structlog.get_logger()
@@ -81,3 +82,11 @@ def belongs_elsewhere(session: Session, order: Order, reply: OrderReply) -> bool
     return bool(names.of_others(order.id)) or deposit_places.taken(
         session, deposit_place(order, reply), excluding=order.id
     )
+
+
+def is_at_its_place(order: Order, shown: UpstreamOrder | None, names: Named, reply: OrderReply) -> bool:
+    """Whether it is known for nobody's, and tells the very place where the customer of `order` pays: it is the order's, of
+    which only another form of id was known."""
+    nobodys = bool(names.rows) and all(row.order_id is None for row in names.rows)
+    same_form = shown is None or any(upstream_ids.cannot_be_one(shown.ref, ref) for ref in names.refs)
+    return nobodys and not same_form and deposit_place(order, reply) == shown_place(order) is not None

@@ -147,7 +147,9 @@ def move_to_spare(
 
 
 def with_stored_place(spare: UpstreamOrder, reply: OrderReply) -> OrderReply:
-    """Public-info often repeats no deposit details (docs/upstream.md E8): then those that are recorded count."""
-    if (reply.deposit_address, reply.deposit_memo, reply.payment_link) != (None, None, None):
+    """Public-info often repeats no deposit details, or the address without its memo (docs/upstream.md E8): then those that
+    are recorded count."""
+    address_told = reply.deposit_address not in (None, spare.deposit_address)
+    if address_told or reply.deposit_memo is not None or reply.payment_link is not None:
         return reply
     return replace(reply, deposit_address=spare.deposit_address, deposit_memo=spare.deposit_memo)

@@ -25,6 +25,7 @@ from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFou
 from swap.infra.queue import JobQueue
 from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, ended_by_hand, under_review
 from swap.orders.fixed_rate import rate_ends_at
+from swap.orders.showing import is_at_its_place
 from swap.orders.spares import told as told_of
 from swap.store import calls, events, leases, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
@@ -162,7 +163,7 @@ class Poller:
         try:
             with self._database.write() as session:
                 shown, names = _named(session, order, reply, now)
-                if self._is_of_another(session, order, shown, names):
+                if reply is not None and self._is_of_another(session, order, shown, names, reply):
                     return
                 # Before anything else counts: of two polls whose answers name one upstream order, one gets it.
                 if believed is not None and not names.all_of(shown) and _claim(session, order, believed, now):
@@ -219,16 +220,22 @@ class Poller:
         conflict = self._conflicts.found(order, reply, Status.AWAITING_DEPOSIT)
         return told if conflict is not None else told.good(asked_at, apart)
 
-    def _is_of_another(self, session: Session, order: Order, shown: UpstreamOrder | None, names: Named) -> bool:
-        """Whether the answer is about another upstream order than the one that is shown. Then nothing in it is believed."""
-        if not names.another_than_shown(order.id, shown):
+    def _is_of_another(
+        self, session: Session, order: Order, shown: UpstreamOrder | None, names: Named, reply: OrderReply
+    ) -> bool:
+        """Whether the answer is about another upstream order than the one that is shown. Then nothing in it is believed, and
+        if it stays so, a person has to look: nobody would see that the customer has paid."""
+        if not names.another_than_shown(order.id, shown) or is_at_its_place(order, shown, names, reply):
             return False
-        others = names.of_others(order.id)
+        others, now = names.of_others(order.id), self._timing.now()
         refs = sorted(others or names.known or names.refs)
         log.error("watch.answer_of_another", order_id=order.id, refs=refs)
+        detail = {"source": "look", "refs": refs, "owner": others.get(refs[0])}
         if order.failures == 0:
-            detail = {"source": "look", "refs": refs, "owner": others.get(refs[0])}
-            events.add_event(session, order, "journal.answer_of_another", at=self._timing.now(), detail=detail)
+            events.add_event(session, order, "journal.answer_of_another", at=now, detail=detail)
+        elif order.failures + 1 == _ALERT_AFTER and order.status != Status.NEEDS_REVIEW:
+            changes = under_review(order, None, Status(order.status))
+            order = order_rows.move(session, order, changes, at=now, source="look", detail=detail) or order
         self.back_off(session, order)
         return True
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, UpstreamError, UpstreamNotFound
-from swap.orders.spares import claim_place, give_to_its_maker, move_to_spare
+from swap.orders.spares import claim_place, give_to_its_maker, move_to_spare, with_stored_place
 from swap.store import orders as order_rows
 from swap.store import upstream_ids, upstream_orders
 from swap.store.database import Database
@@ -89,10 +89,12 @@ class UnownedOrderPoller:
         if reply.facts.deposit_seen and move_to_spare(session, row, reply, now, soon):
             return
         order = None if row.order_id is None else order_rows.get(session, row.order_id)
-        if order is not None and reply.deposit_address != row.deposit_address:
-            claim_place(session, order, names.refs, reply)
-        if reply.deposit_address is not None:
-            row.deposit_address, row.deposit_memo = reply.deposit_address, reply.deposit_memo or None
+        told = with_stored_place(row, reply)
+        place = told.deposit_address, told.deposit_memo or None
+        if order is not None and place != (row.deposit_address, row.deposit_memo):
+            claim_place(session, order, names.refs, told)
+        if told.deposit_address is not None:
+            row.deposit_address, row.deposit_memo = place
         if reply.facts.deposit_seen and row.deposit_seen_at is None:
             row.deposit_seen_at = now
             log.critical("orphan.deposit_seen", ref=row.ref, order_id=row.order_id, candidates=row.candidates)
