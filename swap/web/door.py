@@ -30,6 +30,9 @@ BODY_SECONDS = 5.0
 """From the end of a request's headers until its body has come."""
 LINE_SECONDS = 5.0
 """How long a request may wait for a thread."""
+PAUSE_SECONDS = 0.5
+"""For how long an answer that says when to come again is held back, without a thread. Who comes at once all the same, and
+from many connections, would otherwise have the service do nothing but refuse."""
 _LINE_PER_THREAD = 8
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -84,6 +87,8 @@ class Door:
         except ServiceError as error:
             refused = reply.mark(problems.service_error(error), uuid.uuid4().hex)
             status, headers, content = refused.status_code, refused.headers.to_wsgi_list(), refused.get_data()
+        if status in (429, 503) and any(name == "Retry-After" for name, _ in headers):
+            await asyncio.sleep(PAUSE_SECONDS)
         protocol.response_bytes(status, headers, content)
 
     def _lane(self, scope: Any) -> _Lane:
