@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -44,6 +47,13 @@ def body(**changed: Any) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not ...}
 
 
+@cache
+def explained(document: str) -> set[str]:
+    """The anchors of one of our documents."""
+    text = (Path(__file__).resolve().parents[1] / document).read_text(encoding="utf-8")
+    return set(re.findall(r'<a id="([a-z0-9_]+)"></a>', text))
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -72,11 +82,14 @@ class Answer:
         assert set(envelope) == {"success", "error", "timestamp"}, envelope
         assert envelope["success"] is False
         error: dict[str, Any] = envelope["error"]
-        assert set(error) == {"code", "message", "details"}
+        assert set(error) == {"code", "message", "details", "request_id", "doc_url"}
         assert error["details"]["retry"] in ("same_request", "new_request", "never")
         assert error["code"].upper() == error["code"]
         assert self.headers["Content-Type"] == "application/json"
         assert len(self.headers["X-Request-Id"]) == 32
+        assert error["request_id"] == self.headers["X-Request-Id"]
+        document, _, anchor = error["doc_url"].partition("#")
+        assert anchor in explained(document), error["doc_url"]
         return error
 
     @property

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from swap.sandbox.scenarios import SCENARIOS, scenario_addresses
 from swap.settings import SECRETS, SETTING_NAMES, Settings
 from swap.tables import OrderEvent
+from swap.web.reply import ERROR_DOCUMENT
 from swap.wiring import Service
 from tests.conftest import Shop
 from tests.factories import make_orders
@@ -79,6 +80,14 @@ def test_a_code_without_a_meaning_or_a_meaning_without_a_code_is_noticed() -> No
     assert missing.startswith("STOPPING is in the code")
     assert gone.startswith("NEVER_RAISED is in docs/errors.toml")
     assert wrong.startswith("ENDPOINT_DISABLED answers [(409, 'never')]")
+
+
+def test_every_code_has_one_anchor_that_an_answer_can_lead_to() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_errors.py"))
+    anchors = re.findall(r'<a id="([^"]*)"></a>', (ROOT / ERROR_DOCUMENT).read_text())
+    assert sorted(anchors) == sorted(
+        {code.lower() for code in script["documented"](script["read_table"]())} | {"others"}
+    )
 
 
 def test_every_form_in_which_a_code_is_written_is_found() -> None:

@@ -205,7 +205,9 @@ def test_creates_that_wait_stand_before_no_read_and_before_no_quote(held: Held) 
         await one.__rsgi__(scope("POST", "/v1/orders"), refused)
         assert refused.answered is not None
         assert (refused.answered[0], dict(refused.answered[1])["Retry-After"]) == (503, "1")
-        assert orjson.loads(refused.answered[2])["error"]["code"] == "OVERLOADED"
+        error = orjson.loads(refused.answered[2])["error"]
+        assert (error["code"], error["doc_url"]) == ("OVERLOADED", "docs/errors.md#overloaded")
+        assert error["request_id"] == dict(refused.answered[1])["X-Request-Id"]
         asked = asyncio.create_task(one.__rsgi__(scope("POST", "/v1/quotes"), quote))
         await asyncio.to_thread(until, lambda: held.inside == 6)
         held.go.set()

@@ -251,6 +251,19 @@ def test_what_is_not_there_is_not_found_and_nobody_is_sent_elsewhere(api_url: st
         assert "location" not in answer.headers
 
 
+def test_every_refusal_names_its_request_and_where_its_code_is_explained(calls: Calls, service: Service) -> None:
+    for path, code in (("/v1/orders/ord_none", "ORDER_NOT_FOUND"), ("/v1/orders?limit=0", "VALIDATION_FAILED")):
+        error = calls.get(path).error
+        assert (error["code"], error["doc_url"]) == (code, f"docs/errors.md#{code.lower()}")
+    app = create_app(service)
+    app.add_url_rule("/teapot", "teapot", view_func=lambda: flask.abort(418))
+    app.add_url_rule("/broken", "broken", view_func=lambda: str(1 / 0))
+    with served_app(app) as url:
+        assert raw(url, "GET", "/teapot").error["doc_url"] == "docs/errors.md#others"
+        broken = raw(url, "GET", "/broken").error
+    assert broken["details"]["request_id"] == broken["request_id"]
+
+
 def test_a_method_that_is_not_offered_is_told_which_are(api_url: str) -> None:
     for method in ["PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "BREW", "post"]:
         answer = raw(api_url, method, "/v1/time")

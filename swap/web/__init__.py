@@ -27,6 +27,8 @@ class _Error(Schema):
     code = fields.String(required=True)
     message = fields.String(required=True)
     details = fields.Dict(required=True, metadata={"description": "`retry` always; `fields` for problems of fields."})
+    request_id = fields.String(required=True, metadata={"description": "As X-Request-Id; tell it to support."})
+    doc_url = fields.String(required=True, metadata={"description": "Where the code is explained."})
 
 
 class Failure(Schema):

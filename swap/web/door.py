@@ -85,7 +85,8 @@ class Door:
                 lambda waited: _call(self._application, _environ(scope, body, waited))
             )
         except ServiceError as error:
-            refused = reply.mark(problems.service_error(error), uuid.uuid4().hex)
+            request_id = uuid.uuid4().hex
+            refused = reply.mark(problems.service_error(error, request_id), request_id)
             status, headers, content = refused.status_code, refused.headers.to_wsgi_list(), refused.get_data()
         if status in (429, 503) and any(name == "Retry-After" for name, _ in headers):
             await asyncio.sleep(PAUSE_SECONDS)

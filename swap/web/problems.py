@@ -28,7 +28,7 @@ from swap.errors import (
     TooManyRequests,
     TryAgainLater,
 )
-from swap.web.reply import failed
+from swap.web.reply import current_request_id, failed
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ _HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE
 
 
 def install(app: flask.Flask) -> None:
-    app.register_error_handler(ServiceError, service_error)
+    app.register_error_handler(ServiceError, _service_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DBAPIError, _database_away)
     app.register_error_handler(PoolTimeout, _database_away)
@@ -80,13 +80,18 @@ def _problem(message: str | FieldProblem) -> FieldProblem:
     return FieldProblem(codes.get(message, "INVALID"), message)
 
 
-def service_error(error: ServiceError) -> flask.Response:
+def service_error(error: ServiceError, request_id: str) -> flask.Response:
     """The answer that tells a caller of this error."""
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 400)
     headers = {}
     if isinstance(error, TryAgainLater | TooManyRequests):
         headers["Retry-After"] = str(error.retry_after)
-    return failed(status, error.code, error.message, error.details, headers)
+    told = {"code": error.code, "message": error.message, "details": error.details}
+    return failed(status, told, headers, request_id=request_id)
+
+
+def _service_error(error: ServiceError) -> flask.Response:
+    return service_error(error, current_request_id())
 
 
 def _http_error(error: HTTPException) -> flask.Response:
@@ -94,26 +99,33 @@ def _http_error(error: HTTPException) -> flask.Response:
     if messages:
         # The query reader puts its problems one level down, under "query".
         flat = {name: content for part in messages.values() for name, content in part.items()}
-        return service_error(InvalidRequest(field_problems(flat)))
+        return _service_error(InvalidRequest(field_problems(flat)))
     status = error.code or 500
     code = _HTTP_CODES.get(status, error.name.upper().replace(" ", "_"))
+    told = {"code": code, "message": error.description or error.name, "details": {"retry": "never"}}
     # A 405 and a 415 have to say what is allowed.
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Accept-Encoding")}
-    return failed(status, code, error.description or error.name, {"retry": "never"}, headers)
+    # One that has no row is called by the name of its status, which the document says in a sentence.
+    row = None if status in _HTTP_CODES else "others"
+    return failed(status, told, headers, request_id=current_request_id(), row=row)
 
 
 def _database_away(error: Exception) -> flask.Response:
     log.error("web.database_away", error=type(getattr(error, "orig", None) or error).__name__)
-    return failed(
-        503,
-        "DATABASE_UNAVAILABLE",
-        "The service cannot reach its database right now. Send the same request again.",
-        {"retry": "same_request"},
-        {"Retry-After": "2"},
-    )
+    told = {
+        "code": "DATABASE_UNAVAILABLE",
+        "message": "The service cannot reach its database right now. Send the same request again.",
+        "details": {"retry": "same_request"},
+    }
+    return failed(503, told, {"Retry-After": "2"}, request_id=current_request_id())
 
 
 def _unexpected(error: Exception) -> flask.Response:
     log.error("web.unexpected", exc_info=error)
-    details = {"retry": "same_request", "request_id": flask.g.get("request_id")}
-    return failed(500, "INTERNAL", "Something broke on our side; it was written down under the request id.", details)
+    request_id = current_request_id()
+    told = {
+        "code": "INTERNAL",
+        "message": "Something broke on our side; it was written down under the request id.",
+        "details": {"retry": "same_request", "request_id": request_id},
+    }
+    return failed(500, told, request_id=request_id)

@@ -14,6 +14,10 @@ import structlog
 from swap.web.limits import KeyLimits
 from swap.wiring import Service
 
+ERROR_DOCUMENT = "docs/errors.md"
+"""Where `error.doc_url` leads: the table of codes, as it is named in the source of the service, which serves no documents.
+Whoever publishes it puts its address here."""
+
 
 def current_service() -> Service:
     return cast(Service, flask.current_app.extensions["swap"])
@@ -21,6 +25,11 @@ def current_service() -> Service:
 
 def current_limits() -> KeyLimits:
     return cast(KeyLimits, flask.current_app.extensions["swap.limits"])
+
+
+def current_request_id() -> str:
+    """Of this request, as the header X-Request-Id tells it."""
+    return cast(str, flask.g.get("request_id", ""))
 
 
 def ok(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> flask.Response:
@@ -51,10 +60,20 @@ def svg(picture: bytes) -> flask.Response:
 
 
 def failed(
-    status: int, code: str, message: str, details: dict[str, Any], headers: dict[str, str] | None = None
+    status: int,
+    error: dict[str, Any],
+    headers: dict[str, str] | None = None,
+    *,
+    request_id: str,
+    row: str | None = None,
 ) -> flask.Response:
-    """`{"success": false, "error": {"code", "message", "details"}, "timestamp": ms}`."""
-    error = {"code": code, "message": message, "details": details}
+    """`{"success": false, "error": {...}, "timestamp": ms}`.
+
+    `error`: code, message, details. `request_id` is that of the header X-Request-Id. `row`: the anchor in the document
+    of errors, by default the code's own.
+    """
+    anchor = error["code"].lower() if row is None else row
+    error = {**error, "request_id": request_id, "doc_url": f"{ERROR_DOCUMENT}#{anchor}"}
     return _respond({"success": False, "error": error, "timestamp": _now_ms()}, status, headers)
 
 
@@ -67,7 +86,7 @@ def install(app: flask.Flask) -> None:
     @app.after_request
     def mark_answer(response: flask.Response) -> flask.Response:
         structlog.contextvars.unbind_contextvars("request_id")
-        return mark(response, flask.g.get("request_id", ""))
+        return mark(response, current_request_id())
 
 
 def mark(response: flask.Response, request_id: str) -> flask.Response:
