@@ -13,6 +13,7 @@ from swap.settings import SECRETS
 from swap.web import auth, cors, problems, reply
 from swap.web.body import MAX_BODY_BYTES
 from swap.web.limits import KeyLimits
+from swap.web.refusals import Refusals
 from swap.web.routes import addresses, catalog, feed, orders, quotes, system, webhooks
 from swap.web.schemas import Amount
 from swap.wiring import Service
@@ -58,6 +59,7 @@ def serve(app: flask.Flask, service: Service) -> None:
     """Have the application answer from these parts. Nothing that it spent or remembered with earlier parts stays."""
     app.extensions["swap"] = service
     app.extensions["swap.limits"] = KeyLimits(service.shared_bucket)
+    app.extensions["swap.refusals"] = Refusals()
 
 
 def create_app(service: Service) -> flask.Flask:

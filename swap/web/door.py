@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from swap.errors import BodyTooLarge, BodyTooSlow, Overloaded, ServiceError
 from swap.web import problems, reply
 from swap.web.body import MAX_BODY_BYTES, WAITED
+from swap.web.refusals import Refusals
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -34,6 +35,7 @@ PAUSE_SECONDS = 0.5
 """For how long an answer that says when to come again is held back, without a thread. Who comes at once all the same, and
 from many connections, would otherwise have the service do nothing but refuse."""
 _LINE_PER_THREAD = 8
+_CREATE, _QUESTIONS = "/v1/orders", ("/v1/quotes", "/v1/addresses/validate")
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
@@ -70,6 +72,7 @@ class Door:
 
     def __init__(self, application: WSGIApplication, max_creates: int, drain: Callable[[], None]) -> None:
         self._application, self._drain = application, drain
+        self._refusals = Refusals()
         # Twice the creates: those that find no room wait a tenth of a second before they are refused.
         self._creates = _Lane("create", 2 * max_creates)
         self._questions = _Lane("question", 32)
@@ -88,15 +91,18 @@ class Door:
             request_id = uuid.uuid4().hex
             refused = reply.mark(problems.service_error(error, request_id), request_id)
             status, headers, content = refused.status_code, refused.headers.to_wsgi_list(), refused.get_data()
+            route = scope.path if scope.path in (_CREATE, *_QUESTIONS) else None
+            key = scope.headers.get("x-api-key") or ""
+            self._refusals.note(error.code, status, key=key, method=scope.method, route=route)
         if status in (429, 503) and any(name == "Retry-After" for name, _ in headers):
             await asyncio.sleep(PAUSE_SECONDS)
         protocol.response_bytes(status, headers, content)
 
     def _lane(self, scope: Any) -> _Lane:
         if scope.method == "POST":
-            if scope.path == "/v1/orders":
+            if scope.path == _CREATE:
                 return self._creates
-            if scope.path in ("/v1/quotes", "/v1/addresses/validate"):
+            if scope.path in _QUESTIONS:
                 return self._questions
         return self._others
 

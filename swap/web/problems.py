@@ -28,7 +28,7 @@ from swap.errors import (
     TooManyRequests,
     TryAgainLater,
 )
-from swap.web.reply import current_request_id, failed
+from swap.web.reply import current_refusals, current_request_id, failed
 
 log = structlog.get_logger()
 
@@ -91,7 +91,17 @@ def service_error(error: ServiceError, request_id: str) -> flask.Response:
 
 
 def _service_error(error: ServiceError) -> flask.Response:
-    return service_error(error, current_request_id())
+    answer = service_error(error, current_request_id())
+    _note(error.code, answer.status_code)
+    return answer
+
+
+def _note(code: str, status: int) -> None:
+    """Errors of our own have lines of their own."""
+    request = flask.request
+    key = request.headers.get("X-API-Key", "")
+    route = None if request.url_rule is None else request.url_rule.rule
+    current_refusals().note(code, status, key=key, method=request.method, route=route)
 
 
 def _http_error(error: HTTPException) -> flask.Response:
@@ -105,6 +115,7 @@ def _http_error(error: HTTPException) -> flask.Response:
     told = {"code": code, "message": error.description or error.name, "details": {"retry": "never"}}
     # A 405 and a 415 have to say what is allowed.
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Accept-Encoding")}
+    _note(code, status)
     # One that has no row is called by the name of its status, which the document says in a sentence.
     row = None if status in _HTTP_CODES else "others"
     return failed(status, told, headers, request_id=current_request_id(), row=row)

@@ -12,6 +12,7 @@ import orjson
 import structlog
 
 from swap.web.limits import KeyLimits
+from swap.web.refusals import Refusals
 from swap.wiring import Service
 
 ERROR_DOCUMENT = "docs/errors.md"
@@ -25,6 +26,10 @@ def current_service() -> Service:
 
 def current_limits() -> KeyLimits:
     return cast(KeyLimits, flask.current_app.extensions["swap.limits"])
+
+
+def current_refusals() -> Refusals:
+    return cast(Refusals, flask.current_app.extensions["swap.refusals"])
 
 
 def current_request_id() -> str:
