@@ -49,6 +49,12 @@ def test_parts_that_are_silent_are_said_and_stop_nobody(service: Service, clock:
     assert ready(service)[1]["scheduler"] == "silent"
 
 
+def test_being_asked_again_reads_no_migration_from_the_disk(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(service)
+    monkeypatch.setattr("swap.store.database.ScriptDirectory", None)
+    assert ready(service)[1]["database"] == "ok"
+
+
 @pytest.mark.usefixtures("running")
 def test_redis_away_is_said_and_stops_nobody(service: Service, other_service: Callable[..., Service]) -> None:
     status, parts = ready(other_service(redis_url=NOBODY_REDIS))

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,9 @@ def migration_config(connection: Connection) -> Config:
     return config
 
 
+@cache
 def _head() -> str | None:
+    # Read once: the files of a release do not change under a process, and readiness is asked for all the time.
     return ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
