@@ -7,6 +7,7 @@
     │   │   ├── RateLimited       429; retry_after in seconds when the answer named it
     │   │   ├── UpstreamUnavailable  424, 500, 502, 503, 504
     │   │   ├── Unreachable       no connection, or TLS refused: certainly not sent
+    │   │   │   └── OutOfDescriptors  this process could open no connection: says nothing about the upstream
     │   │   └── TimedOut          connected, but no complete answer in time
     │   ├── UpstreamRefused       understood and refused; trying the same again is pointless
     │   │   ├── AddressRefused    the destination (or refund) address
@@ -37,7 +38,8 @@
         ├── NotAllowed            the key lacks a scope
         └── TooManyRequests       the key's budget is spent
 
-A `cause` is one of: validation, signing, connect, timeout, tls, malformed, too_large, business, limit, breaker.
+A `cause` is one of: validation, signing, connect, timeout, tls, malformed, too_large, business, limit, breaker,
+descriptors.
 """
 
 from __future__ import annotations
@@ -126,6 +128,13 @@ class UpstreamUnavailable(RetryableRead):
 class Unreachable(RetryableRead):
     code = "UPSTREAM_UNREACHABLE"
     cause = "connect"
+
+
+class OutOfDescriptors(Unreachable):
+    """Our own fault: every file this process, or this machine, may have open is open."""
+
+    code = "OUT_OF_DESCRIPTORS"
+    cause = "descriptors"
 
 
 class TimedOut(RetryableRead):

@@ -40,6 +40,20 @@ def test_four_failures_in_a_row_change_nothing(breaker: CircuitBreaker) -> None:
     assert breaker.state == "ok"
 
 
+def test_descriptors_used_up_say_nothing_about_the_upstream(breaker: CircuitBreaker) -> None:
+    fail(breaker, "OUT_OF_DESCRIPTORS", times=20)
+    assert breaker.state == "ok"
+
+
+def test_a_probe_for_which_no_descriptor_was_left_is_given_back(breaker: CircuitBreaker, seconds: Seconds) -> None:
+    fail(breaker)
+    seconds.now = 1.1
+    fail(breaker, "OUT_OF_DESCRIPTORS", times=1)
+    assert breaker.state == "away"
+    seconds.now = 2.2
+    breaker.before()
+
+
 def test_an_answer_in_between_begins_the_count_anew(breaker: CircuitBreaker) -> None:
     for outcome in (AWAY, AWAY, AWAY, AWAY, "AMOUNT_REFUSED", AWAY, AWAY):
         breaker.after(outcome)

@@ -81,7 +81,11 @@ class Deadline:
                 break
             try:
                 connected = open_socket(address, share, options)
-                self.guard(connected)
+                try:
+                    self.guard(connected)
+                except OSError:
+                    connected.close()
+                    raise
                 return connected
             except OSError as error:
                 failure = error

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from swap import addresses
 from swap.domain.times import Timing
-from swap.errors import Malformed, TryAgainLater, UpstreamError
+from swap.errors import Malformed, OutOfDescriptors, TryAgainLater, UpstreamError
 from swap.store import catalog as catalog_rows
 from swap.store import periodic
 from swap.store.catalog import PairKey
@@ -188,7 +188,8 @@ class Catalog:
         except UpstreamError as error:
             with self._database.write() as session:
                 retry = self._timing.now() + self._timing.shorten(timedelta(seconds=self._timing.rng.uniform(10, 20)))
-                catalog_rows.refresh_failed(session, error.code)
+                if not isinstance(error, OutOfDescriptors):  # then the upstream was not asked
+                    catalog_rows.refresh_failed(session, error.code)
                 periodic.reschedule(session, _TASK, retry)
             log.warning("catalog.refresh_failed", code=error.code, message=error.message)
             return False

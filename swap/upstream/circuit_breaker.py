@@ -11,13 +11,14 @@ from typing import Literal
 
 import structlog
 
-from swap.errors import Blocked, NotSent, OutcomeUnknown, TimedOut, Unreachable, UpstreamUnavailable
+from swap.errors import Blocked, NotSent, OutcomeUnknown, OutOfDescriptors, TimedOut, Unreachable, UpstreamUnavailable
 
 log = structlog.get_logger()
 
 State = Literal["ok", "away", "blocked"]
 
 _AWAY_CODES = {Unreachable.code, TimedOut.code, UpstreamUnavailable.code}
+_PROVES_NOTHING = {OutcomeUnknown.code, NotSent.code, OutOfDescriptors.code}
 _LISTS = {"instruments", "orders", "pairs"}
 _GATEWAY_TIMEOUT = 504
 # What stands behind the upstream for one pair is away (section 4 of docs/upstream.md); the upstream itself is there.
@@ -80,7 +81,7 @@ class CircuitBreaker:
         the connection. Where none could be made nothing was asked, so the subject does not matter, and every failure counts.
         """
         slow_list = endpoint in _LISTS and (outcome == TimedOut.code or status == _GATEWAY_TIMEOUT)
-        if slow_list or status == _FAILED_DEPENDENCY or outcome in (OutcomeUnknown.code, NotSent.code):
+        if slow_list or status == _FAILED_DEPENDENCY or outcome in _PROVES_NOTHING:
             # Half an answer proves neither, and a request that was never sent may have been held back by ourselves.
             self.give_back()
             return

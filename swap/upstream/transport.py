@@ -31,18 +31,31 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import structlog
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from swap.errors import ConfigurationError, Malformed, TimedOut, Unreachable, UpstreamError, UpstreamUnavailable
+from swap.errors import (
+    ConfigurationError,
+    Malformed,
+    OutOfDescriptors,
+    TimedOut,
+    Unreachable,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from swap.infra import descriptors
 from swap.infra.deadline import Deadline
 from swap.infra.http_answers import FinalResponse
 from swap.settings import is_loopback
 
+log = structlog.get_logger()
+
 _CONNECT_SECONDS = 5.0
+_SAID_EVERY_SECONDS = 60.0
 _POOLED = 64
 
 
@@ -170,6 +183,7 @@ class Transport:
         self._pooled = _Adapter(pool_connections=2, pool_maxsize=_POOLED)
         self._flights: set[_Flight] = set()
         self._lock = threading.Lock()
+        self._said_at: float | None = None
         self.hung_up = False
 
     def __repr__(self) -> str:
@@ -219,6 +233,7 @@ class Transport:
 
         Returns any HTTP answer, even a redirect. Raises:
         Unreachable: nothing was sent (cause connect, timeout or tls).
+        OutOfDescriptors: nothing was sent, because this process could not open a connection.
         TimedOut: no complete answer within the limit.
         UpstreamUnavailable: the connection broke; cause connect.
         Malformed: more than `max_bytes`, or an encoding that cannot be undone.
@@ -250,11 +265,23 @@ class Transport:
         except UpstreamError:
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            problem = _what_happened(error, flight, limit)
+            if isinstance(problem, OutOfDescriptors):
+                self._say_so()
             # From None: the original carries the signed request along.
-            raise _what_happened(error, flight, limit) from None
+            raise problem from None
         finally:
             if fresh:
                 adapter.close()
+
+    def _say_so(self) -> None:
+        """Every call that is made meanwhile ends so; once a minute is enough."""
+        now = self._monotonic()
+        with self._lock:
+            if self._said_at is not None and now - self._said_at < _SAID_EVERY_SECONDS:
+                return
+            self._said_at = now
+        log.critical("process.out_of_descriptors")
 
 
 def _read(response: requests.Response, max_bytes: int) -> bytes:
@@ -271,6 +298,10 @@ def _what_happened(error: Exception, flight: _Flight, limit: float) -> UpstreamE
     chain = list(_chain(error))
     if not flight.sent:
         timeouts = (TimeoutError, requests.exceptions.Timeout, ConnectTimeoutError)
+        # A name that cannot be looked up for want of a descriptor is reported as a name that nobody knows.
+        unnamed = any(isinstance(link, NameResolutionError) for link in chain)
+        if descriptors.used_up(chain) or (unnamed and descriptors.none_left()):
+            return OutOfDescriptors("this process can open no more connections")
         # urllib3 derives NewConnectionError from its timeout, though a refused connection is none.
         refused = any(isinstance(link, NewConnectionError) for link in chain)
         if flight.expired or (any(isinstance(link, timeouts) for link in chain) and not refused):

@@ -21,7 +21,7 @@ from swap.domain.expiry import ToldExpiry
 from swap.domain.lifecycle import Decision, Facts, Status, account, expires_by_age, next_status, review_due, says_ended
 from swap.domain.schedules import UNHEARD, PollState, failure_delay, next_poll
 from swap.domain.times import Timing
-from swap.errors import OrderExpired, RateLimited, UpstreamError, UpstreamNotFound
+from swap.errors import OrderExpired, OutOfDescriptors, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
 from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, ended_by_hand, under_review
 from swap.orders.fixed_rate import rate_ends_at
@@ -96,7 +96,7 @@ class Poller:
         except OrderExpired:
             pass
         except UpstreamError as error:
-            if isinstance(error, RateLimited) or error.cause == "breaker":
+            if isinstance(error, RateLimited | OutOfDescriptors) or error.cause == "breaker":
                 self._put_off(order, getattr(error, "retry_after", None))
                 return
             log.warning(
