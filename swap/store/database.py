@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from swap.errors import ConfigurationError
+from swap.infra import private_files
 from swap.settings import checkout
 from swap.tables import Row
 
@@ -36,10 +37,11 @@ _MIGRATION_LOCK = 7_267_001  # any number; PostgreSQL's advisory locks are named
 
 class Database:
     def __init__(self, url: str) -> None:
+        # Parameters are hidden in errors, which are logged: there are addresses and memos among them.
         self.sqlite = url.startswith("sqlite")
         if self.sqlite:
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self.engine = create_engine(url, pool_size=8, max_overflow=8, pool_timeout=5)
+            _keep_private(make_url(url).database)
+            self.engine = create_engine(url, pool_size=8, max_overflow=8, pool_timeout=5, hide_parameters=True)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
             self._writer: Any = _Turn()
@@ -51,6 +53,7 @@ class Database:
                 max_overflow=8,
                 pool_timeout=5,
                 pool_pre_ping=True,
+                hide_parameters=True,
                 connect_args={"connect_timeout": 5, "options": options},
             )
             self._writer = nullcontext()
@@ -146,6 +149,20 @@ def migration_config(connection: Connection) -> Config:
 def _head() -> str | None:
     # Read once: the files of a release do not change under a process, and readiness is asked for all the time.
     return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
+def _keep_private(name: str | None) -> None:
+    """SQLite itself makes a file that everybody may read. Its companions take over the mode of the file."""
+    if not name or name == ":memory:":
+        return
+    path = Path(name)
+    if not path.parent.exists():
+        private_files.folder(path.parent)
+    with suppress(OSError):  # SQLite says so better when it cannot be written
+        private_files.file(path)
+    for companion in ("-wal", "-shm"):
+        if (beside := path.with_name(path.name + companion)).exists():
+            private_files.file(beside)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -20,6 +20,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from swap.infra import private_files
 from swap.processes.supervise import PartFailed, Supervisor, free_port, start_redis
 from swap.sdk import SwapApiError, SwapClient
 
@@ -200,7 +201,7 @@ def run(folder: Path) -> int:
     """Walk the demo in a folder of its own; returns the exit code."""
     console = Console()
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    private_files.folder(folder)
     demo = Demo(folder, console)
     started = time.monotonic()
     try:
