@@ -273,7 +273,7 @@ def test_the_pause_that_an_answer_asks_for_is_read_in_both_forms(
 )
 def test_another_spelling_of_a_private_address_is_refused_when_it_is_registered(url: str) -> None:
     assert refusal(url, allow_private=False) is not None
-    assert refusal("https://hooks.example/", allow_private=False) is None
+    assert refusal("https://hooks.example.com/", allow_private=False) is None
 
 
 @pytest.mark.parametrize(

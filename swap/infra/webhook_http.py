@@ -8,6 +8,7 @@ name that is public when it is registered may point at our own machines when it 
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 import threading
@@ -45,8 +46,12 @@ _NOT_PUBLIC = tuple(
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 
-# Ends of names that the public DNS will never know (RFC 6761, RFC 6762, RFC 7686, RFC 9476, and what ICANN left private).
-_NEVER_PUBLIC = {"alt", "internal", "invalid", "local", "localhost", "onion", "test"}
+# Ends of names that the public DNS will never know (RFC 6761, RFC 6762, RFC 7686, RFC 9476, and what ICANN left private);
+# home.arpa is RFC 8375's.
+_NEVER_PUBLIC = {"alt", "example", "internal", "invalid", "local", "localhost", "onion", "test"}
+
+# RFC 1123, 2.1, and the underscore, which no host name has and resolvers take all the same.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 
 # As `socket.getaddrinfo` is called and answers.
 Resolve = Callable[..., list[AddressInfo]]
@@ -138,9 +143,9 @@ def refusal(url: str, *, allow_private: bool) -> str | None:
 
     What its name stands for is judged when it is used: it may change.
     """
-    if any(each.isspace() for each in url):
-        # It would be sent as %20, to a path that nobody meant.
-        return "A URL has no blanks."
+    if any(each.isspace() or not each.isprintable() for each in url):
+        # It would be sent as %20, or as what nobody sees, to a path that nobody meant.
+        return "A URL has no blanks, and no characters that nobody sees."
     try:
         parts = urlsplit(canonical(url))
     except ValueError:
@@ -152,17 +157,24 @@ def refusal(url: str, *, allow_private: bool) -> str | None:
         private = is_private(host)
     except ValueError:
         # "2130706433" and "0x7f.1" are spellings of 127.0.0.1; no public name ends in a number.
+        if not _may_exist(host):
+            return "No host can have such a name."
         private = not _may_be_public(host)
     if not allow_private and (parts.scheme != "https" or private):
         return "An endpoint must be https and public; SWAP_WEBHOOK_ALLOW_PRIVATE=1 allows others for development."
     return None
 
 
+def _may_exist(name: str) -> bool:
+    """Whether any DNS, ours included, can know such a name."""
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.lower().split("."))
+
+
 def _may_be_public(name: str) -> bool:
-    """Whether a host name can stand for anything in the public DNS."""
+    """Whether a host name that may exist can stand for anything in the public DNS."""
     labels = name.lower().split(".")
-    fits = all(0 < len(label) <= 63 for label in labels) and len(name) <= 253
-    return fits and len(labels) > 1 and labels[-1] not in _NEVER_PUBLIC and not labels[-1][0].isdigit()
+    ends_well = labels[-1] not in _NEVER_PUBLIC and labels[-2:] != ["home", "arpa"] and not labels[-1][0].isdigit()
+    return len(labels) > 1 and ends_well
 
 
 def _post(
