@@ -159,6 +159,11 @@ MISTAKES: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
     ({"destination_memo_none": "yes"}, {"destination_memo_none": ["INVALID"]}),
     ({"refund_address": ..., "refund_memo": "1"}, {"refund_address": ["REQUIRED"]}),
     ({"metadata": []}, {"metadata": ["INVALID"]}),
+    *(
+        ({name: text}, {name: ["TEXT_MALFORMED"]})
+        for name in ("client_order_id", "user_id", "session_id", "account_id")
+        for text in ("a\u200bb", "a\u202eb", "\ufeffa", "a\nb", "a\x7f", "a\u2028b", " a", "a ", "a\u00a0", " ")
+    ),
     ({"metadata": {"text": "x" * 4090}}, {"metadata": ["INVALID"]}),
     ({"metadata": {"big": 1e20}}, {"metadata": ["INVALID"]}),
     ({"metadata": {"deep": [{"big": 2**60}]}}, {"metadata": ["INVALID"]}),
@@ -342,6 +347,20 @@ def test_other_fields_under_the_same_id_are_a_conflict_that_says_what_differs(
             assert (answer.status, answer.error["code"]) == (409, "CLIENT_ORDER_ID_CONFLICT")
             assert answer.details == {"order_id": order_id, "different": different, "retry": "never"}
     assert len(world.orders()) == 1
+
+
+def test_true_is_not_one_however_deep_it_stands_in_metadata(calls: Calls) -> None:
+    assert calls.order(metadata={"cart": [1, {"a": False}]}).status == 201
+    for other in ([True, {"a": False}], [1, {"a": 0}], [1, {}], [1], [1, {"a": None}]):
+        answer = calls.order(metadata={"cart": other})
+        assert (answer.status, answer.details["different"]) == (409, ["metadata"]), other
+    assert calls.order(metadata={"cart": [1, {"a": False}]}).status == 200
+
+
+def test_a_character_that_nobody_sees_is_named_with_its_place(calls: Calls) -> None:
+    (problem,) = calls.order(user_id="ab\u200dc").details["fields"]["user_id"]
+    assert (problem["character"], problem["position"]) == ("U+200D", 2)
+    assert calls.order(user_id="zoë 𝕏 ب").status == 201
 
 
 def test_a_request_stored_before_a_field_existed_is_still_the_same(service: Service, calls: Calls) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from swap.domain.times import iso
+from swap.errors import Conflict
 from swap.push.delivering import KEPT
 from swap.push.endpoints import MAX_ENDPOINTS
 from swap.sdk import SwapApiError
@@ -22,6 +23,7 @@ from tests.conftest import Clock, Shop, new_shop
 from tests.factories import make_orders, move, read_order
 from tests.receivers import Receiver
 from tests.signed_client import Calls
+from tests.threads import errors_of
 
 
 def code_of(work: Callable[[], Any]) -> tuple[int, str]:
@@ -100,6 +102,7 @@ def test_every_problem_of_a_request_is_named_and_nothing_is_changed(shop: Shop, 
         ("POST", create, {"url": 7, "types": "order.created"}, {"url", "types"}),
         ("PATCH", path, {"url": None, "enabled": None, "types": None}, {"url", "enabled", "types"}),
         ("PATCH", path, {"enabled": "false"}, {"enabled"}),
+        ("PATCH", path, {"description": "the\u202eshop"}, {"description"}),
         ("PATCH", path, {"url": "https://u:p@h.example"}, {"url"}),
         ("POST", f"{path}/rotate-secret", {"overlap_seconds": -1}, {"overlap_seconds"}),
         ("POST", f"{path}/rotate-secret", {"overlap_seconds": 604_801}, {"overlap_seconds"}),
@@ -129,6 +132,16 @@ def test_a_client_may_have_so_many_endpoints(shop: Shop) -> None:
     assert code_of(lambda: shop.api.add_webhook_endpoint("https://hooks.example")) == full
     shop.api.delete_webhook_endpoint(last["id"])
     shop.api.add_webhook_endpoint("https://hooks.example")
+
+
+def test_endpoints_that_are_added_at_the_same_moment_are_no_more_than_a_client_may_have(
+    shop: Shop, service: Service
+) -> None:
+    for _ in range(MAX_ENDPOINTS - 1):
+        shop.api.add_webhook_endpoint("https://hooks.example")
+    refused = errors_of(8, lambda _: service.endpoints.create(shop.client_id, "https://hooks.example"))
+    assert {type(error) for error in refused} == {Conflict}
+    assert len(shop.api.webhook_endpoints()) == MAX_ENDPOINTS
 
 
 def test_a_key_without_the_scope_has_no_way_to_webhooks(service: Service, api_url: str, clock: Clock) -> None:

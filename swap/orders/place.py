@@ -304,7 +304,7 @@ def _must_equal(order: Order, request: OrderRequest) -> None:
     stored, asked = order.request, request.stored()
     # null, missing, false and {} are all ways of not giving an optional field.
     different = sorted(
-        name for name in stored.keys() | asked.keys() if (stored.get(name) or None) != (asked.get(name) or None)
+        name for name in stored.keys() | asked.keys() if not _is_same(stored.get(name) or None, asked.get(name) or None)
     )
     if different:
         raise Conflict(
@@ -313,6 +313,17 @@ def _must_equal(order: Order, request: OrderRequest) -> None:
             order_id=order.id,
             different=[field_name(name) for name in different],
         )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether both are the same JSON. To Python 1 and true are equal."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return bool(one == other)
 
 
 def field_name(name: str) -> str:

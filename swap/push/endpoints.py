@@ -76,6 +76,7 @@ class Endpoints:
         self._check(url=url, types=types)
         secret = _new_secret()
         with self._database.write() as session:
+            endpoint_rows.lock_endpoints_of(session, client_id)
             if len(endpoint_rows.endpoints_of(session, client_id)) >= MAX_ENDPOINTS:
                 message = f"A client may have {MAX_ENDPOINTS} endpoints; delete one first."
                 raise Conflict(message, code="TOO_MANY_ENDPOINTS")

@@ -9,7 +9,7 @@ from sqlalchemy import case, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from swap.store.deliveries import skip_waiting
-from swap.tables import Utc, WebhookEndpoint, new_id
+from swap.tables import Client, Utc, WebhookEndpoint, new_id
 
 _UNSYNCED = {"synchronize_session": False}
 
@@ -43,6 +43,11 @@ def endpoints_for(session: Session, client_ids: set[str]) -> Sequence[WebhookEnd
     """Enabled endpoints of these clients."""
     query = select(WebhookEndpoint).where(WebhookEndpoint.client_id.in_(client_ids), WebhookEndpoint.enabled)
     return session.scalars(query).all()
+
+
+def lock_endpoints_of(session: Session, client_id: str) -> None:
+    """Let no other transaction add an endpoint of this client until commit. Orders of the client go on."""
+    session.execute(select(Client.id).where(Client.id == client_id).with_for_update(key_share=True))
 
 
 def endpoints_of(session: Session, client_id: str) -> Sequence[WebhookEndpoint]:

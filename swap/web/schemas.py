@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import category
 
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -18,6 +19,8 @@ from swap.push.payload import TYPES
 MAX_METADATA_BYTES = 4096
 # Above it a JSON number is no longer the same number everywhere; PostgreSQL hands 1e20 back as an integer, for one.
 _LARGEST_NUMBER = 2**53
+# Unicode's categories of control and format characters and of separators of lines and paragraphs.
+_HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
 
 
 class Amount(fields.Field[Any]):
@@ -73,6 +76,24 @@ def _no_nul(value: str) -> None:
         raise ValidationError("Holds a character that is no text.")
 
 
+def _name(maximum: int, *, required: bool = False, **kwargs: Any) -> fields.String:
+    """As `_text`, for what people read and programs compare: two of them must not look alike and be different."""
+    field = _text(maximum, required=required, **kwargs)
+    field.validators.append(_visible)
+    return field
+
+
+def _visible(value: str) -> None:
+    """Raises ValidationError for blanks at the ends, and for control, bidirectional and zero-width characters."""
+    hidden = next((position for position, c in enumerate(value) if category(c) in _HIDDEN), None)
+    if hidden is not None:
+        name = f"U+{ord(value[hidden]):04X}"
+        message = f"Holds a character that nobody sees, {name}, at position {hidden}."
+        raise ValidationError([FieldProblem("TEXT_MALFORMED", message, {"character": name, "position": hidden})])
+    if value != value.strip():
+        raise ValidationError([FieldProblem("TEXT_MALFORMED", "Begins or ends with a blank.")])
+
+
 class Strict(Schema):
     class Meta:
         unknown = RAISE
@@ -113,7 +134,7 @@ def _validation_id(side: str) -> fields.String:
 
 PlaceOrder = Strict.from_dict(
     {
-        "client_order_id": _text(64, required=True, metadata={"description": "Yours; unique for ever."}),
+        "client_order_id": _name(64, required=True, metadata={"description": "Yours; unique for ever."}),
         **_ROUTE,
         "amount": Amount(required=True, metadata={"description": "What will be deposited, as a decimal string."}),
         "rate_mode": fields.String(required=True, validate=_MODES),
@@ -127,9 +148,9 @@ PlaceOrder = Strict.from_dict(
         "quote_id": _text(4096),
         "destination_validation_id": _validation_id("destination"),
         "refund_validation_id": _validation_id("refund"),
-        "user_id": _text(128),
-        "session_id": _text(128),
-        "account_id": _text(128),
+        "user_id": _name(128),
+        "session_id": _name(128),
+        "account_id": _name(128),
         "metadata": Metadata(keys=fields.String(), allow_none=True),
     },
     name="PlaceOrder",
@@ -259,7 +280,7 @@ _ENDPOINT: dict[str, fields.Field[Any]] = {
         validate=validate.Length(0, 64),
         metadata={"description": f"Empty for all. There are: {', '.join(sorted(TYPES))}."},
     ),
-    "description": _text(200),
+    "description": _name(200),
 }
 
 CreateEndpoint = Strict.from_dict({"url": _text(2048, required=True), **_ENDPOINT}, name="CreateEndpoint")
