@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,6 +18,7 @@ from swap.errors import Conflict
 from swap.push.delivering import KEPT
 from swap.push.endpoints import MAX_ENDPOINTS
 from swap.sdk import SwapApiError
+from swap.store import endpoints as endpoint_rows
 from swap.tables import WebhookDelivery, WebhookEndpoint
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, new_shop
@@ -135,11 +137,18 @@ def test_a_client_may_have_so_many_endpoints(shop: Shop) -> None:
 
 
 def test_endpoints_that_are_added_at_the_same_moment_are_no_more_than_a_client_may_have(
-    shop: Shop, service: Service
+    shop: Shop, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(MAX_ENDPOINTS - 1):
         shop.api.add_webhook_endpoint("https://hooks.example")
-    refused = errors_of(8, lambda _: service.endpoints.create(shop.client_id, "https://hooks.example"))
+    add = endpoint_rows.add_endpoint
+
+    def slowly(*arguments: Any, **columns: Any) -> WebhookEndpoint:
+        time.sleep(0.2)  # the others count meanwhile
+        return add(*arguments, **columns)
+
+    monkeypatch.setattr(endpoint_rows, "add_endpoint", slowly)
+    refused = errors_of(4, lambda _: service.endpoints.create(shop.client_id, "https://hooks.example"))
     assert {type(error) for error in refused} == {Conflict}
     assert len(shop.api.webhook_endpoints()) == MAX_ENDPOINTS
 
