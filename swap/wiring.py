@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from redis import Redis
 
+from swap.access.clients import Clients
 from swap.access.keys import Keys
 from swap.access.tracking import Tracking
 from swap.domain.times import Timing, utc_now
@@ -93,6 +94,7 @@ class Service:
     feed: Feed
     endpoints: Endpoints
     deliverer: Deliverer
+    clients: Clients
     keys: Keys
     tracking: Tracking
     support: Support
@@ -189,7 +191,8 @@ def build(
         feed=feed,
         endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
         deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
-        keys=Keys(database, vault, clock),
+        clients=Clients(database, clock),
+        keys=Keys(database, vault, clock, "live" if settings.production else "test"),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
         review=Review(database, upstream, conflicts, by_hand, timing),
