@@ -15,7 +15,7 @@ import orjson
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
 from swap.infra import logs
 from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, state_folder
-from swap.tools.access import audit, clients, keys
+from swap.tools.access import addresses, audit, clients, keys
 from swap.tools.command_line import fail, open_service, read_settings, show
 from swap.tools.orders import orders
 
@@ -262,7 +262,7 @@ def new_epoch(as_json: bool) -> None:
     show({"epoch": open_service().feed.new_epoch()}, as_json)
 
 
-for command in (orders, keys, clients, audit):
+for command in (orders, keys, clients, addresses, audit):
     main.add_command(command)
 
 

@@ -34,6 +34,7 @@ from swap.ops.housekeeping import Housekeeping
 from swap.ops.linking import Linking
 from swap.ops.review import Review
 from swap.ops.support import Support
+from swap.orders.blocked import BlockedAddresses
 from swap.orders.bounds import SpareBounds, SpareLimits
 from swap.orders.candidates import CandidateSearch
 from swap.orders.conflicts import Conflicts
@@ -110,6 +111,10 @@ class Service:
     def clock(self) -> Callable[[], datetime]:
         """What time it is, as aware UTC."""
         return self.timing.now
+
+    @property
+    def blocked(self) -> BlockedAddresses:
+        return BlockedAddresses(self.database, self.clock)
 
     def close(self) -> None:
         self.due.close()

@@ -61,3 +61,16 @@ class AuditEntry(Row):
     subject: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str | None]
     detail: Mapped[dict[str, Any]]
+
+
+class BlockedAddress(Row):
+    """`address`: the account, in the spelling that all spellings of it have in common; blocked on every network, since one
+    key often owns it on several. `currency` and `network` are those that it was named for."""
+
+    __tablename__ = "blocked_addresses"
+    address: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[str]
+    network: Mapped[str]
+    reason: Mapped[str]
+    blocked_by: Mapped[str]
+    blocked_at: Mapped[datetime]

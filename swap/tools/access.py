@@ -1,4 +1,4 @@
-"""`swap keys`, `swap clients` and `swap audit`: who may call, how much, and who decided so."""
+"""`swap keys`, `clients`, `addresses` and `audit`: who may call, how much, where nothing is sent, and who decided so."""
 
 from __future__ import annotations
 
@@ -154,3 +154,45 @@ def limit_client(client: str, weight_per_minute: int, by: str | None, reason: st
 def audit(subject: str | None, limit: int, as_json: bool) -> None:
     """What was decided about keys and clients, by whom and why; the newest first."""
     show({"audit": open_service().clients.audit(limit, subject)}, as_json)
+
+
+@click.group()
+def addresses() -> None:
+    """Addresses that no order may pay out or refund to."""
+
+
+def _place(command: Any) -> Any:
+    for option in (
+        click.option("--network", required=True, help="The network's title, such as BTC or ERC20."),
+        click.option("--currency", required=True, help="The currency's title, such as BTC or USDT."),
+    ):
+        command = option(command)
+    return click.argument("address")(command)
+
+
+@addresses.command("block")
+@_place
+@click.option("--reason", required=True, help="Why; kept in the audit, never told to a caller.")
+@click.option("--by", help="Who wants it; default: who is logged in.")
+@click.option("--json", "as_json", is_flag=True)
+def block_address(address: str, currency: str, network: str, reason: str, by: str | None, as_json: bool) -> None:
+    """Refuse new orders to an address, in any spelling and on every network, from now on."""
+    show(open_service().blocked.block(currency, network, address, by=_actor(by), reason=reason), as_json)
+
+
+@addresses.command("unblock")
+@_place
+@click.option("--reason", required=True, help="Why; kept in the audit.")
+@click.option("--by", help="Who wants it; default: who is logged in.")
+@click.option("--json", "as_json", is_flag=True)
+def unblock_address(address: str, currency: str, network: str, reason: str, by: str | None, as_json: bool) -> None:
+    """Take new orders to an address again."""
+    open_service().blocked.unblock(currency, network, address, by=_actor(by), reason=reason)
+    show({"address": address, "blocked": False}, as_json)
+
+
+@addresses.command("list")
+@click.option("--json", "as_json", is_flag=True)
+def list_addresses(as_json: bool) -> None:
+    """Every blocked address, with who blocked it and why."""
+    show({"addresses": open_service().blocked.listed()}, as_json)
