@@ -178,7 +178,7 @@ def _order(service: Service, client_id: str) -> Order:
         facts=Facts().to_json(), token_version=0, failures=0, next_check_at=now, created_at=now, updated_at=now,
     )  # fmt: skip
     with service.database.write() as session:
-        clients.client_named(session, "bench", now)
+        clients.client_named(session, "bench", 6000, now)
         assert order_rows.insert(session, row)
         found = order_rows.get(session, order_id)
     assert found is not None

@@ -80,10 +80,10 @@ def changes(service: Service, name: str, url: str, orders: int, per_second: floa
     committed: dict[str, float] = {}
     made: list[Order] = []
     with service.database.write() as session:
-        owner = clients.live_key(session, key.key)
-        assert owner is not None
+        found = clients.live_key(session, key.key, service.clock())
+        assert found is not None
         for _ in range(orders):
-            made.append(order_row(owner.client_id, next_check_at=None))
+            made.append(order_row(found[0].client_id, next_check_at=None))
             order_rows.insert(session, made[-1])
     began = time.monotonic()
     for number in range(round(per_second * seconds)):

@@ -15,6 +15,7 @@ import orjson
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
 from swap.infra import logs
 from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, state_folder
+from swap.tools.access import addresses, audit, clients, keys
 from swap.tools.command_line import fail, open_service, read_settings, show
 from swap.tools.orders import orders
 
@@ -234,39 +235,6 @@ def reconcile(last: bool, as_json: bool) -> None:
 
 
 @main.group()
-def keys() -> None:
-    """API keys of product backends."""
-
-
-@keys.command("create")
-@click.option("--name", required=True)
-@click.option("--client", help="The client that owns the key; default: named like the key.")
-@click.option("--scopes", default="", help="Comma list; default: all but support and admin.")
-@click.option("--weight-per-minute", type=click.IntRange(1, 1_000_000), default=6000)
-@click.option("--json", "as_json", is_flag=True)
-def create_key(name: str, client: str | None, scopes: str, weight_per_minute: int, as_json: bool) -> None:
-    """Make a key. Its secret is shown now and never again."""
-    chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-    made = open_service().keys.create(name, client=client, scopes=chosen, weight_per_minute=weight_per_minute)
-    content = {
-        "key": made.key,
-        "secret": made.secret,
-        "client": made.client,
-        "name": made.name,
-        "scopes": list(made.scopes),
-    }
-    show(content, as_json)
-
-
-@keys.command("revoke")
-@click.argument("key")
-def revoke_key(key: str) -> None:
-    """Take a key out of use; processes that have seen it forget it within 5 seconds."""
-    if not open_service().keys.revoke(key):
-        fail(f"KEY_UNKNOWN: There is no live key {key}.")
-
-
-@main.group()
 def webhooks() -> None:
     """Webhook endpoints of clients."""
 
@@ -294,7 +262,8 @@ def new_epoch(as_json: bool) -> None:
     show({"epoch": open_service().feed.new_epoch()}, as_json)
 
 
-main.add_command(orders)
+for command in (orders, keys, clients, addresses, audit):
+    main.add_command(command)
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from redis import Redis
 
+from swap.access.clients import Clients
 from swap.access.keys import Keys
 from swap.access.tracking import Tracking
 from swap.domain.times import Timing, utc_now
@@ -33,6 +34,7 @@ from swap.ops.housekeeping import Housekeeping
 from swap.ops.linking import Linking
 from swap.ops.review import Review
 from swap.ops.support import Support
+from swap.orders.blocked import BlockedAddresses
 from swap.orders.bounds import SpareBounds, SpareLimits
 from swap.orders.candidates import CandidateSearch
 from swap.orders.conflicts import Conflicts
@@ -93,6 +95,7 @@ class Service:
     feed: Feed
     endpoints: Endpoints
     deliverer: Deliverer
+    clients: Clients
     keys: Keys
     tracking: Tracking
     support: Support
@@ -108,6 +111,10 @@ class Service:
     def clock(self) -> Callable[[], datetime]:
         """What time it is, as aware UTC."""
         return self.timing.now
+
+    @property
+    def blocked(self) -> BlockedAddresses:
+        return BlockedAddresses(self.database, self.clock)
 
     def close(self) -> None:
         self.due.close()
@@ -189,7 +196,8 @@ def build(
         feed=feed,
         endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
         deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
-        keys=Keys(database, vault, clock),
+        clients=Clients(database, clock),
+        keys=Keys(database, vault, clock, "live" if settings.production else "test"),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
         review=Review(database, upstream, conflicts, by_hand, timing),

@@ -77,7 +77,7 @@ def order_request(**stored: Any) -> OrderRequest:
 
 def make_client(database: Database, name: str = "shop") -> str:
     with database.write() as session:
-        return clients.client_named(session, name, NOON).id
+        return clients.client_named(session, name, 6000, NOON).id
 
 
 def make_order(database: Database, client_id: str | None = None, **changed: Any) -> Order:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from swap.settings import Settings
@@ -29,6 +30,22 @@ def test_a_sound_installation_is_found_sound(service: Service, shop: Shop) -> No
     assert found["worker watch"][1] == "1 live"
     assert found["upstream"][1] == "lists 1 orders of this key"
     assert found["signature"][1] == "a good signature is accepted, a wrong one refused"
+
+
+def test_keys_that_are_old_or_that_nobody_uses_are_reported(service: Service, shop: Shop, clock: Clock) -> None:
+    def said() -> tuple[str, str]:
+        return findings(service)["keys"]
+
+    assert said() == ("ok", "1 live")
+    clock.advance(timedelta(days=91))
+    assert said() == ("warn", f"not used for 90 days, revoke: {shop.key}")
+    caller = service.keys.caller(shop.key)
+    assert caller is not None
+    clock.advance(timedelta(days=300))
+    service.keys.note_use(caller, "127.0.0.1")
+    assert said() == ("warn", f"older than 365 days, rotate: {shop.key}")
+    service.keys.revoke(shop.key)
+    assert said() == ("ok", "0 live")
 
 
 def test_parts_that_are_silent_are_reported(service: Service, clock: Clock) -> None:

@@ -49,7 +49,15 @@ _LIBRARIES = {
     "segno": {"swap.web.deposit_svg"},
     # Statements are written in store/. Use cases may name a Session that they hand on; a door only catches errors.
     "sqlalchemy": {"swap.store", "swap.tables"},
-    "sqlalchemy.orm": {"swap.store", "swap.tables", "swap.orders", "swap.watching", "swap.push", "swap.ops"},
+    "sqlalchemy.orm": {
+        "swap.store",
+        "swap.tables",
+        "swap.access",
+        "swap.orders",
+        "swap.watching",
+        "swap.push",
+        "swap.ops",
+    },
     "sqlalchemy.exc": {
         "swap.cli",
         "swap.market",

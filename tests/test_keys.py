@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from swap.access.keys import DEFAULT_SCOPES, Caller, Keys, NewKey
+from swap.access.clients import Clients
+from swap.access.keys import DEFAULT_SCOPES, Caller, KeyOptions, Keys, NewKey
 from swap.domain.signing import SignedParts, sign_request
-from swap.errors import InvalidRequest, NotAuthenticated, SwapError
+from swap.errors import InvalidRequest, NotAllowed, NotAuthenticated, NotFound, SwapError
 from swap.infra.vault import Vault
 from swap.store.database import Database
 from swap.tables import ApiKey, Client, UsedSignature
@@ -88,7 +89,11 @@ def test_scopes_are_kept_once_each(keys: Keys) -> None:
 def test_a_good_signature_proves_the_caller(keys: Keys, clock: Clock) -> None:
     made = keys.create("shop", scopes=["orders"], weight_per_minute=7)
     caller = authenticate(keys, **signed(made, clock))
-    assert (caller.key, caller.scopes, caller.weight_per_minute) == (made.key, frozenset({"orders"}), 7)
+    assert (caller.key, caller.scopes, caller.weight_per_minute) == (
+        made.key,
+        frozenset({"orders:read", "orders:write", "events:read"}),
+        7,
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,3 +191,117 @@ def test_a_spent_signature_is_remembered_until_its_window_has_passed_and_never_i
     assert request["signature"] not in spent.signature
     # Signed 5 s ahead of us it is good for 10 s, and every process may have a clock of its own.
     assert spent.expires_at - clock() > timedelta(seconds=15)
+
+
+# --- until when, and from where --------------------------------------------------------------------------------------
+
+
+def test_a_key_works_until_it_expires(keys: Keys, clock: Clock) -> None:
+    made = keys.create("shop", options=KeyOptions(expires_at=clock() + timedelta(minutes=1)))
+    authenticate(keys, **signed(made, clock))
+    clock.advance(61)
+    assert code_of(keys, signed(made, clock)) == "KEY_UNKNOWN"
+    assert keys.live([made.key]) == set()
+    assert [key["state"] for key in keys.listed()] == ["expired"]
+
+
+def test_a_rotated_key_and_its_successor_work_side_by_side_for_a_while(keys: Keys, clock: Clock) -> None:
+    old = keys.create("shop", client="Shop Ltd", options=KeyOptions(["quotes"], allowed_from=["10.0.0.0/8"]))
+    new = keys.rotate(old.key, timedelta(hours=24), by="anna", reason="yearly")
+    assert (new.client, new.name, new.scopes) == ("Shop Ltd", "shop", ("quotes",))
+    for made in (old, new):
+        assert authenticate(keys, **signed(made, clock)).allowed_from == ("10.0.0.0/8",)
+    clock.advance(timedelta(hours=24))
+    assert code_of(keys, signed(old, clock)) == "KEY_UNKNOWN"
+    authenticate(keys, **signed(new, clock))
+    with pytest.raises(NotFound):
+        keys.rotate(old.key, timedelta(hours=1))
+
+
+def test_a_rotation_lets_no_key_work_longer_than_it_would_have(keys: Keys, clock: Clock) -> None:
+    old = keys.create("shop")
+    keys.expire(old.key, clock() + timedelta(minutes=5))
+    keys.rotate(old.key, timedelta(hours=24))
+    clock.advance(timedelta(minutes=6))
+    assert keys.live([old.key]) == set()
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "allowed"),
+    [
+        ([], "198.51.100.7", True),
+        (["203.0.113.0/24"], "203.0.113.9", True),
+        (["203.0.113.0/24"], "203.0.114.9", False),
+        (["203.0.113.0/24", "2001:db8::/32"], "2001:db8::1", True),
+        (["2001:db8::/32"], "2001:db9::1", False),
+        (["203.0.113.9/32"], "", False),
+        (["0.0.0.0/0"], "2001:db8::1", False),
+    ],
+)
+def test_a_key_may_be_bound_to_networks(
+    keys: Keys, clock: Clock, networks: list[str], address: str, allowed: bool
+) -> None:
+    caller = authenticate(keys, **signed(keys.create("shop", options=KeyOptions(allowed_from=networks)), clock))
+    if allowed:
+        keys.must_be_allowed_from(caller, address)
+    else:
+        with pytest.raises(NotAllowed) as caught:
+            keys.must_be_allowed_from(caller, address)
+        assert caught.value.code == "ADDRESS_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("network", ["", "10.0.0.1/8", "10.0.0.0/33", "example.com", "10.0.0.0-10.0.0.9"])
+def test_what_is_no_network_is_told_before_a_key_is_made(keys: Keys, network: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        keys.create("shop", options=KeyOptions(allowed_from=[network]))
+    assert caught.value.fields["allowed_from"][0].code == "NETWORK_INVALID"
+    assert keys.listed() == []
+
+
+def test_keys_say_for_which_environment_they_are_and_open_no_other(database: Database, clock: Clock) -> None:
+    test, live = (Keys(database, Vault([OLD]), clock, environment) for environment in ("test", "live"))
+    made = test.create("shop")
+    assert (made.key[:5], made.secret[:5]) == ("test_", "test_")
+    assert code_of(live, signed(made, clock)) == "KEY_OF_OTHER_ENVIRONMENT"
+    assert code_of(test, signed(live.create("shop"), clock)) == "KEY_OF_OTHER_ENVIRONMENT"
+
+
+def test_when_and_from_where_a_key_was_used_is_written_once_a_minute(keys: Keys, clock: Clock) -> None:
+    caller = authenticate(keys, **signed(keys.create("shop"), clock))
+    keys.note_use(caller, "203.0.113.9")
+    first = keys.listed()[0]
+    clock.advance(30)
+    keys.note_use(caller, "203.0.113.10")
+    assert keys.listed()[0] == first
+    assert first["last_used_from"] == "203.0.113.9"
+    clock.advance(31)
+    keys.note_use(caller, "203.0.113.10")
+    assert keys.listed()[0]["last_used_from"] == "203.0.113.10"
+
+
+def test_the_limit_is_the_clients_whatever_key_is_used(keys: Keys, database: Database, clock: Clock) -> None:
+    one, two = keys.create("one", client="shop", weight_per_minute=70), keys.create("two", client="shop")
+    assert [authenticate(keys, **signed(made, clock)).weight_per_minute for made in (one, two)] == [70, 70]
+    Clients(database, clock).limit("shop", 90, by="anna", reason="grows")
+    clock.advance(1)
+    assert authenticate(keys, **signed(two, clock)).weight_per_minute == 90
+    with pytest.raises(NotFound):
+        Clients(database, clock).limit("nobody", 90, by="anna")
+
+
+def test_every_act_is_written_down_with_who_and_why_and_no_secret(keys: Keys, database: Database, clock: Clock) -> None:
+    made = keys.create("shop", by="anna", reason="a new shop")
+    new = keys.rotate(made.key, timedelta(hours=1), by="bert", reason="yearly")
+    keys.expire(new.key, clock() + timedelta(days=1), by="anna", reason="a trial")
+    keys.revoke(new.key, by="anna", reason="leaked")
+    Clients(database, clock).limit("shop", 90, by="anna", reason="grows")
+    acts = Clients(database, clock).audit()
+    assert sorted((act["act"], act["actor"], act["reason"]) for act in acts) == [
+        ("clients.limit", "anna", "grows"),
+        ("keys.create", "anna", "a new shop"),
+        ("keys.expire", "anna", "a trial"),
+        ("keys.revoke", "anna", "leaked"),
+        ("keys.rotate", "bert", "yearly"),
+    ]
+    assert {act["act"] for act in Clients(database, clock).audit(subject=made.key)} == {"keys.create", "keys.rotate"}
+    assert not [act for act in acts if made.secret in str(act) or new.secret in str(act)]

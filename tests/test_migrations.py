@@ -22,7 +22,19 @@ from swap.errors import ConfigurationError
 from swap.ops.support import Support
 from swap.orders.matching import deposit_place
 from swap.store.database import _MIGRATION_LOCK, Database, migration_config
-from swap.tables import CatalogState, DepositPlace, FeedHead, Money, Order, OrderAttempt, Row, UpstreamOrder, Utc
+from swap.tables import (
+    ApiKey,
+    CatalogState,
+    Client,
+    DepositPlace,
+    FeedHead,
+    Money,
+    Order,
+    OrderAttempt,
+    Row,
+    UpstreamOrder,
+    Utc,
+)
 from swap.upstream.replies import OrderReply
 from tests.databases import POSTGRES
 from tests.factories import NOON, upstream_owners
@@ -455,3 +467,23 @@ def test_upstream_orders_and_their_places_go_down_and_up_again(with_orphans: Dat
     with with_orphans.read() as session:
         seen = select(UpstreamOrder.ref).where(UpstreamOrder.deposit_seen_at.is_not(None))
         assert list(session.scalars(seen)) == ["90212"]
+
+
+def test_a_client_is_allowed_what_its_most_generous_live_key_was_and_back(empty: Database) -> None:
+    go(empty, command.upgrade, "r0010")
+    for name, weights in (("generous", (100, 900)), ("revoked", (7000,)), ("new", ())):
+        insert(empty, "clients", id=name, name=name, created_at=NOON)
+        for weight in weights:
+            values = {"name": "k", "secret_sealed": "s", "scopes": [], "created_at": NOON, "weight_per_minute": weight}
+            revoked_at = NOON if name == "revoked" else None
+            insert(empty, "api_keys", key=f"{name} {weight}", client_id=name, revoked_at=revoked_at, **values)
+    go(empty, command.upgrade, "head")
+    with empty.read() as session:
+        assert {client.name: client.weight_per_minute for client in session.scalars(select(Client))} == {
+            "generous": 900,
+            "revoked": 6000,
+            "new": 6000,
+        }
+        assert [key.allowed_from for key in session.scalars(select(ApiKey))] == [[], [], []]
+    go(empty, command.downgrade, "r0010")
+    go(empty, command.upgrade, "head")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, func, inspect, select
 
 from swap.domain.lifecycle import Facts, Status, Transfer
+from swap.domain.times import iso
 from swap.errors import RateLimited
 from swap.sandbox.world import World
 from swap.store import attempts as attempt_rows
@@ -523,6 +524,28 @@ def test_a_create_that_would_outlast_the_deadline_is_not_begun(
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def test_orders_are_found_by_memo_pair_ids_and_time(calls: Calls, clock: Clock) -> None:
+    first = calls.order(client_order_id="first", destination_memo="1").data
+    clock.advance(60)
+    between = iso(clock())
+    clock.advance(60)
+    second = calls.order(client_order_id="second", destination_memo="2").data
+
+    def found(query: str) -> list[str]:
+        return [order["client_order_id"] for order in calls.get(f"/v1/orders?{query}").data["orders"]]
+
+    assert found("destination_memo=2") == ["second"]
+    assert found("from_currency=BTC&to_network=XRP") == ["second", "first"]
+    assert found("to_currency=ETH") == []
+    assert found(f"ids={first['id']}") == ["first"]
+    assert found(f"ids={first['id']},{second['id']},ord_none") == ["second", "first"]
+    for column in ("created", "updated"):
+        assert found(f"{column}_since={between}") == ["second"]
+        assert found(f"{column}_until={between}") == ["first"]
+    for wrong in ("ids=", "ids=a,,b", "ids=" + ",".join(["x"] * 101), "created_since=yesterday"):
+        assert calls.get(f"/v1/orders?{wrong}").status == 422, wrong
 
 
 def test_orders_come_newest_first_by_pages(calls: Calls, clock: Clock) -> None:

@@ -300,6 +300,15 @@ def test_the_tools_need_no_running_part(processes: Processes) -> None:
     made = processes.tool("keys", "create", "--name", "shop", "--client", "Shop Ltd", "--scopes", "orders", "--json")
     assert sorted(made) == ["client", "key", "name", "scopes", "secret"]
     assert made["client"] == "Shop Ltd"
+    new = processes.tool("keys", "rotate", made["key"], "--overlap", "30m", "--reason", "yearly", "--json")
+    assert sorted(new) == sorted(made)
+    processes.tool("keys", "expire", made["key"], "--in", "1h", "--json")
+    assert [key["state"] for key in processes.tool("keys", "list", "--json")["keys"]] == ["live", "live"]
+    processes.tool("clients", "limits", "Shop Ltd", "--weight-per-minute", "77", "--by", "anna", "--json")
+    assert processes.tool("clients", "list", "--json")["clients"][0]["weight_per_minute"] == 77
+    acts = [(act["act"], act["actor"]) for act in processes.tool("audit", "--json")["audit"]]
+    assert acts[0] == ("clients.limit", "anna")
+    assert [act for act, _ in acts] == ["clients.limit", "keys.expire", "keys.rotate", "keys.create"]
     processes.environ["SWAP_WEBHOOK_ALLOW_PRIVATE"] = "1"
     hook = processes.tool("webhooks", "add", "--key", made["key"], "--url", "http://127.0.0.1:9/hook", "--json")
     assert sorted(hook) == ["enabled", "id", "secret", "url"]
@@ -311,6 +320,9 @@ def test_the_tools_need_no_running_part(processes: Processes) -> None:
     [
         (["orders", "show", "ord_none"], 1, "ORDER_NOT_FOUND"),
         (["keys", "create"], 2, "--name"),
+        (["keys", "rotate", "swk_none"], 1, "KEY_UNKNOWN"),
+        (["keys", "expire", "swk_none", "--in", "soon"], 2, "no duration"),
+        (["clients", "limits", "nobody", "--weight-per-minute", "5"], 1, "CLIENT_UNKNOWN"),
         (["keys", "create", "--name", "x", "--scopes", "all"], 1, "No such scope"),
         (["no-such-command"], 2, "No such command"),
     ],

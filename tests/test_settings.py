@@ -105,6 +105,7 @@ def test_every_mistake_is_told_at_once_and_none_repeats_its_value() -> None:
         "SWAP_WEBHOOK_ALLOW_PRIVATE": "yes-BAD",
         "SWAP_ALLOW_LIVE_UPSTREAM": "true-BAD",
         "SWAP_ALLOWED_ORIGINS": "https://shop.example/BAD",
+        "SWAP_TRUSTED_PROXIES": "10.0.0.0/8,BAD",
         "SWAP_API_BIND": "BAD",
         "SWAP_STREAM_BIND": "127.0.0.1:65536",
         "SWAP_ADMIN_BIND": ":80",

@@ -26,15 +26,17 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {
     "call-unknown-failed": Mutant(
         "a create without an answer is called failed",
-        frozenset({"failed"}),
+        frozenset({"failed", "failed_share"}),
     ),
     "adopt-by-address": Mutant(
         "an order in doubt takes any upstream order with its destination",
-        frozenset({"details"}),
+        # What is taken is contradicted by the next poll: then the order agrees with nothing, instead of telling lies.
+        frozenset({"details", "agreed"}),
     ),
     "drop-memo": Mutant(
         "the destination memo is not sent",
-        frozenset({"details"}),
+        # An answer that repeats no memo is not shown, so nobody pays, and the order fails.
+        frozenset({"details", "failed_share"}),
     ),
     "skip-event": Mutant(
         "one kind of event is not written",

@@ -15,7 +15,8 @@ from redis import Redis
 
 from swap.infra.redis_guard import RedisGuard
 
-# Returns the seconds to wait as text, "0" when the tokens were taken. A bucket that is not there yet starts at a quarter:
+# Returns the seconds to wait, "0" when the tokens were taken, and the tokens that are left, as text. A bucket that is not
+# there yet starts at a quarter:
 # after a flush it is not known what was spent in the last moment.
 _TAKE = """
 local rate, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -29,7 +30,7 @@ local wait = 0
 if tokens >= wanted then tokens = tokens - wanted else wait = (wanted - tokens) / rate end
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', tostring(now))
 redis.call('PEXPIRE', KEYS[1], math.ceil(1000 * (burst / rate + 60)))
-return tostring(wait)
+return {tostring(wait), tostring(tokens)}
 """
 
 
@@ -42,8 +43,13 @@ class SharedBucket:
 
     def take(self, name: str, *, rate: float, burst: float, tokens: float = 1) -> float | None:
         """Take `tokens`. Returns 0 when taken, the seconds until they will be there, or None while Redis is away."""
+        answer = self.take_and_look(name, rate=rate, burst=burst, tokens=tokens)
+        return None if answer is None else answer[0]
+
+    def take_and_look(self, name: str, *, rate: float, burst: float, tokens: float = 1) -> tuple[float, float] | None:
+        """As `take`, and how many tokens are left."""
         answer: Any = self._guard.ask(lambda: self._script(keys=[f"swap:bucket:{name}"], args=[rate, burst, tokens]))
-        return None if answer is None else float(answer)
+        return None if answer is None else (float(answer[0]), float(answer[1]))
 
 
 class LocalBucket:

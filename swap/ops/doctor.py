@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,12 +13,14 @@ from swap.errors import UpstreamError
 from swap.infra.queue import JobQueue
 from swap.market.catalog import Catalog, without_rules
 from swap.ops.heartbeats import Heartbeats, PartState
-from swap.store import upstream_ids, watching
+from swap.store import clients, upstream_ids, watching
 from swap.store.database import Database
 from swap.upstream.client import UpstreamClient
 from swap.watching import list_signal
 
-_BATCH = 500
+OLD, UNUSED = timedelta(days=365), timedelta(days=90)
+"""From when on an API key is reported: made so long ago, or not used for so long."""
+_FEW = 5
 
 
 class Finding(NamedTuple):
@@ -58,6 +60,7 @@ class Doctor:
             )
             said = f"no rules of ours for {', '.join(unruled)}" if unruled else "every network has rules of ours"
             yield Finding("networks", "warn" if unruled else "ok", said)
+            yield self._examine_keys()
             yield from map(_of_part, self._heartbeats.parts())
         yield from self._examine_upstream(with_rows=database.state == "ok")
 
@@ -68,6 +71,22 @@ class Doctor:
             return Finding("database", "bad", "not migrated; run `swap migrate`")
         except SQLAlchemyError as error:
             return Finding("database", "bad", f"away ({type(error).__name__})")
+
+    def _examine_keys(self) -> Finding:
+        now = self._clock()
+        with self._database.read() as session:
+            keys = [key for key, _ in clients.all_keys(session) if key.revoked_at is None]
+        live = [key for key in keys if key.expires_at is None or key.expires_at > now]
+        old = [key.key for key in live if now - key.created_at > OLD]
+        unused = [key.key for key in live if now - (key.last_used_at or key.created_at) > UNUSED]
+        if not old and not unused:
+            return Finding("keys", "ok", f"{len(live)} live")
+        told = []
+        if old:
+            told.append(f"older than {OLD.days} days, rotate: {_few(old)}")
+        if unused:
+            told.append(f"not used for {UNUSED.days} days, revoke: {_few(unused)}")
+        return Finding("keys", "warn", "; ".join(told))
 
     def _examine_upstream(self, *, with_rows: bool) -> Iterator[Finding]:
         try:
@@ -106,6 +125,11 @@ class Doctor:
 
 
 _REDIS_AWAY = ("warn", "away: schedulers do the work themselves, slower")
+
+
+def _few(keys: list[str]) -> str:
+    more = f" and {len(keys) - _FEW} more" if len(keys) > _FEW else ""
+    return ", ".join(keys[:_FEW]) + more
 
 
 def _of_part(part: PartState) -> Finding:

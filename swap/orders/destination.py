@@ -30,6 +30,7 @@ from swap.errors import FieldProblem, MemoRefused, Problems, TryAgainLater, Upst
 from swap.infra.shares import NoPlace, Shares
 from swap.infra.tickets import ExpiredTicket, InvalidTicket, SignedTickets, binding
 from swap.infra.vault import Vault
+from swap.orders.blocked import BlockedAddresses
 from swap.orders.validation import (
     Destination,
     destination_problems,
@@ -116,6 +117,7 @@ class DestinationCheck:
         self._database, self._upstream, self._clock, self._is_away = database, upstream, clock, is_away
         self._tickets = SignedTickets(vault, "validation", clock)
         self._hash_key = vault.keys("address hash")[0]
+        self._blocked = BlockedAddresses(database, clock)
         self._kept: OrderedDict[tuple[str, ...], UpstreamVerdict] = OrderedDict()
         self._lock = threading.Lock()
         self._room = Shares(_MOST_PREVIEWS, waiting=_MOST_PREVIEWS)
@@ -202,6 +204,7 @@ class DestinationCheck:
         address, memo = destination.address or "", destination.memo
         verdict = offline_verdict(instrument, address, memo, self._clock())
         problems = destination_problems(instrument, destination, verdict)
+        problems.update(self._blocked.problems({"address": verdict}))
         upstream = self._preview(client_id, instrument, verdict, address, memo)
         if verdict.status != "invalid" and upstream.status == "invalid":
             problems.add(upstream.field, _refusal(upstream))

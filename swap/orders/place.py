@@ -20,6 +20,7 @@ from swap.errors import Conflict, InvalidRequest, OrderRefused, Problems, TryAga
 from swap.infra.shares import NoPlace, Shares
 from swap.market.catalog import Catalog
 from swap.market.quotes import Quote, Quotes, Swap, Terms, terms_of
+from swap.orders.blocked import BlockedAddresses
 from swap.orders.create import TOTAL_SECONDS, CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck, DestinationReport, OrderSide, SideName, could_not_ask
 from swap.orders.read import load
@@ -55,6 +56,7 @@ class OrderPlacer:
         self._database, self._destinations, self._catalog = database, destinations, catalog
         self._quotes, self._creator, self._options, self._timing = quotes, creator, options, timing
         self._room = Shares(options.max_at_once, waiting=max(1, options.max_at_once // 2))
+        self._blocked = BlockedAddresses(database, timing.now)
         self._closed = False
 
     def problems(self, request: PartialRequest) -> Problems:
@@ -104,6 +106,7 @@ class OrderPlacer:
         examined = examine(self._catalog.usable(), request, self._timing.now())
         swap, quote = self._quoted(client_id, request, examined)
         sides = self._sides(client_id, request, examined)
+        self._blocked.note(examined)
         if examined.problems:
             raise InvalidRequest(examined.problems)
         assert swap is not None
@@ -139,6 +142,7 @@ class OrderPlacer:
         """
         examined = examine(self._catalog.usable(), request, self._timing.now())
         swap, quote = self._quoted(order.client_id, request, examined)
+        self._blocked.note(examined)
         changes: dict[str, Any] = {"upstream_key": self._options.upstream_key}
         try:
             if examined.problems:

@@ -58,10 +58,10 @@ class Endpoints:
     def add(self, key: str, url: str, types: Sequence[str] = ()) -> dict[str, Any]:
         """`create` for the client that owns `key`. Raises NotFound (KEY_UNKNOWN) as well."""
         with self._database.read() as session:
-            owner = clients.live_key(session, key)
-        if owner is None:
-            raise NotFound("This key is not known, or was revoked.", code="KEY_UNKNOWN")
-        endpoint = self.create(owner.client_id, url, types)
+            found = clients.live_key(session, key, self._clock())
+        if found is None:
+            raise NotFound("This key is not known, was revoked, or has expired.", code="KEY_UNKNOWN")
+        endpoint = self.create(found[0].client_id, url, types)
         return {name: endpoint[name] for name in ("id", "url", "secret", "enabled")}
 
     def create(

@@ -80,6 +80,7 @@ class Settings:
     rate_tolerance: Decimal = Decimal("0.01")
     webhook_allow_private: bool = False
     allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     api_bind: str = "127.0.0.1:8080"
     stream_bind: str = "127.0.0.1:8081"
     admin_bind: str = "127.0.0.1:8082"
@@ -133,6 +134,7 @@ def _names() -> dict[str, tuple[str, Callable[[str], Any]]]:
         "SWAP_WEBHOOK_ALLOW_PRIVATE": ("webhook_allow_private", texts.flag),
         "SWAP_ALLOW_LIVE_UPSTREAM": ("", texts.flag),
         "SWAP_ALLOWED_ORIGINS": ("allowed_origins", texts.origins),
+        "SWAP_TRUSTED_PROXIES": ("trusted_proxies", texts.networks),
         "SWAP_API_BIND": ("api_bind", texts.bind),
         "SWAP_STREAM_BIND": ("stream_bind", texts.bind),
         "SWAP_ADMIN_BIND": ("admin_bind", texts.bind),

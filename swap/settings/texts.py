@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 # Seconds. POST /v1/orders answers within 30 in all; the create is its last call, after two or three shorter ones.
@@ -174,6 +174,16 @@ def key_pairs(text: str) -> tuple[tuple[str, str], ...]:
             raise ValueError("must be PUBLIC:SECRET pairs, separated by commas")
         pairs.append((header(public), secret))
     return tuple(pairs)
+
+
+def networks(text: str) -> tuple[str, ...]:
+    found = []
+    for part in text.split(","):
+        try:
+            found.append(str(ip_network(part.strip())))
+        except ValueError:
+            raise ValueError("is a comma list of networks such as 10.0.0.0/8 or 2001:db8::/32") from None
+    return tuple(found)
 
 
 def origins(text: str) -> tuple[str, ...]:

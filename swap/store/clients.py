@@ -1,31 +1,58 @@
-"""Clients, their API keys, and the signatures they have used."""
+"""Clients, their API keys, the signatures they have used, and the record of what was done about them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
-from swap.tables import ApiKey, Client, UsedSignature, new_id
+from swap.tables import ApiKey, AuditEntry, Client, UsedSignature, new_id
 
 
-def client_named(session: Session, name: str, now: datetime) -> Client:
+def client_named(session: Session, name: str, weight_per_minute: int, now: datetime) -> Client:
     """The client with this name, created when there is none yet."""
-    insert_new(session, Client, id=new_id("cli"), name=name, created_at=now)
+    insert_new(session, Client, id=new_id("cli"), name=name, weight_per_minute=weight_per_minute, created_at=now)
     return session.scalars(select(Client).where(Client.name == name)).one()
 
 
-def live_key(session: Session, key: str) -> ApiKey | None:
-    """The key, unless it is unknown or revoked."""
-    return session.scalars(select(ApiKey).where(ApiKey.key == key, ApiKey.revoked_at.is_(None))).one_or_none()
+def find_client(session: Session, name_or_id: str) -> Client | None:
+    """The client with this name or id."""
+    return session.scalars(select(Client).where(or_(Client.name == name_or_id, Client.id == name_or_id))).one_or_none()
 
 
-def live_keys(session: Session, keys: Collection[str]) -> set[str]:
-    """Which of these keys are known and not revoked."""
-    return set(session.scalars(select(ApiKey.key).where(ApiKey.key.in_(keys), ApiKey.revoked_at.is_(None))))
+def all_clients(session: Session) -> Sequence[Client]:
+    return session.scalars(select(Client).order_by(Client.name)).all()
+
+
+def all_keys(session: Session) -> Sequence[tuple[ApiKey, Client]]:
+    """Every key with its client, by client and age; those that are no longer good too."""
+    query = select(ApiKey, Client).join(Client, Client.id == ApiKey.client_id)
+    return [(row[0], row[1]) for row in session.execute(query.order_by(Client.name, ApiKey.created_at))]
+
+
+def live_key(session: Session, key: str, now: datetime) -> tuple[ApiKey, Client] | None:
+    """The key with its client, unless it is unknown, revoked or expired."""
+    query = select(ApiKey, Client).join(Client, Client.id == ApiKey.client_id)
+    row = session.execute(query.where(ApiKey.key == key, _is_live(now))).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def live_keys(session: Session, keys: Collection[str], now: datetime) -> set[str]:
+    """Which of these keys are known, not revoked and not expired."""
+    return set(session.scalars(select(ApiKey.key).where(ApiKey.key.in_(keys), _is_live(now))))
+
+
+def _is_live(now: datetime) -> ColumnElement[bool]:
+    return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now))
+
+
+def note_use(session: Session, key: str, address: str | None, at: datetime) -> None:
+    """The key was used then, from there."""
+    session.execute(update(ApiKey).where(ApiKey.key == key).values(last_used_at=at, last_used_from=address))
 
 
 def spend_signature(session: Session, signature: str, expires_at: datetime) -> bool:
@@ -35,3 +62,35 @@ def spend_signature(session: Session, signature: str, expires_at: datetime) -> b
 
 def forget_signatures(session: Session, before: datetime) -> None:
     session.execute(delete(UsedSignature).where(UsedSignature.expires_at < before))
+
+
+def write_audit(
+    session: Session,
+    actor: str,
+    act: str,
+    subject: str,
+    at: datetime,
+    *,
+    address: str | None = None,
+    reason: str | None = None,
+    **detail: Any,
+) -> None:
+    """Write down an administrative act, in the transaction that carries it out."""
+    session.add(
+        AuditEntry(
+            id=new_id("aud"),
+            at=at,
+            actor=actor,
+            address=address,
+            act=act,
+            subject=subject,
+            reason=reason,
+            detail=detail,
+        )
+    )
+
+
+def audit_entries(session: Session, limit: int, subject: str | None = None) -> Sequence[AuditEntry]:
+    """The newest acts, the newest first; of one key, client or endpoint where told."""
+    query = select(AuditEntry).order_by(AuditEntry.at.desc(), AuditEntry.id.desc()).limit(limit)
+    return session.scalars(query if subject is None else query.where(AuditEntry.subject == subject)).all()

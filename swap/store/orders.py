@@ -57,11 +57,19 @@ def page(
     session: Session, client_id: str, filters: dict[str, Any], after: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Order]:
     """Orders of a client, newest first, strictly after the (created_at, id) given. `filters`: column -> value, `status`
-    -> internal statuses (of an order under review: the one before), `tx_id` -> the transaction of a deposit or payout."""
+    -> internal statuses (of an order under review: the one before), `tx_id` -> the transaction of a deposit or payout, `ids`
+    -> ids, `created_since`, `created_until` (before that), `updated_since` and `updated_until` -> times."""
     query = select(Order).where(Order.client_id == client_id)
     for name, value in filters.items():
+        column, _, end = name.rpartition("_")
         if name == "tx_id":
             query = query.where(Order.id.in_(select(TransferRow.order_id).where(TransferRow.tx_id == value)))
+        elif name == "ids":
+            query = query.where(Order.id.in_(value))
+        elif end == "since":
+            query = query.where(getattr(Order, f"{column}_at") >= value)
+        elif end == "until":
+            query = query.where(getattr(Order, f"{column}_at") < value)
         elif name == "status":
             before = func.coalesce(Order.status_before_review, Status.ON_HOLD)
             reviewed = and_(Order.status == Status.NEEDS_REVIEW, before.in_(value))

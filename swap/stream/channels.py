@@ -11,7 +11,7 @@ from swap.stream.rates import Pair, Rates
 from swap.stream.threads import InThread
 
 # Kind of channel -> the scope that a key needs for it.
-_SCOPES = {ORDERS: "orders", "order": "orders", "rates": "quotes", INSTRUMENTS: "catalog"}
+_SCOPES = {ORDERS: "events:read", "order": "events:read", "rates": "quotes", INSTRUMENTS: "catalog"}
 
 
 async def check(

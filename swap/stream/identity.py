@@ -45,7 +45,7 @@ async def identify(service: Service, in_thread: InThread, content: dict[str, Any
     key, signature = field_of(content, "key"), field_of(content, "signature")
     parts = SignedParts("GET", PATH, "", field_of(content, "timestamp"), b"")
     caller = await in_thread(lambda: service.keys.authenticate(key, signature, parts))
-    if not caller.scopes & {"orders", "quotes", "catalog"}:
+    if not caller.scopes & {"events:read", "quotes", "catalog"}:
         raise NotAllowed("This key has no scope for anything that is streamed.")
     # What opens a stream works once: who reads it on the way must not open another.
     await in_thread(service.keys.spend, caller, signature)

@@ -4,7 +4,7 @@ The database is the truth: due times, leases, deliveries and history are rows he
 """
 
 from swap.tables.catalog import CatalogState, InstrumentRow, PairRow
-from swap.tables.clients import ApiKey, Client, UsedSignature
+from swap.tables.clients import ApiKey, AuditEntry, BlockedAddress, Client, UsedSignature
 from swap.tables.columns import Json, Money, Row, Utc, new_id
 from swap.tables.orders import (
     DepositPlace,
@@ -22,6 +22,8 @@ from swap.tables.upstream import Disagreement, PeriodicTask, Reconciliation, Ups
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
+    "BlockedAddress",
     "CatalogState",
     "Client",
     "DepositPlace",

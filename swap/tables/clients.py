@@ -1,4 +1,4 @@
-"""Who calls the API: clients, their keys, and the signatures they have used."""
+"""Who calls the API: clients, their keys, the signatures they have used, and what was done about them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ class Client(Row):
     __tablename__ = "clients"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    weight_per_minute: Mapped[int] = mapped_column(server_default="6000")
     created_at: Mapped[datetime]
 
 
 class ApiKey(Row):
-    """`secret_sealed` is encrypted under SWAP_SECRET_KEYS: checking an HMAC needs the secret itself, not a hash."""
+    """`secret_sealed` is encrypted under SWAP_SECRET_KEYS: checking an HMAC needs the secret itself, not a hash.
+
+    `allowed_from`: networks (CIDR) that it may be used from; empty for all. `last_used_at` is up to a minute behind.
+    """
 
     __tablename__ = "api_keys"
     key: Mapped[str] = mapped_column(primary_key=True)
-    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"))
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
     name: Mapped[str]
     secret_sealed: Mapped[str]
     scopes: Mapped[list[Any]]
-    weight_per_minute: Mapped[int]
+    allowed_from: Mapped[list[Any]] = mapped_column(server_default="[]")
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    last_used_from: Mapped[str | None]
 
 
 class UsedSignature(Row):
@@ -40,3 +47,30 @@ class UsedSignature(Row):
     __tablename__ = "used_signatures"
     signature: Mapped[str] = mapped_column(primary_key=True)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class AuditEntry(Row):
+    """An administrative act: who did what to whom, from where and why. Never changed, never deleted."""
+
+    __tablename__ = "audit"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str]
+    address: Mapped[str | None]
+    act: Mapped[str]
+    subject: Mapped[str] = mapped_column(index=True)
+    reason: Mapped[str | None]
+    detail: Mapped[dict[str, Any]]
+
+
+class BlockedAddress(Row):
+    """`address`: the account, in the spelling that all spellings of it have in common; blocked on every network, since one
+    key often owns it on several. `currency` and `network` are those that it was named for."""
+
+    __tablename__ = "blocked_addresses"
+    address: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[str]
+    network: Mapped[str]
+    reason: Mapped[str]
+    blocked_by: Mapped[str]
+    blocked_at: Mapped[datetime]

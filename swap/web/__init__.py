@@ -12,9 +12,9 @@ from marshmallow import RAISE, Schema, fields
 from swap.settings import SECRETS
 from swap.web import auth, cors, problems, reply
 from swap.web.body import MAX_BODY_BYTES
-from swap.web.limits import KeyLimits
+from swap.web.limits import ClientLimits
 from swap.web.refusals import Refusals
-from swap.web.routes import addresses, catalog, feed, orders, quotes, system, webhooks
+from swap.web.routes import addresses, catalog, feed, limits, orders, quotes, system, webhooks
 from swap.web.schemas import Amount
 from swap.wiring import Service
 
@@ -58,7 +58,7 @@ def _without_secrets(inner: WSGIApplication) -> WSGIApplication:
 def serve(app: flask.Flask, service: Service) -> None:
     """Have the application answer from these parts. Nothing that it spent or remembered with earlier parts stays."""
     app.extensions["swap"] = service
-    app.extensions["swap.limits"] = KeyLimits(service.shared_bucket)
+    app.extensions["swap.limits"] = ClientLimits(service.shared_bucket)
     app.extensions["swap.refusals"] = Refusals()
 
 
@@ -94,6 +94,6 @@ def create_app(service: Service) -> flask.Flask:
     # After Api, which installs a handler, with an envelope of its own, for every refusal of HTTP itself.
     problems.install(app)
     api.register_field(Amount, "string", "decimal")
-    for routes in (system, catalog, addresses, quotes, orders, feed, webhooks):
+    for routes in (system, catalog, addresses, quotes, orders, feed, webhooks, limits):
         api.register_blueprint(routes.blp)
     return app

@@ -9,20 +9,23 @@ import flask
 from swap.access.keys import Caller
 from swap.access.tracking import Tracked, Tracking
 from swap.domain.signing import SignedParts
-from swap.errors import NotAllowed, NotFound
+from swap.errors import NotAllowed, NotFound, TooManyRequests
 from swap.upstream.rate_budget import ASKING_FOR
 from swap.web.body import WAITED, raw_body
-from swap.web.limits import KeyLimits
+from swap.web.client_address import client_address
+from swap.web.limits import COSTS, Budget, ClientLimits
 from swap.web.reply import current_limits, current_service
 
 OPEN = frozenset({"system", "api-docs"})
+# What a key needs to read, and to change something; None for any key.
 SCOPES = {
-    "instruments": "catalog",
-    "addresses": "catalog",
-    "quotes": "quotes",
-    "orders": "orders",
-    "events": "orders",
-    "webhooks": "webhooks",
+    "instruments": ("catalog", "catalog"),
+    "addresses": ("catalog", "catalog"),
+    "quotes": ("quotes", "quotes"),
+    "orders": ("orders:read", "orders:write"),
+    "events": ("events:read", "events:read"),
+    "webhooks": ("webhooks", "webhooks"),
+    "limits": (None, None),
 }
 # The same signed bytes again do no harm: an order is idempotent by client_order_id and finds itself, and the others change
 # nothing. Two shoppers may well ask the same question in one millisecond.
@@ -56,7 +59,8 @@ def install(app: flask.Flask) -> None:
         if request.blueprint is None or request.blueprint in OPEN:
             return
         # A blueprint without a scope in SCOPES fails here, with a KeyError: a forgotten line must not open a door.
-        scope = SCOPES[request.blueprint]
+        reading = request.method in ("GET", "HEAD", "OPTIONS")
+        scope = SCOPES[request.blueprint][0 if reading else 1]
         path = request.environ["PATH_INFO"].encode("latin-1")
         if b"\x00" in path:
             raise NotFound("Nothing here has such a name.")  # and PostgreSQL could not even look for it
@@ -71,20 +75,37 @@ def install(app: flask.Flask) -> None:
         authenticated = service.keys.authenticate(
             request.headers.get("X-API-Key", ""), signature, parts, waited=request.environ.get(WAITED, 0.0)
         )
-        limits.spend(authenticated)
-        if scope not in authenticated.scopes:
+        address = client_address(
+            request.remote_addr or "", request.headers.get("X-Forwarded-For", ""), service.settings.trusted_proxies
+        )
+        service.keys.must_be_allowed_from(authenticated, address)
+        _spend(limits, authenticated.client_id, authenticated.weight_per_minute)
+        service.keys.note_use(authenticated, address)
+        if scope is not None and scope not in authenticated.scopes:
             raise NotAllowed(f"This key lacks the scope {scope!r}.", scope=scope)
-        if request.method not in ("GET", "HEAD", "OPTIONS") and request.endpoint not in _REPEATABLE:
+        if not reading and request.endpoint not in _REPEATABLE:
             service.keys.spend(authenticated, signature)
         flask.g.caller = authenticated
         ASKING_FOR.set(authenticated.client_id)
 
 
-def _follow(tracking: Tracking, token: str, limits: KeyLimits) -> Tracked:
+def _spend(limits: ClientLimits, owner: str, weight_per_minute: int) -> None:
+    request = flask.request
+    cost = COSTS.get(request.endpoint or "", 1)
+    if request.endpoint == "orders.page" and set(request.args) - {"limit", "after"}:
+        cost //= 2
+    try:
+        flask.g.budget = limits.spend(owner, weight_per_minute, cost)
+    except TooManyRequests as error:
+        flask.g.budget = Budget(weight_per_minute, 0, error.retry_after)
+        raise
+
+
+def _follow(tracking: Tracking, token: str, limits: ClientLimits) -> Tracked:
     opened = tracking.open(token)
     order_id = opened.order.id
     # The holder of a token is not a known client; each order has a small budget of its own.
-    limits.spend(Caller(f"track:{order_id}", opened.order.client_id, frozenset(), _TRACKED_WEIGHT, secret=""))
+    _spend(limits, f"track:{order_id}", _TRACKED_WEIGHT)
     if (flask.request.view_args or {}).get("order_id") != order_id:
         raise NotAllowed("This tracking token is for another order.", code="TOKEN_FOR_ANOTHER_ORDER")
     return opened

@@ -11,7 +11,7 @@ import flask
 import orjson
 import structlog
 
-from swap.web.limits import KeyLimits
+from swap.web.limits import Budget, ClientLimits
 from swap.web.refusals import Refusals
 from swap.wiring import Service
 
@@ -24,8 +24,8 @@ def current_service() -> Service:
     return cast(Service, flask.current_app.extensions["swap"])
 
 
-def current_limits() -> KeyLimits:
-    return cast(KeyLimits, flask.current_app.extensions["swap.limits"])
+def current_limits() -> ClientLimits:
+    return cast(ClientLimits, flask.current_app.extensions["swap.limits"])
 
 
 def current_refusals() -> Refusals:
@@ -91,6 +91,12 @@ def install(app: flask.Flask) -> None:
     @app.after_request
     def mark_answer(response: flask.Response) -> flask.Response:
         structlog.contextvars.unbind_contextvars("request_id")
+        budget: Budget | None = flask.g.get("budget")
+        if budget is not None:
+            # The names that most services use; the draft of the IETF is none that clients know yet.
+            response.headers["X-RateLimit-Limit"] = str(budget.limit)
+            response.headers["X-RateLimit-Remaining"] = str(budget.left)
+            response.headers["X-RateLimit-Reset"] = str(budget.full_in)
         return mark(response, current_request_id())
 
 

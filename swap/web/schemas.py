@@ -230,20 +230,6 @@ class PairsQuery(Strict):
     limit = fields.Integer(load_default=500, validate=validate.Range(1, 1000))
 
 
-class OrdersQuery(Strict):
-    status = fields.String(validate=validate.OneOf(sorted(PUBLIC)))
-    client_order_id = _text(64)
-    user_id = _text(128)
-    session_id = _text(128)
-    account_id = _text(128)
-    destination_address = _text(addresses.LONGEST)
-    deposit_address = _text(addresses.LONGEST)
-    upstream_order_id = _text(128)
-    tx_id = _text(256)
-    after = _text(256)
-    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
-
-
 def _known_types(value: str) -> None:
     unknown = {name.strip() for name in value.split(",")} - TYPES
     if unknown:
@@ -261,6 +247,34 @@ def _moment(description: str) -> fields.AwareDateTime:
         error_messages={"invalid": message, "invalid_awareness": message},
         metadata={"description": description},
     )
+
+
+class OrdersQuery(Strict):
+    status = fields.String(validate=validate.OneOf(sorted(PUBLIC)))
+    client_order_id = _text(64)
+    user_id = _text(128)
+    session_id = _text(128)
+    account_id = _text(128)
+    ids = fields.String(
+        validate=validate.Regexp(r"[^,]{1,64}(,[^,]{1,64}){0,99}\Z", error="A comma list of 1 to 100 ids."),
+        metadata={"description": "Ids of orders, as a comma list of at most 100."},
+    )
+    from_currency = _text(64)
+    from_network = _text(64)
+    to_currency = _text(64)
+    to_network = _text(64)
+    destination_address = _text(addresses.LONGEST)
+    destination_memo = _text(256)
+    deposit_address = _text(addresses.LONGEST)
+    deposit_memo = _text(256)
+    upstream_order_id = _text(128)
+    tx_id = _text(256)
+    created_since = _moment("Made at this time or later; ISO-8601 with a zone.")
+    created_until = _moment("Made before this time.")
+    updated_since = _moment("Changed at this time or later.")
+    updated_until = _moment("Changed before this time.")
+    after = _text(256)
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
 
 
 class EventsQuery(Strict):

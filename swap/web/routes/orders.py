@@ -103,6 +103,8 @@ def page(query: dict[str, Any]) -> flask.Response:
     filters = {name: value for name, value in query.items() if value is not None}
     if "status" in filters:
         filters["status"] = [s for s in Status if PROFILES[s].public == filters["status"]]
+    if "ids" in filters:
+        filters["ids"] = filters["ids"].split(",")
     position = cursors.decode(after, _position)
     orders = current_service().orders.page(caller().client_id, filters, position, limit + 1)
     shown, more = orders[:limit], len(orders) > limit
