@@ -87,6 +87,7 @@ class Answer:
         assert error["code"].upper() == error["code"]
         assert self.headers["Content-Type"] == "application/json"
         assert len(self.headers["X-Request-Id"]) == 32
+        assert self.headers["X-Environment"] == "test"
         assert error["request_id"] == self.headers["X-Request-Id"]
         document, _, anchor = error["doc_url"].partition("#")
         assert anchor in explained(document), error["doc_url"]

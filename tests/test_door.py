@@ -196,7 +196,7 @@ def held() -> Iterator[Held]:
 
 def test_creates_that_wait_stand_before_no_read_and_before_no_quote(held: Held) -> None:
     async def scene() -> None:
-        one = Door(held, 2, lambda: None)
+        one = Door(held, 2, "test", lambda: None)
         waiting = [asyncio.create_task(one.__rsgi__(scope("POST", "/v1/orders"), Protocol())) for _ in range(4 * 9)]
         await asyncio.to_thread(until, lambda: held.inside == 4)
         read, refused, quote = Protocol(), Protocol(), Protocol()
@@ -224,7 +224,7 @@ def test_what_waited_too_long_for_a_thread_is_refused_before_it_has_done_anythin
 
     async def scene() -> None:
         late = Protocol()
-        await Door(held, 1, lambda: None).__rsgi__(scope("POST", "/v1/orders"), late)
+        await Door(held, 1, "test", lambda: None).__rsgi__(scope("POST", "/v1/orders"), late)
         assert late.answered is not None
         assert orjson.loads(late.answered[2])["error"]["code"] == "OVERLOADED"
 

@@ -132,8 +132,8 @@ def test_refusals_at_the_door_are_told_too(held: Held, monkeypatch: pytest.Monke
     asked = scope("POST", "/v1/orders")
     asked.headers = {"x-api-key": KEY}
     with capture_logs() as logs:
-        asyncio.run(Door(held, 1, lambda: None).__rsgi__(asked, Protocol()))
-        asyncio.run(Door(held, 1, lambda: None).__rsgi__(scope("GET", "/v1/orders/ord_mine"), Protocol()))
+        asyncio.run(Door(held, 1, "test", lambda: None).__rsgi__(asked, Protocol()))
+        asyncio.run(Door(held, 1, "test", lambda: None).__rsgi__(scope("GET", "/v1/orders/ord_mine"), Protocol()))
     assert [(line["code"], line["status"], line["key"], line["route"]) for line in refused(logs)] == [
         ("OVERLOADED", 503, KEY, "/v1/orders"),
         ("OVERLOADED", 503, "none", None),

@@ -117,7 +117,7 @@ def application() -> Door:
             service.draining.set()
             threading.Thread(target=_drain, args=(service, pulse, parent), name="drain", daemon=True).start()
 
-    return Door(create_app(service), service.settings.max_creates, drain)
+    return Door(create_app(service), service.settings.max_creates, service.keys.environment, drain)
 
 
 def _drain(service: Service, pulse: Pulse, parent: int) -> None:

@@ -68,10 +68,12 @@ class _Lane:
 
 
 class Door:
-    """What granian serves. `drain` is called on SIGUSR1."""
+    """What granian serves. `drain` is called on SIGUSR1; `environment`: live or test."""
 
-    def __init__(self, application: WSGIApplication, max_creates: int, drain: Callable[[], None]) -> None:
-        self._application, self._drain = application, drain
+    def __init__(
+        self, application: WSGIApplication, max_creates: int, environment: str, drain: Callable[[], None]
+    ) -> None:
+        self._application, self._environment, self._drain = application, environment, drain
         self._refusals = Refusals()
         # Twice the creates: those that find no room wait a tenth of a second before they are refused.
         self._creates = _Lane("create", 2 * max_creates)
@@ -89,7 +91,7 @@ class Door:
             )
         except ServiceError as error:
             request_id = uuid.uuid4().hex
-            refused = reply.mark(problems.service_error(error, request_id), request_id)
+            refused = reply.mark(problems.service_error(error, request_id), request_id, self._environment)
             status, headers, content = refused.status_code, refused.headers.to_wsgi_list(), refused.get_data()
             route = scope.path if scope.path in (_CREATE, *_QUESTIONS) else None
             key = scope.headers.get("x-api-key") or ""

@@ -97,12 +97,13 @@ def install(app: flask.Flask) -> None:
             response.headers["X-RateLimit-Limit"] = str(budget.limit)
             response.headers["X-RateLimit-Remaining"] = str(budget.left)
             response.headers["X-RateLimit-Reset"] = str(budget.full_in)
-        return mark(response, current_request_id())
+        return mark(response, current_request_id(), current_service().keys.environment)
 
 
-def mark(response: flask.Response, request_id: str) -> flask.Response:
-    """With the headers that every answer has."""
+def mark(response: flask.Response, request_id: str, environment: str) -> flask.Response:
+    """With the headers that every answer has. `environment`: live or test, as the keys of this service."""
     response.headers["X-Request-Id"] = request_id
+    response.headers["X-Environment"] = environment
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
