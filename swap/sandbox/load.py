@@ -9,11 +9,11 @@ from typing import Any
 
 from swap.sandbox.faults import Endpoint
 
-KEPT_SECONDS = 900
+KEPT_SECONDS = 7200
 
 
 class Load:
-    """The last 15 minutes. Thread-safe; memory is bounded by seconds times endpoints, however much arrives.
+    """The last two hours. Thread-safe; memory is bounded by seconds times endpoints, however much arrives.
 
     `clock` gives Unix seconds and should be the caller's time, not the world's: advancing the world by a day must not
     tear a hole into the count.
