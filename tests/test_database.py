@@ -204,7 +204,7 @@ def test_a_read_that_writes_after_all_cannot_commit_it(database: Database) -> No
     if not database.sqlite:
         pytest.skip("AUTOCOMMIT keeps what a read writes; test_watch proves that none does")
     with database.read() as session:
-        session.execute(text("INSERT INTO clients VALUES ('cli_1', 'one', 'x')"))
+        session.execute(text("INSERT INTO clients (id, name, created_at) VALUES ('cli_1', 'one', 'x')"))
     with database.read() as session:
         assert session.get(Client, "cli_1") is None
 

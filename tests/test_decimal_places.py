@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
 from hypothesis import given
@@ -67,5 +67,6 @@ def test_what_may_be_sent_is_whole_in_the_catalog_and_on_the_chain(name: str, pr
     known = chain_places(currency, network)
     # BNB on BEP2 is ambiguous under its own symbol, and is then left to the catalog.
     assert known is None or places == min(precision, known)
-    sent = round(amount, places)
+    with localcontext(prec=60):  # the usual 28 digits cannot round an amount of 34
+        sent = round(amount, places)
     assert decimals(sent) <= places

@@ -119,12 +119,11 @@ def _any_spelling_opens(module: ModuleType) -> None:
 
 
 def _spare_is_dropped(module: ModuleType) -> None:
-    record = module.record
+    # Also what is nobody's at first, and becomes a spare once public-info tells whose it is.
+    def record_nothing(*_: Any, **__: Any) -> None:
+        return None
 
-    def record_unowned(session: Any, told: Any, now: datetime, **known: Any) -> Any:
-        return record(session, told, now, **known) if known.get("order_id") is None else None
-
-    _replace(module, "record", record_unowned)
+    _replace(module, "record", record_nothing)
 
 
 def _address_may_change(module: ModuleType) -> None:
