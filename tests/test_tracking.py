@@ -89,9 +89,9 @@ def test_the_owner_gets_the_token_with_the_create_and_the_order_and_nowhere_else
     ("method", "path"),
     [
         ("GET", "/v1/orders"),
-        ("GET", "/v1/orders/{id}/events"),
         ("GET", "/v1/events"),
-        ("POST", "/v1/orders/{id}/refresh"),
+        ("GET", "/v1/orders/{id}/refresh"),
+        ("POST", "/v1/orders/{id}/events"),
         ("POST", "/v1/orders/{id}/revoke-tracking"),
         ("POST", "/v1/orders"),
         ("GET", "/v1/instruments"),
@@ -100,7 +100,45 @@ def test_the_owner_gets_the_token_with_the_create_and_the_order_and_nowhere_else
 )
 def test_a_token_opens_nothing_else(method: str, path: str, api_url: str, order: dict[str, Any]) -> None:
     headers: dict[str, str | bytes] = {"Authorization": f"Bearer {order['tracking']['token']}"}
-    assert raw(api_url, method, path.format(id=order["id"]), b"", headers).status == 401
+    assert raw(api_url, method, path.format(id=order["id"]), b"", headers).status in (401, 405)
+
+
+def test_a_token_shows_the_picture_and_what_happened_without_what_is_between_client_and_service(
+    api_url: str, order: dict[str, Any]
+) -> None:
+    token = order["tracking"]["token"]
+    picture = follow(api_url, f"{order['id']}/deposit.svg", token)
+    assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
+    answer = follow(api_url, f"{order['id']}/events", token)
+    events = answer.json()["data"]["events"]
+    assert [event["type"] for event in events] == ["order.created", "order.awaiting_deposit"]
+    assert not any(PRIVATE & set(event["order"]) for event in events)
+    for word in ("user-7", "s-9", "a-1", "private", "order-1"):
+        assert word not in answer.text
+
+
+def test_a_token_has_its_order_polled_soon_but_not_again_and_again(
+    service: Service, api_url: str, order: dict[str, Any]
+) -> None:
+    headers: dict[str, str | bytes] = {"Authorization": f"Bearer {order['tracking']['token']}"}
+    before = read_order(service.database, order["id"]).next_check_at
+    first, second = (raw(api_url, "POST", f"/v1/orders/{order['id']}/refresh", b"", headers) for _ in range(2))
+    assert (first.status, set(first.data) & PRIVATE) == (202, set())
+    after = read_order(service.database, order["id"]).next_check_at
+    assert before is not None and after is not None and after < before
+    assert (second.status, second.code) == (429, "RATE_LIMITED")
+    assert 1 <= int(second.headers["Retry-After"]) <= 31
+
+
+def test_a_page_may_ask_for_a_refresh_from_the_sites_that_were_named(api_url: str, order: dict[str, Any]) -> None:
+    url = f"{api_url}/v1/orders/{order['id']}/refresh"
+    for asked, status in (("POST", 204), ("GET", 401)):
+        headers = {"Origin": SHOP_SITE, "Access-Control-Request-Method": asked}
+        answer = requests.options(url, headers=headers, timeout=30)
+        assert (answer.status_code, answer.headers.get("Access-Control-Allow-Methods") == "POST") == (
+            status,
+            status == 204,
+        )
 
 
 def test_a_token_of_one_order_does_not_tell_whether_there_is_another(
@@ -245,7 +283,8 @@ def test_an_allowed_site_may_read_the_order_and_ask_whether_it_may(api_url: str,
         ("GET", "/v1/orders/{id}", "null"),
         ("GET", "/v1/orders", SHOP_SITE),
         ("POST", "/v1/orders", SHOP_SITE),
-        ("POST", "/v1/orders/{id}/refresh", SHOP_SITE),
+        ("POST", "/v1/orders/{id}/revoke-tracking", SHOP_SITE),
+        ("POST", "/v1/orders/{id}/refresh", "https://evil.example"),
         ("GET", "/nowhere", SHOP_SITE),
     ],
 )

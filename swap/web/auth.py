@@ -32,9 +32,11 @@ SCOPES = {
 _REPEATABLE = frozenset({"orders.place", "quotes.quote", "addresses.validate"})
 
 
-# What a tracking token may do, instead of a signature.
-_TRACKED = "orders.get"
+TRACKED = {"orders.get": "GET", "orders.deposit_picture": "GET", "orders.events": "GET", "orders.refresh": "POST"}
+"""What a tracking token may do, instead of a signature: endpoint -> method."""
 _TRACKED_WEIGHT = 120
+# For a refresh on top: a poll costs the upstream's budget.
+_REFRESHES_PER_MINUTE = 2
 
 
 def tracked() -> Tracked | None:
@@ -45,6 +47,12 @@ def tracked() -> Tracked | None:
 def caller() -> Caller:
     """The caller of this request."""
     return cast(Caller, flask.g.caller)
+
+
+def owner_id() -> str:
+    """The client whose orders this request is about: the caller's, or that of the order whose tracking token came."""
+    follower = tracked()
+    return caller().client_id if follower is None else follower.order.client_id
 
 
 def install(app: flask.Flask) -> None:
@@ -66,7 +74,7 @@ def install(app: flask.Flask) -> None:
             raise NotFound("Nothing here has such a name.")  # and PostgreSQL could not even look for it
         service, limits = current_service(), current_limits()
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if request.endpoint == _TRACKED and request.method == "GET" and kind.lower() == "bearer":
+        if TRACKED.get(request.endpoint or "") == request.method and kind.lower() == "bearer":
             flask.g.tracked = _follow(service.tracking, token.strip(), limits)
             return
         signature = request.headers.get("X-Signature", "")
@@ -106,6 +114,8 @@ def _follow(tracking: Tracking, token: str, limits: ClientLimits) -> Tracked:
     order_id = opened.order.id
     # The holder of a token is not a known client; each order has a small budget of its own.
     _spend(limits, f"track:{order_id}", _TRACKED_WEIGHT)
+    if flask.request.endpoint == "orders.refresh":
+        _spend(limits, f"refresh:{order_id}", _REFRESHES_PER_MINUTE)
     if (flask.request.view_args or {}).get("order_id") != order_id:
         raise NotAllowed("This tracking token is for another order.", code="TOKEN_FOR_ANOTHER_ORDER")
     return opened

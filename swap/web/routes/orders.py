@@ -12,10 +12,10 @@ from swap.domain.lifecycle import PROFILES, Status
 from swap.domain.times import from_iso, iso
 from swap.errors import Conflict, InvalidRequest
 from swap.orders.validation import Destination, InstrumentName, OrderRequest, PartialRequest
-from swap.store.serializers import view_at
+from swap.store.serializers import tracked_view, view_at
 from swap.tables import Order
 from swap.web import cursors
-from swap.web.auth import caller, tracked
+from swap.web.auth import caller, owner_id, tracked
 from swap.web.body import read
 from swap.web.deposit_svg import deposit_svg
 from swap.web.reply import current_service, ok, svg
@@ -62,7 +62,7 @@ def get(order_id: str) -> flask.Response:
 def deposit_picture(order_id: str) -> flask.Response:
     """Where to pay, as a picture with a QR code: of `deposit.uri`, else of the address. 409 DEPOSIT_NOT_PAYABLE while there
     is nothing to be paid, and once there no longer is."""
-    order = _view(current_service().orders.find(caller().client_id, order_id))
+    order = _view(current_service().orders.find(owner_id(), order_id))
     deposit = order["deposit"]
     if deposit is None or not deposit["payable"]:
         reason = (order["status_reason"] or order["status"]) if deposit is None else deposit["payable_reason"]
@@ -78,14 +78,18 @@ def deposit_picture(order_id: str) -> flask.Response:
 
 @blp.get("/v1/orders/<string:order_id>/events")
 def events(order_id: str) -> flask.Response:
-    """What happened to the order, by `sequence`."""
-    return ok({"events": current_service().orders.events(caller().client_id, order_id)})
+    """What happened to the order, by `sequence`. With a tracking token each order in it is as such a token shows it."""
+    found = current_service().orders.events(owner_id(), order_id)
+    if tracked() is not None:
+        found = [{**event, "order": tracked_view(event["order"])} for event in found]
+    return ok({"events": found})
 
 
 @blp.post("/v1/orders/<string:order_id>/refresh")
 def refresh(order_id: str) -> flask.Response:
-    """Have the order polled soon. Answers at once with what is known now."""
-    return ok(_view(current_service().orders.refresh(caller().client_id, order_id)), 202)
+    """Have the order polled soon. Answers at once with what is known now. With a tracking token about twice a minute."""
+    view = _view(current_service().orders.refresh(owner_id(), order_id))
+    return ok(view if tracked() is None else tracked_view(view), 202)
 
 
 @blp.post("/v1/orders/<string:order_id>/revoke-tracking")
