@@ -236,7 +236,8 @@ class OrderPlacer:
         return terms, report
 
     def _terms_now(self, swap: Swap, give_up: float) -> Terms:
-        return terms_of(self._quotes.rate(swap, self._left(give_up)))
+        # It is a part of the create, and must not stand behind polls as a quote does.
+        return terms_of(self._quotes.rate(swap, self._left(give_up), priority="create"))
 
     def _new_order(
         self,
