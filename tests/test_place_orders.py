@@ -506,6 +506,21 @@ def test_slow_questions_end_in_time_for_no_create_to_be_begun(
     assert (count(service), faults.seen["create"]) == (0, 0)
 
 
+def test_nothing_that_an_order_needs_stands_behind_polls(
+    service: Service, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    take = service.upstream_access.take
+
+    def noted(priority: str, max_wait: float) -> None:
+        asked.append(priority)
+        take(priority, max_wait)
+
+    monkeypatch.setattr(service.upstream_access, "take", noted)
+    assert calls.order().status == 201
+    assert set(asked) == {"create", "check"}
+
+
 def test_a_create_that_would_outlast_the_deadline_is_not_begun(
     service: Service, calls: Calls, world: World, monkeypatch: Any
 ) -> None:
