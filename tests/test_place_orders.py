@@ -510,13 +510,14 @@ def test_nothing_that_an_order_needs_stands_behind_polls(
     service: Service, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    take = service.upstream_access.take
+    budget = service.upstream_access._budget
+    take = budget.take
 
     def noted(priority: str, max_wait: float) -> None:
         asked.append(priority)
         take(priority, max_wait)
 
-    monkeypatch.setattr(service.upstream_access, "take", noted)
+    monkeypatch.setattr(budget, "take", noted)
     assert calls.order().status == 201
     assert set(asked) == {"create", "check"}
 
