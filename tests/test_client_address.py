@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swap.web.client_address import client_address
+from swap.access.client_address import client_address
 
 PROXIES = ("10.0.0.0/8", "2001:db8:1::/48")
 

@@ -12,6 +12,7 @@ import pytest
 import requests
 from websockets.exceptions import InvalidStatus
 
+from swap.access.keys import KeyOptions
 from swap.settings import Settings
 from swap.stream.protocol import Limits
 from swap.wiring import Service
@@ -169,6 +170,20 @@ def test_a_connection_that_floods_us_with_pings_or_parts_of_messages_is_cut(
                     wire.sendall(b"\x01\x80\0\0\0\0" * (frame[0] == 0) + frame * 1000)
                 assert flood.cut()
         assert other.ask(op="ping", id="1")["id"] == "1"
+
+
+def test_a_key_that_is_bound_to_networks_opens_no_stream_from_elsewhere(
+    other_service: Any, api_url: str, clock: Clock
+) -> None:
+    parts = other_service(trusted_proxies=("127.0.0.0/8",))
+    bound = new_shop(parts, api_url, clock, "bound", options=KeyOptions(allowed_from=["203.0.113.0/24"]))
+    with streaming(parts) as running:
+        with Peer(running.url, additional_headers={"X-Forwarded-For": "198.51.100.1"}) as elsewhere:
+            assert code_of(elsewhere.ask(**credentials(bound, clock))) == "ADDRESS_NOT_ALLOWED"
+            assert elsewhere.closed()[0] == 4401
+        with Peer(running.url, additional_headers={"X-Forwarded-For": "203.0.113.9"}) as allowed:
+            assert allowed.ask(**credentials(bound, clock))["type"] == "authenticated"
+    assert parts.keys.listed()[0]["last_used_from"] == "203.0.113.9"
 
 
 def test_what_opened_a_connection_opens_no_other(stream: Running, shop: Shop, clock: Clock) -> None:

@@ -140,12 +140,12 @@ def rivals(session: Session, order: Order) -> list[Order]:
     return [rival for rival in session.scalars(query) if rival.amount == order.amount]
 
 
-# --- due ---------------------------------------------------------------------------------------------------------------
-
-
 def lock(session: Session, order_id: str) -> None:
     """Until the transaction ends, nobody else changes the order or shows it an upstream order."""
     session.execute(select(Order.id).where(Order.id == order_id).with_for_update())
+
+
+# --- due ---------------------------------------------------------------------------------------------------------------
 
 
 def back_off(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+
+from swap.access.client_address import client_address
 from swap.domain.signing import SignedParts
 from swap.errors import NotAllowed
 from swap.stream.protocol import PATH, field_of
@@ -33,7 +37,9 @@ class Identity:
         return f"order {self.order_id}" if self.order_id is not None else f"client {self.client_id}"
 
 
-async def identify(service: Service, in_thread: InThread, content: dict[str, Any]) -> Identity:
+async def identify(
+    service: Service, in_thread: InThread, connection: ServerConnection, content: dict[str, Any]
+) -> Identity:
     """Whose `auth` operation this is. Raises SocketRefused, NotAuthenticated, NotAllowed."""
     token = field_of(content, "token")
     if token:
@@ -45,11 +51,19 @@ async def identify(service: Service, in_thread: InThread, content: dict[str, Any
     key, signature = field_of(content, "key"), field_of(content, "signature")
     parts = SignedParts("GET", PATH, "", field_of(content, "timestamp"), b"")
     caller = await in_thread(lambda: service.keys.authenticate(key, signature, parts))
+    address = _address_of(connection, service.settings.trusted_proxies)
+    service.keys.must_be_allowed_from(caller, address)
     if not caller.scopes & {"events:read", "quotes", "catalog"}:
         raise NotAllowed("This key has no scope for anything that is streamed.")
     # What opens a stream works once: who reads it on the way must not open another.
     await in_thread(service.keys.spend, caller, signature)
+    await in_thread(service.keys.note_use, caller, address)
     return Identity(caller.client_id, scopes=caller.scopes, key=caller.key)
+
+
+def _address_of(connection: ServerConnection, trusted: Sequence[str]) -> str:
+    headers = connection.request.headers if connection.request is not None else Headers()
+    return client_address(connection.remote_address[0], ",".join(headers.get_all("X-Forwarded-For")), trusted)
 
 
 async def ended(service: Service, in_thread: InThread, identities: Iterable[Identity]) -> set[Identity]:

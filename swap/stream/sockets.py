@@ -98,7 +98,7 @@ class Socket:
             request_id = content.get("id")
             if content["op"] != "auth":
                 raise SocketRefused("NOT_AUTHENTICATED", 'The first message must be {"op": "auth", ...}.')
-            identity = await identify(self._host.service, self._host.in_thread, content)
+            identity = await identify(self._host.service, self._host.in_thread, self._connection, content)
         except (SocketRefused, ServiceError) as error:
             self.put(protocol.refusal(error, request_id))
             self.end(Close.NOT_AUTHENTICATED, error.code)

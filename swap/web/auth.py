@@ -6,13 +6,13 @@ from typing import cast
 
 import flask
 
+from swap.access.client_address import client_address
 from swap.access.keys import Caller
 from swap.access.tracking import Tracked, Tracking
 from swap.domain.signing import SignedParts
 from swap.errors import NotAllowed, NotFound, TooManyRequests
 from swap.upstream.rate_budget import ASKING_FOR
 from swap.web.body import WAITED, raw_body
-from swap.web.client_address import client_address
 from swap.web.limits import COSTS, Budget, ClientLimits
 from swap.web.reply import current_limits, current_service
 
