@@ -49,13 +49,13 @@ class ClientLimits:
         """
         rate = weight_per_minute / 60
         purse = self._purse(owner, weight_per_minute, rate)
+        # A budget that is smaller than what one request costs buys one all the same, at its whole.
+        cost = min(cost, max(1, weight_per_minute // 4))
+        lease = max(float(cost), min(_LEASE, weight_per_minute / 20))
+        # A new bucket starts at a quarter, which must be at least one lease: a first request always passes.
+        burst = max(4 * lease, weight_per_minute / 4)
         with purse.lock:
-            # A budget that is smaller than what one request costs buys one all the same, at its whole.
-            cost = min(cost, max(1, weight_per_minute // 4))
             if purse.tokens < cost:
-                lease = max(float(cost), min(_LEASE, weight_per_minute / 20))
-                # A new bucket starts at a quarter, which must be at least one lease: a first request always passes.
-                burst = max(4 * lease, weight_per_minute / 4)
                 taken = self._shared.take_and_look(f"client:{owner}", rate=rate, burst=burst, tokens=lease)
                 if taken is None:
                     wait, purse.shared, lease = purse.alone.take(cost), 0.0, float(cost)
@@ -72,8 +72,7 @@ class ClientLimits:
                 purse.tokens += lease
             purse.tokens -= cost
             left = purse.tokens + purse.shared
-        full = max(4 * max(float(cost), min(_LEASE, weight_per_minute / 20)), weight_per_minute / 4)
-        return Budget(weight_per_minute, int(left), max(0, math.ceil((full - left) / rate)))
+        return Budget(weight_per_minute, int(left), max(0, math.ceil((burst - left) / rate)))
 
     def _purse(self, owner: str, weight_per_minute: int, rate: float) -> _TokenLease:
         name = (owner, weight_per_minute)
