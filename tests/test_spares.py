@@ -86,6 +86,38 @@ def test_a_constant_reference_does_not_drop_a_spare(
     assert (row["role"], row["upstream_order_id"]) == ("spare", str(world.orders()[0].number))
 
 
+@pytest.mark.parametrize("constant", [{"reference": "CONSTANT"}, {"id": 1}], ids=str)
+def test_a_spare_is_kept_though_creates_tell_a_uuid_and_a_constant_alone(
+    shop: Shop,
+    world: World,
+    service: Service,
+    clock: Clock,
+    faults: Faults,
+    looks: Looks,
+    constant: dict[str, Any],
+) -> None:
+    def uuid_and_constant(told: dict[str, Any]) -> None:
+        told["orderId"] = told.pop("legacyOrderId")
+        told.update(constant)
+
+    faults["create"] = spoiling(uuid_and_constant)
+    with_a_spare(shop, world, service, clock, looks)
+    (row,) = service.support.unowned_orders()
+    assert str(world.orders()[0].guid) in row["refs"]
+
+
+def test_orders_that_are_told_by_uuids_beside_a_constant_number_are_all_shown(
+    shop: Shop, world: World, service: Service, faults: Faults
+) -> None:
+    def uuid_and_constant(told: dict[str, Any]) -> None:
+        told["orderId"] = told.pop("legacyOrderId")
+        told["id"] = 1
+
+    faults["create"] = spoiling(uuid_and_constant)
+    placed = [shop.place(name) for name in ("order-1", "order-2", "order-3")]
+    assert [order["upstream_order_id"] for order in placed] == [made.guid for made in world.orders()]
+
+
 def test_the_place_of_a_spare_that_is_learned_later_is_shown_to_no_other_customer(
     shop: Shop, world: World, service: Service, clock: Clock, looks: Looks, faults: Faults
 ) -> None:
