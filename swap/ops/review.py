@@ -127,7 +127,12 @@ class Review:
         if ref is None:
             raise Conflict("The order has no upstream id to ask with.", code="ORDER_STATE_FORBIDS")
         reply = self._upstream.order(
-            ref, order.destination_address, order_ref=order.id, priority="read", deadline=self._timing.read_timeout
+            ref,
+            order.destination_address,
+            order_ref=order.id,
+            priority="read",
+            deadline=self._timing.read_timeout,
+            also=refs,
         )
         with self._database.read() as session:
             shown = upstream_orders.shown_of(session, order.id)

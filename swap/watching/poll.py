@@ -74,7 +74,7 @@ class Poller:
         self._throttle, self._queue, self._timing = throttle, queue, timing
 
     def poll(self, order: Order, refs: Sequence[str]) -> None:
-        """Ask the upstream about an order, by its number where it is known, else by any of its ids `refs`, and act on the
+        """Ask the upstream about an order, by its number where it is known, else by its ids `refs` in turn, and act on the
         answer. `order`: as it was claimed; what is learned counts only while its lease is held."""
         ref = order.upstream_order_id or next(iter(refs), None)
         if ref is None:
@@ -92,6 +92,7 @@ class Poller:
                 order_ref=order.id,
                 deadline=poll_seconds(self._timing),
                 pair=order.pair,
+                also=refs,
             )
         except OrderExpired:
             pass
