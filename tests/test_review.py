@@ -458,6 +458,41 @@ def of_the_other(world: World) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda body: {**body, "orderId": world.orders()[1].guid, "legacyOrderId": None}
 
 
+def held(form: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def edit(body: dict[str, Any]) -> dict[str, Any]:
+        hold = {"kind": "AML_HOLD", "createdAt": body["createdAt"]}
+        return {**body, "orderEvents": [*body["orderEvents"], hold], "KYCFormLink": form}
+
+    return edit
+
+
+def test_a_form_that_is_asked_for_during_a_review_is_an_event_once_the_order_is_released(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    service.review.begin(order_id, DO)
+    looks.edit = held("https://kyc.invalid/1")
+    walk(service, clock, order_id, (400,))
+    assert "action_required" not in types(service, order_id)
+    service.review.release(order_id, DO)
+    walk(service, clock, order_id, (420, 500))
+    assert types(service, order_id)[-2:] == ["on_hold", "action_required"]
+    assert view(service, order_id)["action_required"]["url"] == "https://kyc.invalid/1"
+
+
+def test_another_form_during_the_review_of_a_held_order_is_an_event_at_once(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = held("https://kyc.invalid/1")
+    walk(service, clock, order_id, (20,))
+    service.review.begin(order_id, DO)
+    looks.edit = held("https://kyc.invalid/2")
+    walk(service, clock, order_id, (400,))
+    assert types(service, order_id)[-2:] == ["updated", "action_required"]
+    assert view(service, order_id)["action_required"]["url"] == "https://kyc.invalid/2"
+
+
 def test_an_order_that_is_over_does_not_come_under_review_for_answers_about_another(
     service: Service, shop: Shop, clock: Clock, looks: Looks, world: World
 ) -> None:

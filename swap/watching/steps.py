@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.domain.lifecycle import Decision, Facts, Status
+from swap.domain.lifecycle import Decision, Facts, Status, public_name
 from swap.orders.conflicts import ended_by_hand
 from swap.store import calls, events
 from swap.store import orders as order_rows
@@ -38,12 +38,15 @@ def steps_of(
     to_status |= conflict
     action: Changes = {}
     begins = decision.status is Status.ON_HOLD != order.status
-    if facts.kyc_link is not None and (begins or facts.kyc_link != order.action_url):
+    is_held = public_name(decision.status, _before_review(order)) is Status.ON_HOLD
+    # Under review no caller sees it: then it is for the first poll after that, which tells of it.
+    is_seen = is_held or decision.status is not Status.NEEDS_REVIEW
+    if facts.kyc_link is not None and is_seen and (begins or facts.kyc_link != order.action_url):
         action = {"action_url": facts.kyc_link, "action_since": now}
     elif begins and order.action_url is not None:
         # The form of an earlier hold is not asked for again.
         to_status |= {"action_url": None, "action_since": None}
-    required = bool(action) and decision.status is Status.ON_HOLD
+    required = bool(action) and is_held
 
     steps: list[tuple[Changes, str | None]] = []
     if late:
@@ -56,6 +59,10 @@ def steps_of(
     elif rest := changes | to_status | action:
         steps.append((rest, "order.action_required" if required else None))
     return steps
+
+
+def _before_review(order: Order) -> Status | None:
+    return Status(order.status_before_review) if order.status_before_review else None
 
 
 def walk(
