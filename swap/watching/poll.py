@@ -55,6 +55,7 @@ _SOON = timedelta(seconds=5)
 _LONGEST_PUT_OFF = timedelta(minutes=5)
 # By then polls are an hour apart: once a day.
 _REMIND_EVERY = 24
+# Once in a row of failures, of which some may be of other kinds.
 _OF_ANOTHER = "journal.answer_of_another"
 
 Changes = dict[str, Any]
@@ -241,7 +242,6 @@ class Poller:
         refs = sorted(others or names.known or names.refs)
         log.error("watch.answer_of_another", order_id=order.id, refs=refs)
         detail = {"source": "look", "refs": refs, "owner": others.get(refs[0])}
-        # Of a row of failures that began since, some may be of other kinds.
         if events.happened_at(session, order.id, _OF_ANOTHER, since=_last_seen(order)) is None:
             events.add_event(session, order, _OF_ANOTHER, at=now, detail=detail)
         elif order.failures + 1 >= _ALERT_AFTER and not is_settled(order):
