@@ -187,9 +187,9 @@ def test_an_order_is_asked_for_by_its_other_ids_where_one_is_not_known_there() -
     with asking(reply(404, {}), reply(200, ORDER)) as (client, server, _):
         assert client.order("90210", ORDER["destinationAddress"], also=["90210", uuid]).order_id == "90210"
         assert [seen.query["orderId"] for seen in server.seen] == ["90210", uuid]
-    with asking(reply(404, {}), reply(500, {}), reply(500, {}), reply(500, {})) as (client, _, _):
-        with pytest.raises(UpstreamUnavailable):
-            client.order("90210", ORDER["destinationAddress"], also=[uuid])
+    failing = [reply(404, {}), reply(500, {}), reply(500, {}), reply(500, {})]
+    with asking(*failing) as (client, _, _), pytest.raises(UpstreamUnavailable):
+        client.order("90210", ORDER["destinationAddress"], also=[uuid])
     with asking(reply(404, {}), reply(404, {})) as (client, _, _), pytest.raises(UpstreamNotFound):
         client.order("90210", ORDER["destinationAddress"], also=[uuid])
 
