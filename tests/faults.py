@@ -122,6 +122,17 @@ def spoiling(change: Callable[[Any], Any], status: int | None = None) -> Fault:
     return fault
 
 
+def knowing_no(order_id: object) -> Fault:
+    """Public-info knows no order by this form of id; by every other one it answers as ever."""
+
+    def fault(environ: Environ, app: App) -> tuple[str, list[tuple[str, str]], bytes]:
+        if f"orderId={order_id}&" in environ["QUERY_STRING"]:
+            return "404 Not Found", [("Content-Type", "application/json")], b'{"message":"order not found"}'
+        return _ask(environ, app)
+
+    return fault
+
+
 def cutting(keep: float = 0.5) -> Fault:
     """The sandbox does what was asked, and half of its answer arrives."""
 

@@ -12,11 +12,14 @@ from sqlalchemy import select
 from stdnum import iban, luhn
 
 from swap.domain import fiat
+from swap.errors import Conflict
+from swap.ops.by_hand import Act
 from swap.sandbox.networks import BankForm
 from swap.sandbox.world import World
 from swap.tables import Row
 from swap.wiring import Service
-from tests.conftest import BITCOIN, BTC_ADDRESS, Clock, Shop
+from tests.conftest import BITCOIN, BTC_ADDRESS, Clock, Shop, look
+from tests.faults import Looks
 from tests.signed_client import EUR, Calls
 
 EURO = ("EUR", "EUR")
@@ -37,6 +40,31 @@ def test_a_fiat_deposit_is_paid_by_the_link_the_upstream_gives(shop: Shop) -> No
     assert order["deposit"]["address"].startswith("https://")
     assert order["deposit"]["memo"] is None
     assert order["deposit"]["payable"] is True
+
+
+def test_a_payment_link_that_changes_ends_payments_and_is_for_a_person(
+    shop: Shop, service: Service, clock: Clock, looks: Looks
+) -> None:
+    order = shop.place(
+        source=EURO,
+        target=BITCOIN,
+        amount="500",
+        destination_address=BTC_ADDRESS,
+        destination_memo=None,
+        refund_address=None,
+    )
+    other = {"paymentLink": "https://pay.invalid/another"}
+    looks.edit = lambda told: {**told, "deposits": [], "depositAddress": {**told["depositAddress"], **other}}
+    clock.advance(20)
+    look(service, order["id"])
+    shown = shop.api.order(order["id"])["deposit"]
+    assert (shown["payable"], shown["payable_reason"]) == (False, "deposit_address_changed")
+    assert shown["address"] == order["deposit"]["address"], "what was shown once stays"
+    clock.advance(65)
+    look(service, order["id"])
+    with pytest.raises(Conflict) as caught:
+        service.review.release(order["id"], Act("anna", "the link is another one", do=True))
+    assert caught.value.details["upstream"]["payment_link"] == other["paymentLink"]
 
 
 def test_a_fiat_payout_needs_the_upstreams_yes_to_the_account(shop: Shop) -> None:

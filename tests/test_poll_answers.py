@@ -22,7 +22,7 @@ from swap.tables import Order, OrderEvent, TransferRow, UpstreamCall, UpstreamRe
 from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import forget_upstream_orders, read_order, show, upstream_owners
-from tests.faults import Faults, Looks, spoiling
+from tests.faults import Faults, Looks, knowing_no, spoiling
 from tests.polling import DAY, START, all_of, due_ids, journal, place, types, view, walk, watch_due
 
 pytestmark = pytest.mark.sqlite_only
@@ -99,6 +99,22 @@ def test_each_further_deposit_is_told_and_none_is_told_again(
     assert types(service, order_id).count("late_deposit") == 2
     assert (found["status"], len(found["deposits"])) == ("completed", 3)
     assert (found["funds"], found["final"]) == ("with_upstream", False), "the upstream registered one of them"
+
+
+def test_a_deposit_is_seen_though_the_upstream_knows_the_order_by_its_uuid_alone(
+    service: Service, shop: Shop, clock: Clock, world: World, faults: Faults
+) -> None:
+    order_id = place(shop)
+    faults["order"] = knowing_no(world.orders()[0].number)
+    seen = set()
+    for _ in range(12):
+        clock.advance(60)
+        look(service, order_id)
+        seen.add(read_order(service.database, order_id).failures)
+    assert view(service, order_id)["status"] == "completed"
+    assert max(seen) == 1
+    service.review.begin(order_id, Act("anna", "what is it", do=True))
+    assert service.review.release(order_id, Act("anna", "it is well", do=True))["done"]
 
 
 def test_a_copy_that_lags_is_believed_in_nothing(service: Service, shop: Shop, clock: Clock, looks: Looks) -> None:

@@ -24,7 +24,7 @@ from swap.wiring import Service
 from tests.conftest import Clock, Shop, look
 from tests.factories import forget_upstream_orders, read_order, show, told
 from tests.faults import Faults, Looks, dropping
-from tests.polling import ADDRESSES, START, all_of, journal, place, quiet, types, view, walk
+from tests.polling import ADDRESSES, DAY, START, all_of, journal, place, quiet, types, view, walk
 
 GUID = "1b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6b"
 OTHER_ADDRESS = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
@@ -420,6 +420,121 @@ def test_an_order_under_review_of_which_the_upstream_knows_no_more_is_ended_desp
     walk(service, clock, order_id, (2 * 86_400, 4 * 86_400))
     stored = read_order(service.database, order_id)
     assert (stored.status, stored.status_reason) == (to, "ended_by_hand"), "nobody is asked again"
+
+
+@pytest.mark.parametrize("to", [Status.FAILED, Status.COMPLETED, Status.REFUNDED])
+def test_what_a_person_has_ended_stays_so_though_the_upstream_goes_on_contradicting_it(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, to: Status
+) -> None:
+    order_id = place(shop)
+    looks.edit = other_destination
+    walk(service, clock, order_id, (20, 400))
+    assert journal(service, order_id) == ["journal.needs_review", "journal.unexpected_deposit"]
+    with pytest.raises(Conflict, match="Money came in"):
+        service.review.end(order_id, Status.FAILED, DO)
+    service.review.end(order_id, to, DO, despite_record=True)
+    clock.advance(DAY)
+    for _ in range(3):
+        look(service, order_id)
+    stored = read_order(service.database, order_id)
+    assert (stored.status, stored.status_reason) == (to, "ended_by_hand")
+
+
+def test_money_that_moves_after_a_person_ended_an_order_in_contradiction_is_for_a_person_again(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop)
+    looks.edit = other_destination
+    walk(service, clock, order_id, (20, 40))
+    service.review.begin(order_id, DO)
+    service.review.end(order_id, Status.FAILED, DO)
+    clock.advance(DAY)
+    look(service, order_id)
+    assert read_order(service.database, order_id).status == "needs_review"
+
+
+def of_the_other(world: World) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Answers that name the second order, by its UUID alone."""
+    return lambda body: {**body, "orderId": world.orders()[1].guid, "legacyOrderId": None}
+
+
+def held(form: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def edit(body: dict[str, Any]) -> dict[str, Any]:
+        hold = {"kind": "AML_HOLD", "createdAt": body["createdAt"]}
+        return {**body, "orderEvents": [*body["orderEvents"], hold], "KYCFormLink": form}
+
+    return edit
+
+
+def test_a_form_that_is_asked_for_during_a_review_is_an_event_once_the_order_is_released(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    service.review.begin(order_id, DO)
+    looks.edit = held("https://kyc.invalid/1")
+    walk(service, clock, order_id, (400,))
+    assert "action_required" not in types(service, order_id)
+    service.review.release(order_id, DO)
+    walk(service, clock, order_id, (420, 500))
+    assert types(service, order_id)[-2:] == ["on_hold", "action_required"]
+    assert view(service, order_id)["action_required"]["url"] == "https://kyc.invalid/1"
+
+
+def test_another_form_during_the_review_of_a_held_order_is_an_event_at_once(
+    service: Service, shop: Shop, clock: Clock, looks: Looks
+) -> None:
+    order_id = place(shop, "expires")
+    looks.edit = held("https://kyc.invalid/1")
+    walk(service, clock, order_id, (20,))
+    service.review.begin(order_id, DO)
+    looks.edit = held("https://kyc.invalid/2")
+    walk(service, clock, order_id, (400,))
+    assert types(service, order_id)[-2:] == ["updated", "action_required"]
+    assert view(service, order_id)["action_required"]["url"] == "https://kyc.invalid/2"
+
+
+def test_an_order_that_is_over_does_not_come_under_review_for_answers_about_another(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, world: World
+) -> None:
+    order_id = place(shop)
+    walk(service, clock, order_id, (70, 190, 310, 370))
+    place(shop, client_order_id="order-2")
+    looks.edit = of_the_other(world)
+    for _ in range(8):
+        clock.advance(DAY)
+        look(service, order_id)
+    assert (view(service, order_id)["status_reason"], view(service, order_id)["final"]) == (None, True)
+
+
+def test_answers_about_another_order_are_for_a_person_though_others_fail_between_them(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, world: World
+) -> None:
+    order_id = place(shop)
+    place(shop, client_order_id="order-2")
+    looks.edit = of_the_other(world)
+    for number in range(6):
+        looks.answer = NOT_FOUND if number in (0, 4) else None
+        clock.advance(120)
+        look(service, order_id)
+    assert read_order(service.database, order_id).status == "needs_review"
+    service.review.end(order_id, Status.FAILED, DO)
+    for _ in range(8):
+        clock.advance(DAY)
+        look(service, order_id)
+    assert read_order(service.database, order_id).status == "failed", "it is not asked for again"
+
+
+def test_one_answer_about_another_order_after_many_failures_is_no_review(
+    service: Service, shop: Shop, clock: Clock, looks: Looks, world: World
+) -> None:
+    order_id = place(shop)
+    place(shop, client_order_id="order-2")
+    looks.edit, looks.answer = of_the_other(world), NOT_FOUND
+    for number in range(8):
+        looks.answer = NOT_FOUND if number < 7 else None
+        clock.advance(120)
+        look(service, order_id)
+    assert read_order(service.database, order_id).status == "awaiting_deposit"
 
 
 def test_an_order_that_a_person_ended_as_expired_is_brought_back_by_no_good_answer(

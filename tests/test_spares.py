@@ -25,7 +25,7 @@ from swap.tables import DepositPlace, Order, UpstreamOrder
 from swap.wiring import Service
 from tests.conftest import BTC_ADDRESS, SANDBOX_KEYS, Clock, Shop, look
 from tests.factories import read_order, told, upstream_owners
-from tests.faults import Faults, Looks, spoiling
+from tests.faults import Faults, Looks, knowing_no, spoiling
 from tests.test_matching import OTHER_XRP_ADDRESS
 from tests.test_resolve import attempts, go_on, in_doubt, is_first, naming
 
@@ -84,6 +84,38 @@ def test_a_constant_reference_does_not_drop_a_spare(
     look(service, order_id)
     (row,) = service.support.unowned_orders()
     assert (row["role"], row["upstream_order_id"]) == ("spare", str(world.orders()[0].number))
+
+
+@pytest.mark.parametrize("constant", [{"reference": "CONSTANT"}, {"id": 1}], ids=str)
+def test_a_spare_is_kept_though_creates_tell_a_uuid_and_a_constant_alone(
+    shop: Shop,
+    world: World,
+    service: Service,
+    clock: Clock,
+    faults: Faults,
+    looks: Looks,
+    constant: dict[str, Any],
+) -> None:
+    def uuid_and_constant(told: dict[str, Any]) -> None:
+        told["orderId"] = told.pop("legacyOrderId")
+        told.update(constant)
+
+    faults["create"] = spoiling(uuid_and_constant)
+    with_a_spare(shop, world, service, clock, looks)
+    (row,) = service.support.unowned_orders()
+    assert str(world.orders()[0].guid) in row["refs"]
+
+
+def test_orders_that_are_told_by_uuids_beside_a_constant_number_are_all_shown(
+    shop: Shop, world: World, service: Service, faults: Faults
+) -> None:
+    def uuid_and_constant(told: dict[str, Any]) -> None:
+        told["orderId"] = told.pop("legacyOrderId")
+        told["id"] = 1
+
+    faults["create"] = spoiling(uuid_and_constant)
+    placed = [shop.place(name) for name in ("order-1", "order-2", "order-3")]
+    assert [order["upstream_order_id"] for order in placed] == [made.guid for made in world.orders()]
 
 
 def test_the_place_of_a_spare_that_is_learned_later_is_shown_to_no_other_customer(
@@ -326,6 +358,43 @@ def test_after_a_change_of_keys_the_lists_of_both_are_searched(
     look(changed, order_id)
     assert shop.api.order(order_id)["upstream_order_id"] == str(world.orders()[0].number)
     assert read_order(service.database, order_id).upstream_key == SANDBOX_KEYS[0], "the pair that made it asks about it"
+
+
+def deposited(told: dict[str, Any]) -> dict[str, Any]:
+    deposit = {"txId": "a" * 64, "amount": "0.0125", "createdAt": told["createdAt"], "confirmations": 3}
+    return {**told, "deposits": [deposit]}
+
+
+def test_a_deposit_on_a_spare_of_a_key_pair_that_is_gone_raises_the_alarm_and_can_be_given_to_an_order(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks, other_service: Callable[..., Service]
+) -> None:
+    with_a_spare(shop, world, service, clock, looks)
+    changed = other_service(upstream_public_key="pk_new", upstream_secret_key="sk_new")
+    looks.edit = deposited
+    assert "orphan.deposit_seen" in poll_spares(changed, clock)
+    other = shop.place("order-2")["id"]
+    assert changed.linking.link(str(world.orders()[0].number), other, DO)["done"]
+
+
+def test_what_an_answer_named_under_a_key_pair_that_is_gone_is_a_spare_once_its_order_has_failed(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks, other_service: Callable[..., Service]
+) -> None:
+    world.chaos.force("create.accept_then_other_destination")
+    order_id = str(shop.place()["id"])
+    changed = other_service(upstream_public_key="pk_new", upstream_secret_key="sk_new")
+    go_on(changed, clock, order_id, 660, step=30)
+    assert shop.api.order(order_id)["status"] == "failed"
+    changed.spares.search_due()
+    (row,) = service.support.unowned_orders()
+    assert (row["order_id"], row["upstream_order_id"]) == (order_id, str(world.orders()[0].number))
+
+
+def test_a_deposit_on_a_spare_is_seen_though_the_upstream_does_not_know_its_number(
+    shop: Shop, world: World, service: Service, clock: Clock, looks: Looks, faults: Faults
+) -> None:
+    with_a_spare(shop, world, service, clock, looks)
+    faults["order"], looks.edit = knowing_no(world.orders()[0].number), deposited
+    assert "orphan.deposit_seen" in poll_spares(service, clock)
 
 
 def replace_key(session: Session, order_id: str, key: str) -> Order:

@@ -360,6 +360,16 @@ def test_t4_every_id_form_is_kept_once_in_order() -> None:
     assert (order.order_id, order.primary_ref) == ("90210", "90210")
 
 
+def test_t4_a_number_beside_an_order_id_of_another_form_is_not_the_one_to_ask_with() -> None:
+    uuid = "5f0c8c6e-7d0e-4b61-93a4-0a0b0c0d0e0f"
+    order = decode.read_order({**ORDER, "orderId": uuid, "id": 1})
+    assert (order.order_id, order.primary_ref) == (None, uuid)
+    assert "1" in order.refs
+    assert decode.read_order({**ORDER, "orderId": None, "id": 90210}).primary_ref == "90210"
+    (listed,) = decode.read_orders([{**LISTED, "orderId": uuid, "id": 1}])
+    assert (listed.order_id, listed.refs) == (None, (uuid, "1"))
+
+
 def test_t4_an_answer_about_another_order_is_not_taken() -> None:
     with asking(reply(200, ORDER), reply(200, ORDER), reply(200, ORDER)) as (client, _, _):
         with pytest.raises(Malformed, match="another order"):

@@ -24,6 +24,7 @@ from tests.test_matching import info
 from tests.threads import race
 
 UUID = "0b5f7a52-8a3e-4a64-9d3c-1f2e3d4c5b6a"
+OTHER_UUID, THIRD_UUID = UUID.replace("6a", "6b"), UUID.replace("6a", "6c")
 
 
 def report(database: Database, *refs: str, order_id: str | None = None, **known: Any) -> bool:
@@ -172,6 +173,30 @@ def test_a_constant_in_the_report_of_a_spare_neither_drops_it_nor_merges_it(data
     show(database, order, "1", "constant")
     assert report(database, "2", "constant", order_id=order.id)
     assert known(database) == [("2", ["2"])]
+
+
+def test_a_constant_makes_no_spare_one_with_what_its_order_is_shown_by_another_form_of_id(database: Database) -> None:
+    order = make_order(database)
+    assert report(database, "1", UUID, "constant", order_id=order.id)
+    assert show(database, order, OTHER_UUID, "constant") == set()
+    assert known(database) == [("1", ["1", UUID])]
+    assert upstream_owners(database) == {"1": order.id, UUID: order.id, OTHER_UUID: order.id}
+
+
+def test_a_constant_keeps_no_order_from_what_is_its_own_by_another_form_of_id(database: Database) -> None:
+    one, other = make_order(database), make_order(database)
+    show(database, one, "1", UUID, "constant")
+    assert show(database, other, OTHER_UUID, "constant") == set()
+    assert report(database, THIRD_UUID, "constant")
+    assert upstream_owners(database) == {"1": one.id, UUID: one.id, OTHER_UUID: other.id, THIRD_UUID: None}
+
+
+def test_an_order_that_is_told_by_another_uuid_keeps_its_own(database: Database) -> None:
+    """An answer that mixes the ids of two orders takes no id from either: it may as well be the mistake."""
+    one, other = make_order(database), make_order(database)
+    show(database, one, "1", UUID)
+    assert show(database, other, OTHER_UUID, UUID) == {UUID}
+    assert upstream_owners(database) == {"1": one.id, UUID: one.id}
 
 
 # --- watching --------------------------------------------------------------------------------------------------------

@@ -182,6 +182,18 @@ def test_a_server_that_drips_is_left_at_the_deadline(pieces: list[bytes]) -> Non
         assert 0.25 <= timed(lambda: client.orders(deadline=0.3), TimedOut) < 1.5
 
 
+def test_an_order_is_asked_for_by_its_other_ids_where_one_is_not_known_there() -> None:
+    uuid = ORDER["legacyOrderId"]
+    with asking(reply(404, {}), reply(200, ORDER)) as (client, server, _):
+        assert client.order("90210", ORDER["destinationAddress"], also=["90210", uuid]).order_id == "90210"
+        assert [seen.query["orderId"] for seen in server.seen] == ["90210", uuid]
+    failing = [reply(404, {}), reply(500, {}), reply(500, {}), reply(500, {})]
+    with asking(*failing) as (client, _, _), pytest.raises(UpstreamUnavailable):
+        client.order("90210", ORDER["destinationAddress"], also=[uuid])
+    with asking(reply(404, {}), reply(404, {})) as (client, _, _), pytest.raises(UpstreamNotFound):
+        client.order("90210", ORDER["destinationAddress"], also=[uuid])
+
+
 def test_a_server_that_says_nothing_is_left_at_the_read_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = World().client(

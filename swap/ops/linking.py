@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -28,18 +27,18 @@ _NOTHING = OrderReply(order_id=None, refs=())
 
 
 class Linking:
-    """`upstreams`: a client for each key pair that may have made orders."""
+    """`upstream`: any client will do, whatever pair made the order: public-info is read without a signature."""
 
     def __init__(
         self,
         database: Database,
-        upstreams: Mapping[str, UpstreamClient],
+        upstream: UpstreamClient,
         creator: OrderCreator,
         reply_check: ReplyCheck,
         by_hand: ByHand,
         timing: Timing,
     ) -> None:
-        self._database, self._upstreams, self._creator = database, upstreams, creator
+        self._database, self._upstream, self._creator = database, upstream, creator
         self._reply_check, self._by_hand, self._timing = reply_check, by_hand, timing
 
     def link(self, ref: str, order_id: str, act: Act) -> dict[str, Any]:
@@ -72,18 +71,16 @@ class Linking:
 
     def _ask(self, row: UpstreamOrder, order: Order) -> OrderReply | None:
         """What the upstream says about it; None when it knows it no more."""
-        upstream = self._upstreams.get(row.upstream_key)
-        if upstream is None:
-            raise Conflict(
-                "It was made with a key pair that is not among UPSTREAM_OLD_KEYS.", code="ORDER_STATE_FORBIDS"
-            )
+        with self._database.read() as session:
+            refs = upstream_orders.refs_of(session, row)
         try:
-            return upstream.order(
+            return self._upstream.order(
                 row.ref,
                 row.destination_address or order.destination_address,
                 order_ref=order.id,
                 priority="read",
                 deadline=self._timing.read_timeout,
+                also=refs,
             )
         except (UpstreamNotFound, OrderExpired):
             return None

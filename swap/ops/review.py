@@ -18,7 +18,7 @@ from swap.orders.matching import shown_place
 from swap.orders.reply_check import told_terms
 from swap.orders.spares import record_spare
 from swap.store import attempts as attempt_rows
-from swap.store import deposit_places, upstream_ids, upstream_orders
+from swap.store import deposit_places, events, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.tables import Order
@@ -95,7 +95,7 @@ class Review:
         def plan(order: Order) -> Changes:
             _require_move(order, to)
             if not (despite_record and order.status == Status.NEEDS_REVIEW and to is not Status.EXPIRED):
-                _require_record(order, to)
+                _require_record(order, to, told_of_money=self._told_of_money(order))
             return {
                 "status": to,
                 "status_before_review": None,
@@ -110,6 +110,11 @@ class Review:
 
         detail: dict[str, Any] = {"despite_record": True} if despite_record else {}
         return self._by_hand.carry_out(order_id, "end", act, plan, beside=self._keep_what_was_made, **detail)
+
+    def _told_of_money(self, order: Order) -> bool:
+        """Whether an answer told of a deposit that was not believed: that is no proof that nothing was paid."""
+        with self._database.read() as session:
+            return events.happened_at(session, order.id, events.UNEXPECTED_DEPOSIT) is not None
 
     def _keep_what_was_made(self, session: Session, order: Order) -> None:
         """Nothing was shown, but the answers to the creates may name upstream orders. Those are watched on as spares."""
@@ -127,7 +132,12 @@ class Review:
         if ref is None:
             raise Conflict("The order has no upstream id to ask with.", code="ORDER_STATE_FORBIDS")
         reply = self._upstream.order(
-            ref, order.destination_address, order_ref=order.id, priority="read", deadline=self._timing.read_timeout
+            ref,
+            order.destination_address,
+            order_ref=order.id,
+            priority="read",
+            deadline=self._timing.read_timeout,
+            also=refs,
         )
         with self._database.read() as session:
             shown = upstream_orders.shown_of(session, order.id)
@@ -180,16 +190,17 @@ def _require_move(order: Order, to: Status) -> None:
         )
 
 
-def _require_record(order: Order, to: Status) -> None:
+def _require_record(order: Order, to: Status, *, told_of_money: bool) -> None:
     facts = Facts.from_json(order.facts)
+    paid = facts.deposit_seen or told_of_money
     shows = {
         Status.COMPLETED: facts.completed or any(payout.tx_id for payout in facts.withdrawals),
         Status.REFUNDED: any(Kind.of(event.kind) is Kind.REFUND_COMPLETED for event in facts.events),
-    }.get(to, not facts.deposit_seen)
+    }.get(to, not paid)
     if not shows:
-        paid = "Money came in" if facts.deposit_seen else "Nothing was paid"
+        what = "Money came in" if paid else "Nothing was paid"
         raise Conflict(
-            f"{paid}, by the record: the order did not end as {to}.", code="RECORD_FORBIDS", status=order.status
+            f"{what}, by the record: the order did not end as {to}.", code="RECORD_FORBIDS", status=order.status
         )
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from swap.domain.expiry import ToldExpiry, not_payable
 from swap.domain.facts import Facts
-from swap.domain.lifecycle import Status, account
+from swap.domain.lifecycle import TERMINAL, Status, account
 from swap.domain.times import Timing
 from swap.domain.transfers import EPOCH
 from swap.orders.matching import shown_place
@@ -147,6 +147,12 @@ def under_review(order: Order, conflict: str | None, before: Status) -> Changes:
 def ended_by_hand(order: Order, facts: Facts) -> bool:
     """Whether a person has ended the order, and knew of all that has moved until now."""
     return order.status_reason == ENDED_BY_HAND and (account(facts).moved_at or EPOCH) <= order.status_changed_at
+
+
+def is_settled(order: Order) -> bool:
+    """Whether a person looks into the order already, or has ended it, or nothing more is to come in or to go out."""
+    by_hand = order.status == Status.NEEDS_REVIEW or order.status_reason == ENDED_BY_HAND
+    return by_hand or order.status in TERMINAL
 
 
 def payable_again(order: Order, now: datetime) -> Changes:

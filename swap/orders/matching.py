@@ -140,12 +140,14 @@ def same_address(currency: str, network: str, one: str, other: str) -> bool:
 
 
 def deposit_change(order: Order, reply: OrderReply) -> str | None:
-    """Why the answer must end payments to the order's deposit address; None when the answer repeats it, in any spelling, or
-    leaves it out."""
+    """Why the answer must end payments to the order's deposit address or payment link; None when the answer repeats it, an
+    address in any spelling, or leaves it out."""
     if reply.deposit_address is not None and (
         order.deposit_address is None
         or not same_address(order.from_currency, order.from_network, reply.deposit_address, order.deposit_address)
     ):
+        return "deposit_address_changed"
+    if order.deposit_link is not None and reply.payment_link not in (None, order.deposit_link):
         return "deposit_address_changed"
     if reply.deposit_memo is not None and (reply.deposit_memo or None) != order.deposit_memo:
         return "deposit_memo_changed"

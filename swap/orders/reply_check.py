@@ -65,7 +65,7 @@ def told_terms(order: Order, reply: OrderReply) -> dict[str, str]:
     names = [
         *("from_currency", "from_network", "to_currency", "to_network", "destination_address", "destination_memo"),
         *("refund_address", "refund_memo", "amount", "rate_mode", "deposit_address", "deposit_memo"),
-        *("deposit_currency", "deposit_network"),
+        *("deposit_currency", "deposit_network", "payment_link"),
     ]
     if order.rate_mode == "FIXED":
         names.append("amount_to_get")

@@ -38,20 +38,22 @@ class SpareSearch:
         self._database, self._upstreams, self._timing = database, upstreams, timing
 
     def search_due(self) -> None:
-        """Once a minute, by one process: read the list for each key with a young create that was not answered, and record
-        what it shows of orders that have gone on without it."""
+        """Once a minute, by one process: record what young answers name of orders that have gone on without it, even under
+        a key that this process does not have; and read the list for each key with a young create that was not answered, and
+        record what it shows of such orders."""
         now = self._timing.now()
         if not periodic.take(self._database, "spares", now, now + self._timing.shorten(_SEARCH_EVERY)):
             return
         since = now - self._timing.shorten(_MAY_SHOW_UP)
+        with self._database.read() as session:
+            named = attempt_rows.named_since(session, since)
+            roles = upstream_ids.roles(session, [(attempt.refs[0], attempt.refs[:1]) for attempt in named])
+        for attempt, role in zip(named, roles, strict=True):
+            if role is None:
+                self._record_named(attempt)
         for key, upstream in self._upstreams.items():
             with self._database.read() as session:
                 doubted = attempt_rows.unshown_since(session, key, since)
-                named = attempt_rows.named_since(session, key, since)
-                roles = upstream_ids.roles(session, [(attempt.refs[0], attempt.refs[:1]) for attempt in named])
-            for attempt, role in zip(named, roles, strict=True):
-                if role is None:
-                    self._record_named(attempt)
             if doubted:
                 self._search(upstream, doubted)
 

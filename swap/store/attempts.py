@@ -118,11 +118,10 @@ def unanswered_by_pair(
     return {tuple(row[:4]): (row[4], row[5]) for row in session.execute(query)}
 
 
-def named_since(session: Session, upstream_key: str, since: datetime) -> Sequence[OrderAttempt]:
-    """The attempts that were sent with this key since then and whose answers name an upstream order, of orders that are
+def named_since(session: Session, since: datetime) -> Sequence[OrderAttempt]:
+    """The attempts that were sent since then, with any key, and whose answers name an upstream order, of orders that are
     over or go on with another one."""
-    query = select(OrderAttempt).join(Order, Order.id == OrderAttempt.order_id)
-    query = query.where(OrderAttempt.upstream_key == upstream_key, OrderAttempt.sent_at >= since)
+    query = select(OrderAttempt).join(Order, Order.id == OrderAttempt.order_id).where(OrderAttempt.sent_at >= since)
     query = query.where(OrderAttempt.outcome.in_(("done", "unknown")), Order.status.not_in(_BEFORE_ADDRESS))
     return [attempt for attempt in session.scalars(query) if attempt.refs]
 

@@ -28,6 +28,8 @@ class EventFilter:
 # Journal entries: kinds of upstream events that were unknown when they came, and such events read anew since.
 UNKNOWN_KINDS = "journal.unknown_kinds"
 REPLAYED = "journal.replayed"
+# An answer told of money where none was to come.
+UNEXPECTED_DEPOSIT = "journal.unexpected_deposit"
 
 
 def add_event(
@@ -102,9 +104,11 @@ def unpublished(session: Session, limit: int) -> Sequence[OrderEvent]:
     return sorted(events, key=lambda e: (times[e.id], e.order_id, e.sequence or 0))
 
 
-def happened_at(session: Session, order_id: str, type: str) -> datetime | None:
-    """When the order first had an event of this type, those of the journal included."""
+def happened_at(session: Session, order_id: str, type: str, since: datetime | None = None) -> datetime | None:
+    """When the order first had an event of this type, those of the journal included; `since`: not before that."""
     query = select(OrderEvent.created_at).where(OrderEvent.order_id == order_id, OrderEvent.type == type)
+    if since is not None:
+        query = query.where(OrderEvent.created_at >= since)
     return session.scalar(query.order_by(OrderEvent.created_at).limit(1))
 
 

@@ -3,7 +3,7 @@
 Ids are how an answer about another order is told from one about this order. So a value that the upstream gives all of them
 (a constant `id` or `reference`, say) would make every order but the first one look like the first one's. It is found out by
 contradiction: the answer has a number of its own, the order that owns the value has another one, and one order has one
-number. Then the value is no id, of any order, for good.
+number; the same with UUIDs. Then the value is no id, of any order, for good.
 """
 
 from __future__ import annotations
@@ -83,12 +83,16 @@ def named(
     refs = tuple(dict.fromkeys(refs))
     none_at_all = set(session.scalars(select(SharedRef.ref).where(SharedRef.ref.in_(refs))))
     known = by_refs(session, [ref for ref in refs if ref not in none_at_all], lock=lock)
+    others = {
+        ref: row
+        for ref, row in known.items()
+        if (about is None or row.id != about.id) and known.get(primary or "") is not row
+    }
+    ids = _ids_of(session, others.values())
     shared = tuple(
         ref
-        for ref, row in known.items()
-        if (about is None or row.id != about.id)
-        and known.get(primary or "") is not row
-        and _differ(ref, row.ref, primary)
+        for ref, row in others.items()
+        if _differ(ref, row.ref, primary) or _is_told_apart(ref, row.ref, ids[row.id], primary)
     )
     return Named(
         tuple(ref for ref in refs if ref not in none_at_all and ref not in shared),
@@ -156,6 +160,27 @@ def cannot_be_one(one: str, other: str) -> bool:
 def _differ(ref: str, known_by: str, primary: str | None) -> bool:
     """Whether `ref`, in an answer about the order `primary`, is an id of another one, which is known by `known_by`."""
     return primary is not None and ref not in (primary, known_by) and cannot_be_one(known_by, primary)
+
+
+def _is_told_apart(ref: str, known_by: str, ids: Collection[str], primary: str | None) -> bool:
+    """As `_differ`, where the two are known by different forms of id: among all `ids` of the other order is one of the
+    answer's form, and another one. An id of that very form proves nothing, for an order may have two."""
+    return (
+        primary is not None
+        and ref not in (primary, known_by)
+        and _kind(ref) != _kind(primary)
+        and any(cannot_be_one(own, primary) for own in ids)
+    )
+
+
+def _ids_of(session: Session, rows: Iterable[UpstreamOrder]) -> dict[str, list[str]]:
+    """All ids of each of these upstream orders."""
+    found: dict[str, list[str]] = {row.id: [] for row in rows}
+    if found:
+        query = select(UpstreamRef.upstream_order, UpstreamRef.ref).where(UpstreamRef.upstream_order.in_(found))
+        for id_, ref in session.execute(query):
+            found[id_].append(ref)
+    return found
 
 
 def _kind(ref: str) -> str | None:

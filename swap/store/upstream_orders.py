@@ -237,6 +237,11 @@ def shown_refs(session: Session, order_id: str) -> list[str]:
     return sorted(session.scalars(query))
 
 
+def refs_of(session: Session, row: UpstreamOrder) -> list[str]:
+    """Every id of the upstream order."""
+    return sorted(session.scalars(select(UpstreamRef.ref).where(UpstreamRef.upstream_order == row.id)))
+
+
 def spares_of(session: Session, order_id: str) -> list[tuple[UpstreamOrder, list[str]]]:
     """The spares of an order, oldest first, each with its ids, the one to ask with first."""
     return _with_refs(session, UpstreamOrder.order_id == order_id)

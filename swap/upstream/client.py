@@ -8,7 +8,7 @@ in all, a create `create_timeout`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from urllib.parse import quote, urlencode
@@ -195,12 +195,32 @@ class UpstreamClient:
         priority: str = "look",
         deadline: float | None = None,
         pair: tuple[Titles, Titles] | None = None,
+        also: Iterable[str] = (),
     ) -> OrderReply:
         """E8: one order by any of its ids and its destination. `order_ref`: our id, for the journal. `priority`: of the
-        budget. `pair`: the order's, for the circuit breaker.
+        budget. `pair`: the order's, for the circuit breaker. `also`: other ids of the same order; it is asked for by the
+        next one where the upstream knows none by this one, for not every form of id need be known there (T4).
 
         Raises UpstreamNotFound, OrderExpired, and Malformed when the answer is about another order.
         """
+        until, not_found = self._exchange.until(deadline), None
+        for ref in dict.fromkeys([order_id, *also]):
+            try:
+                return self._order(ref, destination_address, order_ref, priority, until, pair)
+            except UpstreamNotFound as error:
+                not_found = not_found or error
+        assert not_found is not None, "asked by one id at least"
+        raise not_found
+
+    def _order(
+        self,
+        order_id: str,
+        destination_address: str,
+        order_ref: str | None,
+        priority: str,
+        until: float,
+        pair: tuple[Titles, Titles] | None,
+    ) -> OrderReply:
         query = _encoded(
             ((_ORDER_ID_PARAMETER, order_id), ("destinationAddress", destination_address))
         )  # C10: send both
@@ -221,7 +241,7 @@ class UpstreamClient:
             reply = _about(decode.read_order(body), order_id, destination_address)
             return replace(reply, facts=replace(reply.facts, asked_at=asked_at))
 
-        return self._exchange.ask(question, read, self._exchange.until(deadline))
+        return self._exchange.ask(question, read, until)
 
     def create_order(
         self,

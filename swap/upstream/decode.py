@@ -175,6 +175,13 @@ def _numeric(*candidates: object) -> str | None:
     return None
 
 
+def _number_of(row: dict[str, Any], *besides: object) -> str | None:
+    """The order's number. An `id` beside an `orderId` of another form is an id like any other: nobody says that it counts
+    orders, and a number that all answers have in common would make each of them the same order."""
+    number = _numeric(row.get("orderId"), *besides)
+    return number if number is not None or told(row.get("orderId")) else _numeric(row.get("id"))
+
+
 # Where a fiat order is paid is not known (docs/upstream.md section 8); these are the likely names.
 _LINKS = ("paymentLink", "paymentUrl")
 
@@ -194,7 +201,7 @@ def read_order(body: object) -> OrderReply:
     if not refs and facts == Facts():
         raise Malformed("order: neither an id nor a fact")
     return OrderReply(
-        order_id=_numeric(row.get("orderId"), nested.get("orderId"), row.get("id")),
+        order_id=_number_of(row, nested.get("orderId")),
         refs=refs,
         deposit_address=string(nested.get("depositAddress")) if nested else string(deposit),
         deposit_memo=text(nested.get("depositAddressMemo")) or text(row.get("depositAddressMemo")),
@@ -318,7 +325,7 @@ def read_orders(body: object) -> list[ListedOrder]:
         (from_currency, from_network), (to_currency, to_network) = titles(row, "From"), titles(row, "To")
         orders.append(
             ListedOrder(
-                order_id=_numeric(row.get("orderId"), row.get("id")),
+                order_id=_number_of(row),
                 refs=refs,
                 destination_address=string(row.get("destinationAddress")),
                 refund_address=string(row.get("refundAddress")),

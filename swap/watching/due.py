@@ -180,7 +180,8 @@ class DueOrders:
         """Resolve an order in doubt, sweep up one that is still being created, poll any other; `order` as it was claimed."""
         if order.status not in BEFORE_ADDRESS:
             refs: Sequence[str] = ()
-            if order.upstream_order_id is None:
+            # After a failure as well: the upstream may know the order by one form of id and not by another.
+            if order.upstream_order_id is None or order.failures:
                 with self._database.read() as session:
                     refs = upstream_orders.shown_refs(session, order.id)
             self._poller.poll(order, refs)

@@ -23,20 +23,28 @@ from swap.domain.schedules import UNHEARD, PollState, failure_delay, next_poll
 from swap.domain.times import Timing
 from swap.errors import OrderExpired, OutOfDescriptors, RateLimited, UpstreamError, UpstreamNotFound
 from swap.infra.queue import JobQueue
-from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, ended_by_hand, under_review
+from swap.orders.conflicts import ENDED_BY_HAND, Conflicts, ended_by_hand, is_settled, under_review
 from swap.orders.fixed_rate import rate_ends_at
 from swap.orders.showing import is_at_its_place
 from swap.orders.spares import told as told_of
-from swap.store import calls, events, leases, upstream_ids, upstream_orders
+from swap.store import events, leases, upstream_ids, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.store.upstream_ids import Named
 from swap.tables import Order, UpstreamOrder
 from swap.upstream.client import UpstreamClient
-from swap.upstream.journal import excerpt
 from swap.upstream.replies import OrderReply
 from swap.watching import list_signal
-from swap.watching.steps import differs, evidence_of, steps_of, walk, warn_of_deposit, write_journal
+from swap.watching.steps import (
+    deposits_told,
+    differs,
+    evidence_of,
+    record_call,
+    steps_of,
+    walk,
+    warn_of_deposit,
+    write_journal,
+)
 from swap.watching.throttle import PollThrottle
 
 log = structlog.get_logger()
@@ -47,6 +55,8 @@ _SOON = timedelta(seconds=5)
 _LONGEST_PUT_OFF = timedelta(minutes=5)
 # By then polls are an hour apart: once a day.
 _REMIND_EVERY = 24
+# Once in a row of failures, of which some may be of other kinds.
+_OF_ANOTHER = "journal.answer_of_another"
 
 Changes = dict[str, Any]
 
@@ -74,7 +84,7 @@ class Poller:
         self._throttle, self._queue, self._timing = throttle, queue, timing
 
     def poll(self, order: Order, refs: Sequence[str]) -> None:
-        """Ask the upstream about an order, by its number where it is known, else by any of its ids `refs`, and act on the
+        """Ask the upstream about an order, by its number where it is known, else by its ids `refs` in turn, and act on the
         answer. `order`: as it was claimed; what is learned counts only while its lease is held."""
         ref = order.upstream_order_id or next(iter(refs), None)
         if ref is None:
@@ -92,6 +102,7 @@ class Poller:
                 order_ref=order.id,
                 deadline=poll_seconds(self._timing),
                 pair=order.pair,
+                also=refs,
             )
         except OrderExpired:
             pass
@@ -145,7 +156,7 @@ class Poller:
         from_reply = _changes_from(order, believed) if believed is not None else {}
         before = _last_weighed(order)
         without_news = next_status(status, known, before, created_at=order.created_at, told=told_before)
-        came, further = _deposits_told(known, reply)
+        came, further = deposits_told(order, known, reply)
         conflict: Changes = {}
         if reply is not None:
             conflict = self._conflicts.changes(order, reply, problem, decision.status, deposit_came=came or further)
@@ -171,13 +182,13 @@ class Poller:
                 moved = walk(session, order, steps, evidence_of(decision, believed), now)
                 if moved is None:
                     raise _Overtaken
-                if came and status in (Status.NEEDS_REVIEW, Status.FAILED):
+                if came and (status is Status.FAILED or moved.status == Status.NEEDS_REVIEW):
                     warn_of_deposit(session, moved, status, now)
                 write_journal(session, moved, decision, without_news, now)
                 if reply is not None and (
                     facts != known or decision.status is not status or differs(order, from_reply | conflict)
                 ):
-                    _record_call(session, order, reply, asked_at, now)
+                    record_call(session, order, reply, asked_at, now)
                 if facts.events != known.events:
                     new = [event for event in facts.events if event not in known.events]
                     list_signal.record_hit(session, order, new, asked_at, offset)
@@ -231,9 +242,9 @@ class Poller:
         refs = sorted(others or names.known or names.refs)
         log.error("watch.answer_of_another", order_id=order.id, refs=refs)
         detail = {"source": "look", "refs": refs, "owner": others.get(refs[0])}
-        if order.failures == 0:
-            events.add_event(session, order, "journal.answer_of_another", at=now, detail=detail)
-        elif order.failures + 1 == _ALERT_AFTER and order.status != Status.NEEDS_REVIEW:
+        if events.happened_at(session, order.id, _OF_ANOTHER, since=_last_seen(order)) is None:
+            events.add_event(session, order, _OF_ANOTHER, at=now, detail=detail)
+        elif order.failures + 1 >= _ALERT_AFTER and not is_settled(order):
             changes = under_review(order, None, Status(order.status))
             order = order_rows.move(session, order, changes, at=now, source="look", detail=detail) or order
         self.back_off(session, order)
@@ -375,24 +386,3 @@ def _changes_from(order: Order, reply: OrderReply) -> Changes:
         # The list knows the numeric id; a create may have answered with a UUID alone (docs/upstream.md T4).
         changes["upstream_order_id"] = reply.order_id
     return changes
-
-
-def _record_call(session: Session, order: Order, reply: OrderReply, asked_at: datetime, answered_at: datetime) -> None:
-    calls.add_call(
-        session,
-        order_ref=order.id,
-        at=asked_at,
-        endpoint="order",
-        method="GET",
-        attempt=1,
-        status=200,
-        ms=round((answered_at - asked_at).total_seconds() * 1000),
-        outcome="OK",
-        response_body=excerpt(reply.raw),
-    )
-
-
-def _deposits_told(known: Facts, reply: OrderReply | None) -> tuple[bool, bool]:
-    """Whether an answer, believed or not, tells of the first deposit, and of a further one."""
-    told = known if reply is None else known.merge(reply.facts)
-    return told.deposit_seen and not known.deposit_seen, told.counted > max(1, known.counted)

@@ -10,10 +10,12 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from swap.domain.lifecycle import Decision, Facts, Status
-from swap.store import events
+from swap.domain.lifecycle import Decision, Facts, Status, public_name
+from swap.orders.conflicts import ended_by_hand
+from swap.store import calls, events
 from swap.store import orders as order_rows
 from swap.tables import Order
+from swap.upstream.journal import excerpt
 from swap.upstream.replies import OrderReply
 
 log = structlog.get_logger()
@@ -36,12 +38,15 @@ def steps_of(
     to_status |= conflict
     action: Changes = {}
     begins = decision.status is Status.ON_HOLD != order.status
-    if facts.kyc_link is not None and (begins or facts.kyc_link != order.action_url):
+    is_held = public_name(decision.status, _before_review(order)) is Status.ON_HOLD
+    # Under review no caller sees it: then it is for the first poll after that, which tells of it.
+    is_seen = is_held or decision.status is not Status.NEEDS_REVIEW
+    if facts.kyc_link is not None and is_seen and (begins or facts.kyc_link != order.action_url):
         action = {"action_url": facts.kyc_link, "action_since": now}
     elif begins and order.action_url is not None:
         # The form of an earlier hold is not asked for again.
         to_status |= {"action_url": None, "action_since": None}
-    required = bool(action) and decision.status is Status.ON_HOLD
+    required = bool(action) and is_held
 
     steps: list[tuple[Changes, str | None]] = []
     if late:
@@ -54,6 +59,10 @@ def steps_of(
     elif rest := changes | to_status | action:
         steps.append((rest, "order.action_required" if required else None))
     return steps
+
+
+def _before_review(order: Order) -> Status | None:
+    return Status(order.status_before_review) if order.status_before_review else None
 
 
 def walk(
@@ -79,6 +88,15 @@ def differs(order: Order, changes: Changes) -> bool:
     return any(getattr(order, name) != value for name, value in changes.items())
 
 
+def deposits_told(order: Order, known: Facts, reply: OrderReply | None) -> tuple[bool, bool]:
+    """Whether an answer, believed or not, tells of the first deposit, and of a further one. What a person knew who has ended
+    the order since is no news."""
+    told = known if reply is None else known.merge(reply.facts)
+    if ended_by_hand(order, told):
+        return False, False
+    return told.deposit_seen and not known.deposit_seen, told.counted > max(1, known.counted)
+
+
 def evidence_of(decision: Decision, reply: OrderReply | None) -> dict[str, Any]:
     """For the event: what moved the order. `reply`: the answer, if it is believed."""
     newest = max(reply.facts.events if reply is not None else (), key=lambda e: e.at, default=None)
@@ -92,10 +110,9 @@ def evidence_of(decision: Decision, reply: OrderReply | None) -> dict[str, Any]:
 
 def warn_of_deposit(session: Session, order: Order, status: Status, now: datetime) -> None:
     """Once: an answer that is not believed tells of its deposit at every poll."""
-    name = "journal.unexpected_deposit"
-    if not events.happened_at(session, order.id, name):
+    if not events.happened_at(session, order.id, events.UNEXPECTED_DEPOSIT):
         log.critical("watch.unexpected_deposit", order_id=order.id, status=status)
-        events.add_event(session, order, name, at=now, detail={"status": status})
+        events.add_event(session, order, events.UNEXPECTED_DEPOSIT, at=now, detail={"status": status})
 
 
 def write_journal(session: Session, order: Order, decision: Decision, without_news: Decision, now: datetime) -> None:
@@ -112,3 +129,18 @@ def write_journal(session: Session, order: Order, decision: Decision, without_ne
         log.error("watch.review", order_id=order.id, status=order.status, reason=decision.review)
         detail = {"status": order.status, "reason": decision.review}
         events.add_event(session, order, "journal.review", at=now, detail=detail)
+
+
+def record_call(session: Session, order: Order, reply: OrderReply, asked_at: datetime, answered_at: datetime) -> None:
+    calls.add_call(
+        session,
+        order_ref=order.id,
+        at=asked_at,
+        endpoint="order",
+        method="GET",
+        attempt=1,
+        status=200,
+        ms=round((answered_at - asked_at).total_seconds() * 1000),
+        outcome="OK",
+        response_body=excerpt(reply.raw),
+    )

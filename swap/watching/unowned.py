@@ -5,7 +5,7 @@ They are watched for thirty days, since a deposit on one of them would be a cust
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -34,10 +34,10 @@ _SLACK = timedelta(seconds=5)
 
 
 class UnownedOrderPoller:
-    """`upstreams`: a client for each key pair that may have made orders."""
+    """`upstream`: any client will do, whatever pair made the order: public-info is read without a signature."""
 
-    def __init__(self, database: Database, upstreams: Mapping[str, UpstreamClient], timing: Timing) -> None:
-        self._database, self._upstreams, self._timing = database, upstreams, timing
+    def __init__(self, database: Database, upstream: UpstreamClient, timing: Timing) -> None:
+        self._database, self._upstream, self._timing = database, upstream, timing
         self._lease = timedelta(seconds=timing.read_timeout) + _SLACK
 
     def poll_due(self) -> None:
@@ -47,22 +47,24 @@ class UnownedOrderPoller:
             now = self._timing.now()
             with self._database.write() as session:
                 row = upstream_orders.claim_due(session, now, self._lease)
+                refs = [] if row is None else upstream_orders.refs_of(session, row)
             if row is None:
                 return
             try:
-                self._poll(row, now)
+                self._poll(row, refs, now)
             except Exception:
                 # It is due again after its lease; the others must not wait for it.
                 log.exception("orphan.poll_broke", ref=row.ref)
 
-    def _poll(self, row: UpstreamOrder, now: datetime) -> None:
+    def _poll(self, row: UpstreamOrder, refs: Sequence[str], now: datetime) -> None:
         age = now - row.seen_at
         wait = next((every for until, every in _SCHEDULE if age < until), None)
         reply: OrderReply | None = None
-        upstream = self._upstreams.get(row.upstream_key)
-        if upstream is not None and row.destination_address is not None:
+        if row.destination_address is not None:
             try:
-                reply = upstream.order(row.ref, row.destination_address, deadline=self._timing.read_timeout)
+                reply = self._upstream.order(
+                    row.ref, row.destination_address, deadline=self._timing.read_timeout, also=refs
+                )
             except UpstreamError as error:
                 log.warning("orphan.not_readable", ref=row.ref, code=error.code)
                 if not isinstance(error, UpstreamNotFound | OrderExpired):
