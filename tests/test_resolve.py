@@ -796,9 +796,21 @@ def test_an_order_ends_in_time_though_its_next_create_can_never_be_sent(
 ) -> None:
     order_id = in_doubt(shop, world, "create.drop")
     faults["create"] = answering(429, {"message": "Too many"})
-    go_on(service, clock, order_id, 700, step=15)
+    go_on(service, clock, order_id, 915, step=15)
     order = shop.api.order(order_id)
     assert (order["status"], order["status_reason"]) == ("failed", "create_unconfirmed")
+
+
+def test_an_order_that_an_outage_kept_from_being_created_again_is_tried_when_that_is_over(
+    shop: Shop, world: World, service: Service, clock: Clock, faults: Faults
+) -> None:
+    order_id = in_doubt(shop, world, "create.drop")
+    faults["create"] = answering(429, {"message": "Too many"})
+    go_on(service, clock, order_id, 610, step=30)
+    del faults["create"]
+    go_on(service, clock, order_id, 60, step=30)
+    assert shop.api.order(order_id)["status"] == "awaiting_deposit"
+    assert len(world.orders()) == 1
 
 
 def test_a_held_order_whose_next_create_is_not_sent_goes_on_soon_and_without_news(

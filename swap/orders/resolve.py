@@ -54,8 +54,9 @@ LOOKS = (timedelta(seconds=2), timedelta(seconds=8), timedelta(seconds=20))
 CREATE_AGAIN = timedelta(seconds=22)
 LOOK_EVERY = timedelta(seconds=30)
 GIVE_UP = timedelta(minutes=10)
-# Longer by this where something is found that could not be read: it may well be the order's. And from when somebody looks at
-# a doubt again that had been due for so long that nobody can have been there.
+# Longer by this where something is found that could not be read: it may well be the order's; and where creates are left, for
+# an outage or a bound alone has kept those from being sent. And from when somebody looks at a doubt again that had been
+# due for so long that nobody can have been there.
 LONGER = timedelta(minutes=5)
 _RESUMED = "journal.resumed"
 
@@ -195,18 +196,25 @@ class Resolver:
         start = self._clock_of(last)
         again_at = now if not sent or last.number in elsewhere else start + self._timing.shorten(CREATE_AGAIN)
         give_up_at = self._give_up_at(order, start, now)
+        creates_left = len(sent) < self._bounds.limits.attempts
+        longer = self._timing.shorten(LONGER)
+        try_until = max(give_up_at, start + self._timing.shorten(GIVE_UP) + longer) if sent else give_up_at
         # What could not even be sent since is tried until then; a resolver that was away for so long tries once.
-        may_try = now < give_up_at or attempts[-1] is last
+        may_try = now < try_until or attempts[-1] is last
         reason, next_at = "create_unconfirmed", self._next_look(start, now)
         if last.outcome == "refused":
             reason = (last.code or "refused").lower()
-        elif now >= again_at and may_try and len(sent) < self._bounds.limits.attempts:
+        elif now >= again_at and may_try and creates_left:
             obstacle = self._create_again(order, attempts, found, again_at)
             if obstacle is None:
                 return
             reason, next_at = obstacle
         unread = any(each.finding is Finding.NOT_READ for each in found)
-        if now >= give_up_at + (self._timing.shorten(LONGER) if unread else timedelta()):
+        if unread:
+            give_up_at += longer
+        if creates_left and reason == "create_unconfirmed":
+            give_up_at = max(give_up_at, try_until)
+        if now >= give_up_at:
             self._fail(order, attempts, reason, found)
         else:
             self._again(order, next_at)
