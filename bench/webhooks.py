@@ -76,7 +76,7 @@ class Receiver:
 def changes(service: Service, name: str, url: str, orders: int, per_second: float, seconds: float) -> dict[str, float]:
     """Orders of a new client, moved on at a rate. Returns commit times by order and sequence."""
     key = service.keys.create(name)
-    service.endpoints.add(key.key, url)
+    service.endpoints.add(key.key, url, trusted=True)
     committed: dict[str, float] = {}
     made: list[Order] = []
     with service.database.write() as session:
@@ -202,7 +202,7 @@ def hanging(service: Service, receiver: Receiver) -> None:
     wait_for(service, 60, endpoint="/good")
     print("  a good endpoint alone, 20 changes/s:", delays(receiver, "/good", alone))
     key = service.keys.create("beside")
-    service.endpoints.add(key.key, f"{receiver.url}/hang")
+    service.endpoints.add(key.key, f"{receiver.url}/hang", trusted=True)
     beside = changes(service, "beside", f"{receiver.url}/good", 50, 20, 30)
     wait_for(service, 60, endpoint="/good")
     print("  the same beside one that hangs:", delays(receiver, "/good", beside))

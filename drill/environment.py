@@ -181,7 +181,17 @@ class Stage:
             self.secrets[f"API secret {client}-{number}"] = made["secret"]
         for _ in range(2 if client == _SECOND_ENDPOINT_OF else 1):
             endpoint = self.receiver.endpoint(client)
-            made = self.tools.run("webhooks", "add", "--key", self.keys[client, 0].key, "--url", endpoint.url, "--json")
+            adding = (
+                "webhooks",
+                "add",
+                "--key",
+                self.keys[client, 0].key,
+                "--url",
+                endpoint.url,
+                "--trusted",
+                "--json",
+            )
+            made = self.tools.run(*adding)
             endpoint.id, endpoint.secret = made["id"], made["secret"]
             self.secrets[f"webhook secret {endpoint.name}"] = made["secret"].removeprefix("whsec_")
 

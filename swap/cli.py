@@ -15,7 +15,7 @@ import orjson
 from swap.errors import ConfigurationError, InvalidRequest, SwapError
 from swap.infra import logs
 from swap.settings import SANDBOX_PUBLIC_KEY, SANDBOX_SECRET_KEY, SANDBOX_URL, state_folder
-from swap.tools.access import addresses, audit, clients, keys
+from swap.tools.access import actor, addresses, audit, clients, keys
 from swap.tools.command_line import fail, open_service, read_settings, show
 from swap.tools.orders import orders
 
@@ -243,11 +243,14 @@ def webhooks() -> None:
 @click.option("--key", required=True, help="Any key of the client that is to receive them.")
 @click.option("--url", required=True)
 @click.option("--types", default="", help="Comma list of event types; default: all.")
+@click.option("--trusted", is_flag=True, help="Send events at once: you know whose URL this is.")
+@click.option("--by", help="Who wants it; default: who is logged in.")
 @click.option("--json", "as_json", is_flag=True)
-def add_webhook(key: str, url: str, types: str, as_json: bool) -> None:
-    """Register an endpoint. Its secret is shown now and never again."""
+def add_webhook(key: str, url: str, types: str, trusted: bool, by: str | None, as_json: bool) -> None:
+    """Register an endpoint. Its secret is shown now and never again. Events are sent once the endpoint has answered
+    endpoint.verify (docs/webhooks.md), or at once with --trusted."""
     chosen = [name.strip() for name in types.split(",") if name.strip()]
-    show(open_service().endpoints.add(key, url, chosen), as_json)
+    show(open_service().endpoints.add(key, url, chosen, trusted=trusted, by=actor(by)), as_json)
 
 
 @main.group()

@@ -226,6 +226,10 @@ class SwapClient:
         body = {"overlap_seconds": overlap_seconds}
         return self._call("POST", f"/v1/webhook-endpoints/{endpoint_id}/rotate-secret", body=body)
 
+    def verify_webhook_endpoint(self, endpoint_id: str) -> dict[str, Any]:
+        """The delivery of a challenge sent now; the endpoint's `verified_at` tells its outcome."""
+        return self._call("POST", f"/v1/webhook-endpoints/{endpoint_id}/verify")
+
     def test_webhook_endpoint(self, endpoint_id: str) -> dict[str, Any]:
         """The delivery of a test; read it again with `webhook_delivery`."""
         return self._call("POST", f"/v1/webhook-endpoints/{endpoint_id}/test")

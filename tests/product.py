@@ -56,7 +56,7 @@ class Product:
         return Deliverer(database, self.vault, timing, **{"allow_private": True, "timeout": 5.0, **own})
 
     def add(self, url: str, types: list[str] | None = None) -> dict[str, Any]:
-        return self.endpoints.add(self.key, url, types or [])
+        return self.endpoints.add(self.key, url, types or [], trusted=True)
 
     def deliver(self) -> int:
         self.feed.publish()

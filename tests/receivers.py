@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,13 +20,15 @@ class Request:
 
 @dataclass
 class Receiver:
-    """`answers`: path -> status, or a function that gives one; any other path answers 204. `body` goes with each."""
+    """`answers`: path -> status, or a function that gives one; any other path answers 204. `body` goes with each. While
+    it is `willing` it answers `endpoint.verify` with the token, and remembers nothing of that."""
 
     url: str = ""
     got: list[Request] = field(default_factory=list)
     answers: dict[str, int | Callable[[], int]] = field(default_factory=dict)
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    willing: bool = True
 
     def on(self, path: str) -> list[Request]:
         return [request for request in self.got if request.path == path]
@@ -38,16 +41,22 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            if receiver.willing and b'"endpoint.verify"' in body:
+                self._say(200, json.dumps({"token": json.loads(body)["data"]["token"]}).encode())
+                return
             receiver.got.append(Request(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             answer = receiver.answers.get(self.path, 204)
             status = answer if isinstance(answer, int) else answer()
+            self._say(status, receiver.body)
+
+        def _say(self, status: int, body: bytes) -> None:
             with suppress(OSError):
                 self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
-                self.send_header("content-length", str(len(receiver.body)))
+                self.send_header("content-length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(receiver.body)
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

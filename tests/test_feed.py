@@ -431,7 +431,9 @@ def test_an_order_keeps_all_of_its_events_or_none(database: Database, feed: Feed
 def test_events_with_deliveries_on_record_are_not_forgotten(database: Database, feed: Feed) -> None:
     client = make_client(database)
     with database.write() as session:
-        endpoints.add_endpoint(session, client_id=client, url="https://x.test", secret_sealed="", types=[], now=NOON)
+        endpoints.add_endpoint(
+            session, client_id=client, url="https://x.test", secret_sealed="", types=[], now=NOON, verified_at=NOON
+        )
     order_id = ended(database, client)
     feed.publish()
     assert aged(database).forget_old() == 0

@@ -79,7 +79,7 @@ def test_a_tick_rings_once_for_as_many_looks_as_a_worker_starts_at_once_and_clai
 ) -> None:
     ids = make_orders(service.database, AT_ONCE + 5)
     made = service.keys.create("shop")  # the client of these orders
-    service.endpoints.add(made.key, "https://hooks.example")
+    service.endpoints.add(made.key, "https://hooks.example", trusted=True)
     scheduler = scheduler_of(service)
     scheduler.tick()
     assert rung(redis, "watch") == ["look", "look"]
@@ -309,7 +309,7 @@ def test_without_redis_the_scheduler_looks_publishes_and_delivers_itself(
     clock: Clock,
 ) -> None:
     alone = other_service(redis_url=UNREACHED)
-    service.endpoints.add(shop.key, receiver.url)
+    service.endpoints.add(shop.key, receiver.url, trusted=True)
     order_id = shop.place()["id"]
     clock.advance(190)
     scheduler = scheduler_of(alone)
@@ -338,7 +338,7 @@ def test_an_outage_of_redis_with_a_backlog_of_looks_does_not_stop_the_push(
     alone = other_service(redis_url=UNREACHED, fallback_threads=3)
     ids = make_orders(service.database, 24, make_client(service.database))
     made = service.keys.create("shop")
-    service.endpoints.add(made.key, receiver.url)
+    service.endpoints.add(made.key, receiver.url, trusted=True)
     looked: list[str] = []
     over = threading.Event()
 
@@ -369,7 +369,7 @@ def test_without_redis_a_hanging_endpoint_holds_up_neither_looks_nor_publishing(
 ) -> None:
     alone = other_service(redis_url=UNREACHED, fallback_threads=1)
     make_order(service.database, next_check_at=service.clock() + timedelta(hours=1))
-    service.endpoints.add(service.keys.create("shop").key, "https://hooks.example")
+    service.endpoints.add(service.keys.create("shop").key, "https://hooks.example", trusted=True)
     service.feed.publish()
     hanging, looked, over = threading.Event(), threading.Event(), threading.Event()
 
@@ -513,7 +513,7 @@ def test_the_clock_of_the_service_decides_what_is_due(
     service: Service, redis: Redis, scheduler_of: MakeScheduler, clock: Clock, workers: None
 ) -> None:
     make_order(service.database)
-    service.endpoints.add(service.keys.create("shop").key, "https://hooks.example")
+    service.endpoints.add(service.keys.create("shop").key, "https://hooks.example", trusted=True)
     service.feed.publish()
     with service.database.write() as session:
         session.execute(update(WebhookDelivery).values(next_attempt_at=clock() + timedelta(hours=1)))

@@ -509,7 +509,7 @@ def test_eight_threads_that_claim_two_hundred_deliveries_get_each_once(database:
     with database.write() as session:
         for name in ("a", "b"):
             endpoint = endpoints.add_endpoint(
-                session, client_id=client, url=f"https://{name}", secret_sealed="", types=[], now=NOON
+                session, client_id=client, url=f"https://{name}", secret_sealed="", types=[], now=NOON, verified_at=NOON
             )
             session.flush()
             told = [(endpoint, event) for event in session.scalars(select(OrderEvent))]

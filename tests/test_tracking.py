@@ -65,7 +65,7 @@ def test_the_owner_gets_the_token_with_the_create_and_the_order_and_nowhere_else
     assert shop.api.order(order["id"])["tracking"] == order["tracking"]
     assert shop.place(user_id="user-7", session_id="s-9", account_id="a-1", metadata={"cart": "private"})["tracking"]
     with receiving() as receiver:
-        service.endpoints.add(shop.key, f"{receiver.url}/hook")
+        service.endpoints.add(shop.key, f"{receiver.url}/hook", trusted=True)
         look(service, order["id"])
         service.feed.publish()
         service.deliverer.deliver_due()

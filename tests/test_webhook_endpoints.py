@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -39,6 +39,15 @@ def deliver(service: Service) -> int:
     return service.deliverer.deliver_due()
 
 
+def move_to(service: Service, order_id: str, status: str) -> None:
+    move(service.database, read_order(service.database, order_id), status=status)
+
+
+def add_trusted(shop: Shop, service: Service, url: str, types: Sequence[str] = ()) -> dict[str, Any]:
+    """An endpoint that gets events at once."""
+    return service.endpoints.create(shop.client_id, url, types, trusted=True, by="shop")
+
+
 # --- endpoints -------------------------------------------------------------------------------------------------------
 
 
@@ -49,6 +58,8 @@ def test_an_endpoint_is_made_listed_changed_and_deleted(shop: Shop, service: Ser
     assert made == {
         "id": made["id"],
         "url": "https://hooks.example/a",
+        "new_url": None,
+        "verified_at": None,
         "types": ["order.completed"],
         "description": "the shop",
         "enabled": True,
@@ -89,6 +100,172 @@ def test_an_endpoint_of_another_client_or_one_that_was_deleted_is_not_found(
         for call in calls:
             assert code_of(partial(call, endpoint_id)) == (404, "ENDPOINT_NOT_FOUND")
     assert other.api.webhook_endpoints()[0]["enabled"] is True
+
+
+def challenges_of(service: Service, endpoint_id: str) -> list[WebhookDelivery]:
+    with service.database.read() as session:
+        query = select(WebhookDelivery).filter_by(endpoint_id=endpoint_id, type="endpoint.verify")
+        return list(session.scalars(query.order_by(WebhookDelivery.created_at, WebhookDelivery.id)))
+
+
+def read_endpoint(shop: Shop, endpoint_id: str) -> dict[str, Any]:
+    return shop.api._call("GET", f"/v1/webhook-endpoints/{endpoint_id}")
+
+
+def test_a_stranger_whose_url_was_registered_gets_a_challenge_and_no_event(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    receiver.willing = False
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    move_to(service, make_orders(service.database, 1, shop.client_id)[0], "completed")
+    deliver(service)
+    deliver(service)
+    (request,) = receiver.got
+    assert json.loads(request.body)["type"] == "endpoint.verify"
+    assert read_endpoint(shop, made["id"])["verified_at"] is None
+    (challenge,) = challenges_of(service, made["id"])
+    assert (challenge.status, challenge.error, challenge.response_status) == ("pending", "TokenMissing", 204)
+    unproved = (409, "ENDPOINT_UNVERIFIED")
+    assert code_of(lambda: shop.api.test_webhook_endpoint(made["id"])) == unproved
+    assert code_of(lambda: shop.api.redeliver_all(made["id"], "2026-01-01T00:00:00Z")) == unproved
+
+
+def test_a_receiver_that_answers_with_the_token_gets_the_events_from_then_on(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    deliver(service)
+    assert read_endpoint(shop, made["id"])["verified_at"] is not None
+    move_to(service, make_orders(service.database, 1, shop.client_id)[0], "completed")
+    deliver(service)
+    assert "order.completed" in [json.loads(request.body)["type"] for request in receiver.got]
+    assert code_of(lambda: shop.api.verify_webhook_endpoint(made["id"])) == (409, "ENDPOINT_VERIFIED")
+
+
+def test_a_challenge_is_signed_as_every_webhook_is(shop: Shop, service: Service, receiver: Receiver) -> None:
+    receiver.willing = False
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    deliver(service)
+    (request,) = receiver.got
+    message = Webhook(made["secret"]).verify(request.body, request.headers)
+    assert (message["data"]["url"], message["data"]["endpoint_id"]) == (receiver.url, made["id"])
+
+
+@pytest.mark.parametrize("answer", ["echo", "other token", "nested", "a list", "nothing"])
+def test_an_answer_without_the_token_in_its_place_proves_nothing(
+    shop: Shop, service: Service, receiver: Receiver, answer: str
+) -> None:
+    receiver.willing = False
+    made = shop.api.add_webhook_endpoint(receiver.url)
+    (challenge,) = challenges_of(service, made["id"])
+    assert challenge.message is not None
+    token = challenge.message["token"]
+    bodies: dict[str, Any] = {
+        "echo": {"type": challenge.type, "data": challenge.message},
+        "other token": {"token": token[:-1]},
+        "nested": {"data": {"token": token}},
+        "a list": [token],
+    }
+    receiver.body = json.dumps(bodies[answer]).encode() if answer in bodies else b""
+    receiver.answers = {"/": 200}
+    deliver(service)
+    assert len(receiver.got) == 1
+    assert read_endpoint(shop, made["id"])["verified_at"] is None
+
+
+def test_a_receiver_that_learns_its_secret_later_is_asked_again_at_once_or_by_itself(
+    shop: Shop, service: Service, receiver: Receiver, clock: Clock
+) -> None:
+    receiver.willing = False
+    by_call, by_itself = (shop.api.add_webhook_endpoint(f"{receiver.url}/{each}") for each in "ab")
+    deliver(service)
+    receiver.willing = True
+    assert shop.api.verify_webhook_endpoint(by_call["id"])["type"] == "endpoint.verify"
+    deliver(service)
+    assert read_endpoint(shop, by_call["id"])["verified_at"] is not None
+    assert read_endpoint(shop, by_itself["id"])["verified_at"] is None
+    clock.advance(timedelta(seconds=10))
+    deliver(service)
+    assert read_endpoint(shop, by_itself["id"])["verified_at"] is not None
+    assert [len(challenges_of(service, each["id"])) for each in (by_call, by_itself)] == [1, 1]
+
+
+def test_events_go_to_the_old_url_until_the_new_one_is_proved(shop: Shop, service: Service, receiver: Receiver) -> None:
+    made = add_trusted(shop, service, f"{receiver.url}/old")
+    (order_id,) = make_orders(service.database, 1, shop.client_id)
+    receiver.willing = False
+    changed = shop.api.change_webhook_endpoint(made["id"], url=f"{receiver.url}/new")
+    assert (changed["url"], changed["new_url"]) == (f"{receiver.url}/old", f"{receiver.url}/new")
+    move_to(service, order_id, "confirming")
+    deliver(service)
+    assert "order.confirming" in [json.loads(request.body)["type"] for request in receiver.on("/old")]
+    assert [json.loads(request.body)["type"] for request in receiver.on("/new")] == ["endpoint.verify"]
+    receiver.willing = True
+    shop.api.verify_webhook_endpoint(made["id"])
+    deliver(service)
+    now = read_endpoint(shop, made["id"])
+    assert (now["url"], now["new_url"]) == (f"{receiver.url}/new", None)
+    move_to(service, order_id, "completed")
+    deliver(service)
+    assert [json.loads(request.body)["type"] for request in receiver.on("/new")][-1] == "order.completed"
+
+
+def test_a_proof_of_a_url_that_the_client_no_longer_wants_moves_no_events_there(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    made = add_trusted(shop, service, f"{receiver.url}/old")
+    shop.api.change_webhook_endpoint(made["id"], url=f"{receiver.url}/second")
+    shop.api.change_webhook_endpoint(made["id"], url=f"{receiver.url}/third")
+    with service.database.write() as session:
+        assert not endpoint_rows.record_proof(session, made["id"], f"{receiver.url}/second", service.clock())
+    deliver(service)
+    assert read_endpoint(shop, made["id"])["url"] == f"{receiver.url}/third"
+    shop.api.change_webhook_endpoint(made["id"], url=f"{receiver.url}/fourth")
+    shop.api.change_webhook_endpoint(made["id"], url=f"{receiver.url}/third")
+    deliver(service)
+    now = read_endpoint(shop, made["id"])
+    assert (now["url"], now["new_url"]) == (f"{receiver.url}/third", None)
+
+
+def test_a_disabled_endpoint_that_is_given_another_url_gets_nothing_until_that_is_proved(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    made = add_trusted(shop, service, f"{receiver.url}/old")
+    (order_id,) = make_orders(service.database, 1, shop.client_id)
+    deliver(service)
+    shop.api.change_webhook_endpoint(made["id"], enabled=False)
+    receiver.willing = False
+    changed = shop.api.change_webhook_endpoint(made["id"], url=f"{receiver.url}/new", enabled=True)
+    assert (changed["url"], changed["verified_at"]) == (f"{receiver.url}/new", None)
+    move_to(service, order_id, "completed")
+    deliver(service)
+    assert [json.loads(request.body)["type"] for request in receiver.on("/new")] == ["endpoint.verify"]
+
+
+def test_a_challenge_that_fails_says_nothing_of_the_endpoint_that_works(
+    shop: Shop, service: Service, receiver: Receiver
+) -> None:
+    made = add_trusted(shop, service, f"{receiver.url}/old")
+    receiver.willing = False
+    for status in (410, 429, 500):
+        receiver.answers = {f"/{status}": status}
+        shop.api.change_webhook_endpoint(made["id"], url=f"{receiver.url}/{status}")
+        deliver(service)
+        now = read_endpoint(shop, made["id"])
+        assert (now["enabled"], now["failing_since"]) == (True, None)
+    move_to(service, make_orders(service.database, 1, shop.client_id)[0], "completed")
+    deliver(service)
+    assert receiver.on("/old")
+
+
+def test_who_registered_changed_and_deleted_an_endpoint_is_written_down(shop: Shop, service: Service) -> None:
+    made = shop.api.add_webhook_endpoint("https://hooks.example.com/a")
+    shop.api.change_webhook_endpoint(made["id"], url="https://hooks.example.com/b")
+    shop.api.rotate_webhook_secret(made["id"])
+    shop.api.delete_webhook_endpoint(made["id"])
+    acts = [(each["act"], each["actor"]) for each in service.clients.audit(subject=made["id"])]
+    names = ("webhooks.delete", "webhooks.rotate_secret", "webhooks.url", "webhooks.add")
+    assert acts == [(name, shop.key) for name in names]
 
 
 def test_every_problem_of_a_request_is_named_and_nothing_is_changed(shop: Shop, calls: Calls) -> None:
@@ -148,7 +325,7 @@ def test_endpoints_that_are_added_at_the_same_moment_are_no_more_than_a_client_m
         return add(*arguments, **columns)
 
     monkeypatch.setattr(endpoint_rows, "add_endpoint", slowly)
-    refused = errors_of(4, lambda _: service.endpoints.create(shop.client_id, "https://hooks.example"))
+    refused = errors_of(4, lambda _: service.endpoints.create(shop.client_id, "https://hooks.example", by="shop"))
     assert {type(error) for error in refused} == {Conflict}
     assert len(shop.api.webhook_endpoints()) == MAX_ENDPOINTS
 
@@ -174,7 +351,7 @@ def verifies(secret: str, receiver: Receiver) -> bool:
 def test_during_a_rotation_both_secrets_verify_and_afterwards_the_new_one_alone(
     shop: Shop, service: Service, receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = shop.api.add_webhook_endpoint(receiver.url)
+    made = add_trusted(shop, service, receiver.url)
     rotated = shop.api.rotate_webhook_secret(made["id"], 3600)
     old, new = made["secret"], rotated["secret"]
     assert old != new
@@ -223,7 +400,7 @@ def test_a_secret_rotated_away_is_kept_no_longer_than_it_signs(shop: Shop, servi
 def test_a_test_is_sent_once_whatever_the_types_and_its_delivery_tells_the_end(
     shop: Shop, service: Service, receiver: Receiver
 ) -> None:
-    made = shop.api.add_webhook_endpoint(receiver.url, ["order.completed"])
+    made = add_trusted(shop, service, receiver.url, ["order.completed"])
     for status, end in ((204, "delivered"), (500, "failed")):
         receiver.answers["/"] = status
         begun = shop.api.test_webhook_endpoint(made["id"])
@@ -243,7 +420,7 @@ def test_a_test_is_sent_once_whatever_the_types_and_its_delivery_tells_the_end(
 def test_while_disabled_nothing_is_sent_and_afterwards_it_begins_with_the_next_event(
     shop: Shop, service: Service, receiver: Receiver
 ) -> None:
-    made = shop.api.add_webhook_endpoint(receiver.url)
+    made = add_trusted(shop, service, receiver.url)
     (order_id,) = make_orders(service.database, 1, shop.client_id)
     service.feed.publish()
     disabled = shop.api.change_webhook_endpoint(made["id"], enabled=False)
@@ -275,10 +452,10 @@ def test_a_result_that_comes_after_the_endpoint_was_disabled_is_kept_if_it_is_a_
 ) -> None:
     ends = {}
     for status in (204, 500):
-        made = shop.api.add_webhook_endpoint(f"{receiver.url}/{status}")
+        made = add_trusted(shop, service, f"{receiver.url}/{status}")
 
         def answer(status: int = status, endpoint_id: str = made["id"]) -> int:
-            service.endpoints.change(shop.client_id, endpoint_id, {"enabled": False})
+            service.endpoints.change(shop.client_id, endpoint_id, {"enabled": False}, by="shop")
             return status
 
         receiver.answers[f"/{status}"] = answer
@@ -295,8 +472,8 @@ def test_a_result_that_comes_after_the_endpoint_was_disabled_is_kept_if_it_is_a_
 def test_deliveries_are_listed_newest_first_by_filters_and_pages(
     shop: Shop, service: Service, receiver: Receiver, clock: Clock, api_url: str
 ) -> None:
-    good = shop.api.add_webhook_endpoint(receiver.url)["id"]
-    bad = shop.api.add_webhook_endpoint(f"{receiver.url}/bad")["id"]
+    good = add_trusted(shop, service, receiver.url)["id"]
+    bad = add_trusted(shop, service, f"{receiver.url}/bad")["id"]
     receiver.answers["/bad"] = 500
     early = make_orders(service.database, 2, shop.client_id)
     deliver(service)
@@ -328,7 +505,7 @@ def test_deliveries_are_listed_newest_first_by_filters_and_pages(
 def test_one_delivery_is_sent_again_with_the_same_id_whatever_became_of_it(
     shop: Shop, service: Service, receiver: Receiver
 ) -> None:
-    shop.api.add_webhook_endpoint(receiver.url)
+    add_trusted(shop, service, receiver.url)
     make_orders(service.database, 1, shop.client_id)
     deliver(service)
     (found,) = shop.api.webhook_deliveries()
@@ -350,7 +527,7 @@ def test_one_delivery_is_sent_again_with_the_same_id_whatever_became_of_it(
 def test_what_waits_behind_a_delivery_that_is_sent_again_follows_at_once(
     shop: Shop, service: Service, receiver: Receiver
 ) -> None:
-    shop.api.add_webhook_endpoint(receiver.url)
+    add_trusted(shop, service, receiver.url)
     receiver.answers["/"] = 500
     (order_id,) = make_orders(service.database, 1, shop.client_id)
     move(service.database, read_order(service.database, order_id), status="confirming")
@@ -365,7 +542,7 @@ def test_what_waits_behind_a_delivery_that_is_sent_again_follows_at_once(
 def test_all_that_failed_since_a_time_is_sent_again_in_order(
     shop: Shop, service: Service, receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = shop.api.add_webhook_endpoint(receiver.url)
+    made = add_trusted(shop, service, receiver.url)
     receiver.answers["/"] = 500
     make_orders(service.database, 1, shop.client_id)
     deliver(service)
@@ -391,7 +568,7 @@ def test_all_that_failed_since_a_time_is_sent_again_in_order(
 def test_what_waits_for_a_later_attempt_can_be_sent_at_once_after_an_outage(
     shop: Shop, service: Service, receiver: Receiver
 ) -> None:
-    made = shop.api.add_webhook_endpoint(receiver.url)
+    made = add_trusted(shop, service, receiver.url)
     receiver.answers["/"] = 500
     make_orders(service.database, 3, shop.client_id)
     deliver(service)
@@ -403,8 +580,8 @@ def test_what_waits_for_a_later_attempt_can_be_sent_at_once_after_an_outage(
 def test_settled_deliveries_are_forgotten_after_their_time_and_waiting_ones_never(
     shop: Shop, service: Service, receiver: Receiver, clock: Clock
 ) -> None:
-    shop.api.add_webhook_endpoint(receiver.url)
-    shop.api.add_webhook_endpoint(f"{receiver.url}/bad")
+    add_trusted(shop, service, receiver.url)
+    add_trusted(shop, service, f"{receiver.url}/bad")
     receiver.answers["/bad"] = 500
     make_orders(service.database, 1, shop.client_id)
     deliver(service)

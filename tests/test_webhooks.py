@@ -196,7 +196,7 @@ def test_what_is_published_while_an_endpoint_hangs_goes_out_at_once(
         bad = product.add(hanging)["id"]
         product.order()
         product.feed.publish()
-        product.endpoints.change(product.client_id, bad, {"types": ["order.expired"]})
+        product.endpoints.change(product.client_id, bad, {"types": ["order.expired"]}, by="shop")
         product.add(receiver.url)
         thread = threading.Thread(target=product.deliverer.deliver_due, args=(product.feed.publish,))
         thread.start()
@@ -318,7 +318,7 @@ def test_whatever_fails_every_order_is_told_by_sequence(
     for order_id in ids:
         sequence = read_order(product.database, order_id).sequence
         assert accepted[order_id] == list(range(1, sequence + 1))
-    product.endpoints.delete(product.client_id, made["id"])
+    product.endpoints.delete(product.client_id, made["id"], by="shop")
 
 
 # --- failing ---------------------------------------------------------------------------------------------------------
@@ -462,7 +462,9 @@ def test_events_that_wait_behind_one_that_failed_are_not_found_due(
 def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others_are_told(
     product: Product, receiver: Receiver, clock: Clock
 ) -> None:
-    bad = product.endpoints.create(product.client_id, f"{receiver.url}/bad", description="the old shop")
+    bad = product.endpoints.create(
+        product.client_id, f"{receiver.url}/bad", description="the old shop", trusted=True, by="shop"
+    )
     product.add(f"{receiver.url}/other")
     product.add(f"{receiver.url}/picky", ["order.completed"])
     product.add(f"{receiver.url}/listening", ["endpoint.disabled"])
@@ -505,8 +507,8 @@ def test_an_endpoint_without_any_success_in_five_days_is_disabled_and_the_others
 def test_a_receiver_that_is_gone_is_disabled_at_once_and_the_others_are_told(
     product: Product, receiver: Receiver
 ) -> None:
-    gone = product.endpoints.create(product.client_id, f"{receiver.url}/gone")
-    product.endpoints.create(product.client_id, f"{receiver.url}/other")
+    gone = product.endpoints.create(product.client_id, f"{receiver.url}/gone", trusted=True, by="shop")
+    product.endpoints.create(product.client_id, f"{receiver.url}/other", trusted=True, by="shop")
     receiver.answers["/gone"] = 410
     product.order()
     with structlog.testing.capture_logs() as logs:
@@ -524,7 +526,7 @@ def test_a_receiver_that_is_gone_is_disabled_at_once_and_the_others_are_told(
 
 
 def test_a_test_that_finds_nobody_disables_nothing(product: Product, receiver: Receiver) -> None:
-    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/gone")
+    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/gone", trusted=True, by="shop")
     receiver.answers["/gone"] = 410
     product.endpoints.test(product.client_id, endpoint["id"])
     product.deliver()
@@ -538,8 +540,8 @@ def test_a_test_that_finds_nobody_disables_nothing(product: Product, receiver: R
 def test_an_overloaded_receiver_is_left_alone_as_a_whole_and_then_tried_by_one(
     product: Product, receiver: Receiver, clock: Clock, status: int, asked_for: str | None, held: int
 ) -> None:
-    product.endpoints.create(product.client_id, f"{receiver.url}/busy")
-    product.endpoints.create(product.client_id, f"{receiver.url}/other")
+    product.endpoints.create(product.client_id, f"{receiver.url}/busy", trusted=True, by="shop")
+    product.endpoints.create(product.client_id, f"{receiver.url}/other", trusted=True, by="shop")
     receiver.answers["/busy"] = status
     receiver.headers = {} if asked_for is None else {"Retry-After": asked_for}
     for _ in range(30):
@@ -560,7 +562,7 @@ def test_an_overloaded_receiver_is_left_alone_as_a_whole_and_then_tried_by_one(
 
 
 def test_a_busy_answer_without_a_time_holds_its_own_delivery_alone(product: Product, receiver: Receiver) -> None:
-    product.endpoints.create(product.client_id, f"{receiver.url}/busy")
+    product.endpoints.create(product.client_id, f"{receiver.url}/busy", trusted=True, by="shop")
     receiver.answers["/busy"] = 503
     for _ in range(15):
         product.order()
@@ -569,7 +571,7 @@ def test_a_busy_answer_without_a_time_holds_its_own_delivery_alone(product: Prod
 
 
 def test_what_its_owner_wants_sent_now_ends_a_hold(product: Product, receiver: Receiver) -> None:
-    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/busy")
+    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/busy", trusted=True, by="shop")
     receiver.answers["/busy"], receiver.headers = 429, {"Retry-After": "3600"}
     product.order()
     product.deliver()
@@ -582,7 +584,7 @@ def test_what_its_owner_wants_sent_now_ends_a_hold(product: Product, receiver: R
 def test_a_quiet_endpoint_is_not_disabled_by_a_failure_here_and_there(
     product: Product, receiver: Receiver, clock: Clock
 ) -> None:
-    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/shop")
+    endpoint = product.endpoints.create(product.client_id, f"{receiver.url}/shop", trusted=True, by="shop")
     receiver.answers["/shop"] = 500
     product.endpoints.test(product.client_id, endpoint["id"])
     product.deliver()
@@ -714,7 +716,7 @@ def test_a_job_goes_on_only_so_long(database: Database, clock: Clock, receiver: 
 
 def test_an_endpoint_belongs_to_the_client_of_the_key(product: Product) -> None:
     made = product.add("https://hooks.example/swap")
-    assert list(made) == ["id", "url", "secret", "enabled"]
+    assert list(made) == ["id", "url", "secret", "enabled", "verified_at"]
     assert made["id"].startswith("whe_")
     with product.database.read() as session:
         endpoint = session.scalars(select(WebhookEndpoint)).one()

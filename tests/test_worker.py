@@ -119,7 +119,7 @@ def test_a_worker_looks_publishes_and_delivers_when_rung_for(
     service: Service, shop: Shop, clock: Clock, start: Start
 ) -> None:
     with receiving() as receiver:
-        service.endpoints.add(shop.key, receiver.url)
+        service.endpoints.add(shop.key, receiver.url, trusted=True)
         order_id = shop.place()["id"]  # this rings for the publisher
         worker = start()
         worker.until(lambda: _heard(receiver) == ["order.created", "order.awaiting_deposit"])
@@ -241,7 +241,7 @@ def test_a_worker_in_the_middle_of_a_job_stops_in_its_time_and_loses_nothing(
         return 204
 
     with receiving() as receiver:
-        service.endpoints.add(shop.key, receiver.url)
+        service.endpoints.add(shop.key, receiver.url, trusted=True)
         order = shop.place()
         worker = start()
         receiver.answers["/"] = hang
@@ -311,7 +311,7 @@ def test_every_line_of_a_worker_is_json_also_when_redis_is_killed_under_it(start
 def test_the_jobs_do_what_their_names_say(service: Service, shop: Shop, clock: Clock) -> None:
     jobs.serve_with(service)
     with receiving() as receiver:
-        service.endpoints.add(shop.key, receiver.url)
+        service.endpoints.add(shop.key, receiver.url, trusted=True)
         shop.place()
         clock.advance(190)
         for _ in range(2):  # safe to run twice

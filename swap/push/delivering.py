@@ -17,9 +17,9 @@ from swap.domain import schedules
 from swap.domain.times import Timing
 from swap.infra.vault import Vault
 from swap.infra.webhook_http import Resolve, Sent, post
-from swap.push import payload
+from swap.push import ownership, payload
 from swap.push.endpoints import disable
-from swap.push.payload import TEST
+from swap.push.payload import TEST, VERIFY
 from swap.store import deliveries as delivery_rows
 from swap.store import endpoints as endpoint_rows
 from swap.store.database import Database
@@ -146,9 +146,11 @@ class Deliverer:
             "error": sent.error,
             "duration_ms": round((self._timing.monotonic() - started) * 1000),
         }
-        if sent.status is not None and 200 <= sent.status < 300:
+        if sent.status is not None and 200 <= sent.status < 300 and sent.error is None:
             with self._database.write() as session:
-                if endpoint.failures:
+                if delivery.type == VERIFY:
+                    ownership.record_proof(session, delivery, self._timing.now())
+                elif endpoint.failures:
                     endpoint_rows.record_success(session, endpoint.id, self._timing.now())
                 delivery_rows.record(
                     session,
@@ -174,14 +176,15 @@ class Deliverer:
             error=sent.error,
         )
         now = self._timing.now()
+        # What is asked for while the client is at work on its endpoint says nothing of the endpoint when it fails.
+        counts = delivery.type not in (TEST, VERIFY)
         with self._database.write() as session:
-            # A test is asked for while the client is at work on its endpoint, so its failure says nothing.
-            since = endpoint_rows.record_failure(session, endpoint.id, now) if delivery.type != TEST else None
-            if delivery.type != TEST and sent.status == _GONE:
+            since = endpoint_rows.record_failure(session, endpoint.id, now) if counts else None
+            if counts and sent.status == _GONE:
                 delivery_rows.record(session, delivery, status="failed", next_attempt_at=None, **result)
                 disable(session, endpoint, "gone", now)
                 return
-            held = self._held(sent, delay)
+            held = self._held(sent, delay) if delivery.type != VERIFY else None
             if held is not None:
                 endpoint_rows.hold(session, endpoint.id, now + held)
             if delay is not None:
@@ -211,8 +214,9 @@ class Deliverer:
             if endpoint.old_secret_sealed and endpoint.old_secret_until and now < endpoint.old_secret_until:
                 secrets.append(self._vault.unseal(endpoint.old_secret_sealed))
             headers = payload.headers(event.id if event else delivery.id, now, secrets, body)
-            return post(
-                endpoint.url,
+            url = ownership.asked(delivery) if delivery.type == VERIFY else endpoint.url
+            sent = post(
+                url,
                 body,
                 headers,
                 limit=self._timeout,
@@ -224,3 +228,6 @@ class Deliverer:
             # end, or it would be tried every minute for ever and hold back its order's later events.
             log.exception("webhooks.not_sent", endpoint_id=endpoint.id, delivery_id=delivery.id)
             return Sent(None, None, type(error).__name__)
+        if delivery.type == VERIFY and sent.error is None and not ownership.answers_challenge(delivery, sent):
+            return Sent(sent.status, sent.excerpt, "TokenMissing", sent.retry_after)
+        return sent

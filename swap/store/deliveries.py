@@ -33,8 +33,10 @@ _UNSYNCED = {"synchronize_session": False}
 _PENDING: ColumnElement[str] = literal_column("'pending'")
 
 
-def skip_waiting(session: Session, endpoint_id: str) -> None:
-    _skip(session, WebhookDelivery.endpoint_id == endpoint_id)
+def skip_waiting(session: Session, endpoint_id: str, type: str | None = None) -> None:
+    """Skip what waits for the endpoint; of one type only where told."""
+    own = WebhookDelivery.endpoint_id == endpoint_id
+    _skip(session, own if type is None else and_(own, WebhookDelivery.type == type))
 
 
 def _skip(session: Session, which: ColumnElement[bool]) -> None:

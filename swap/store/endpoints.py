@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import case, func, literal, or_, select, update
+from sqlalchemy import and_, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from swap.store.deliveries import skip_waiting
@@ -22,12 +22,14 @@ def add_endpoint(
     secret_sealed: str,
     types: list[str],
     now: datetime,
+    verified_at: datetime | None,
     description: str | None = None,
 ) -> WebhookEndpoint:
     endpoint = WebhookEndpoint(
         id=new_id("whe"),
         client_id=client_id,
         url=url,
+        verified_at=verified_at,
         description=description,
         secret_sealed=secret_sealed,
         types=types,
@@ -40,8 +42,10 @@ def add_endpoint(
 
 
 def endpoints_for(session: Session, client_ids: set[str]) -> Sequence[WebhookEndpoint]:
-    """Enabled endpoints of these clients."""
-    query = select(WebhookEndpoint).where(WebhookEndpoint.client_id.in_(client_ids), WebhookEndpoint.enabled)
+    """Enabled endpoints of these clients whose owners have proved to want what is sent."""
+    query = select(WebhookEndpoint).where(
+        WebhookEndpoint.client_id.in_(client_ids), WebhookEndpoint.enabled, WebhookEndpoint.verified_at.is_not(None)
+    )
     return session.scalars(query).all()
 
 
@@ -65,6 +69,19 @@ def endpoint(session: Session, client_id: str, endpoint_id: str, *, lock: bool =
     )
     # A lock that is weak enough for the publisher, which only refers to the row.
     return session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
+
+
+def record_proof(session: Session, endpoint_id: str, url: str, now: datetime) -> bool:
+    """Whoever answers at the URL wants what is sent: events go there from now on, and what failed elsewhere is forgotten.
+    False when the client wants another URL by now."""
+    first = and_(WebhookEndpoint.url == url, WebhookEndpoint.new_url.is_(None), WebhookEndpoint.verified_at.is_(None))
+    proved = session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, or_(WebhookEndpoint.new_url == url, first))
+        .values(url=url, new_url=None, verified_at=now, failures=0, failing_since=None, held_until=None),
+        execution_options=_UNSYNCED,
+    )
+    return bool(proved.rowcount)  # type: ignore[attr-defined] # an UPDATE answers with a CursorResult
 
 
 def record_success(session: Session, endpoint_id: str, now: datetime) -> None:

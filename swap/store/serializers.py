@@ -140,6 +140,8 @@ def endpoint_view(endpoint: WebhookEndpoint, now: datetime) -> dict[str, Any]:
     return {
         "id": endpoint.id,
         "url": endpoint.url,
+        "new_url": endpoint.new_url,
+        "verified_at": _time(endpoint.verified_at),
         "types": endpoint.types,
         "description": endpoint.description,
         "enabled": endpoint.enabled,

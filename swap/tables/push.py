@@ -53,13 +53,17 @@ class FeedHead(Row):
 class WebhookEndpoint(Row):
     """`secret_sealed` signs; `old_secret_sealed` signs too until `old_secret_until`. `failures`: failed attempts in a row,
     `failing_since`: when the first of them was; both are cleared by a success. `held_until`: nothing is sent before that,
-    since the receiver has too much to do; then one delivery at a time until a success clears it. A deleted endpoint stays,
+    since the receiver has too much to do; then one delivery at a time until a success clears it. `verified_at`: when whoever
+    answers at `url` proved to want this, None while nobody did; `new_url`: where the client wants its events once that is
+    proved too. A deleted endpoint stays,
     disabled and without its secrets, because its deliveries show support what was sent where."""
 
     __tablename__ = "webhook_endpoints"
     id: Mapped[str] = mapped_column(primary_key=True)
     client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
     url: Mapped[str]
+    new_url: Mapped[str | None]
+    verified_at: Mapped[datetime | None]
     description: Mapped[str | None]
     secret_sealed: Mapped[str]
     old_secret_sealed: Mapped[str | None]

@@ -27,7 +27,8 @@ def _decided(command: Any) -> Any:
     return command
 
 
-def _actor(by: str | None) -> str:
+def actor(by: str | None) -> str:
+    """Who does it, for the audit: `by`, or who is logged in."""
     return by or f"{getpass.getuser()} (shell)"
 
 
@@ -81,7 +82,7 @@ def create_key(
         client=client,
         weight_per_minute=weight_per_minute,
         options=KeyOptions(_names(scopes), expires_at, _names(allowed_from)),
-        by=_actor(decided["by"]),
+        by=actor(decided["by"]),
         reason=decided["reason"],
     )
     show(_shown(made), decided["as_json"])
@@ -100,7 +101,7 @@ def list_keys(as_json: bool) -> None:
 @_decided
 def rotate_key(key: str, overlap: str, by: str | None, reason: str | None, as_json: bool) -> None:
     """Make a key like this one; the old one expires after the overlap. The secret is shown now and never again."""
-    made = open_service().keys.rotate(key, _duration(overlap), by=_actor(by), reason=reason)
+    made = open_service().keys.rotate(key, _duration(overlap), by=actor(by), reason=reason)
     show(_shown(made), as_json)
 
 
@@ -111,7 +112,7 @@ def rotate_key(key: str, overlap: str, by: str | None, reason: str | None, as_js
 def expire_key(key: str, after: str, by: str | None, reason: str | None, as_json: bool) -> None:
     """Let a key work for so long and no longer."""
     at = datetime.now(UTC) + _duration(after)
-    open_service().keys.expire(key, at, by=_actor(by), reason=reason)
+    open_service().keys.expire(key, at, by=actor(by), reason=reason)
     show({"key": key, "expires_at": at.isoformat(timespec="seconds")}, as_json)
 
 
@@ -120,7 +121,7 @@ def expire_key(key: str, after: str, by: str | None, reason: str | None, as_json
 @_decided
 def revoke_key(key: str, by: str | None, reason: str | None, as_json: bool) -> None:
     """Take a key out of use; processes that have seen it forget it within a second."""
-    if not open_service().keys.revoke(key, by=_actor(by), reason=reason):
+    if not open_service().keys.revoke(key, by=actor(by), reason=reason):
         fail(f"KEY_UNKNOWN: There is no live key {key}.")
     if as_json:
         show({"key": key, "revoked": True}, as_json)
@@ -144,7 +145,7 @@ def list_clients(as_json: bool) -> None:
 @_decided
 def limit_client(client: str, weight_per_minute: int, by: str | None, reason: str | None, as_json: bool) -> None:
     """Set what all keys of a client (its name or id) may spend together per minute."""
-    show(open_service().clients.limit(client, weight_per_minute, by=_actor(by), reason=reason), as_json)
+    show(open_service().clients.limit(client, weight_per_minute, by=actor(by), reason=reason), as_json)
 
 
 @click.command()
@@ -177,7 +178,7 @@ def _place(command: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True)
 def block_address(address: str, currency: str, network: str, reason: str, by: str | None, as_json: bool) -> None:
     """Refuse new orders to an address, in any spelling and on every network, from now on."""
-    show(open_service().blocked.block(currency, network, address, by=_actor(by), reason=reason), as_json)
+    show(open_service().blocked.block(currency, network, address, by=actor(by), reason=reason), as_json)
 
 
 @addresses.command("unblock")
@@ -187,7 +188,7 @@ def block_address(address: str, currency: str, network: str, reason: str, by: st
 @click.option("--json", "as_json", is_flag=True)
 def unblock_address(address: str, currency: str, network: str, reason: str, by: str | None, as_json: bool) -> None:
     """Take new orders to an address again."""
-    open_service().blocked.unblock(currency, network, address, by=_actor(by), reason=reason)
+    open_service().blocked.unblock(currency, network, address, by=actor(by), reason=reason)
     show({"address": address, "blocked": False}, as_json)
 
 

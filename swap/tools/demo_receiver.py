@@ -1,4 +1,4 @@
-"""A webhook receiver as a product would write one: verifies, remembers, answers 204.
+"""A webhook receiver as a product would write one: verifies, remembers, answers 204, and a challenge with its token.
 
 python -m swap.tools.demo_receiver PORT      the endpoint's secret comes in WEBHOOK_SECRET
 """
@@ -26,7 +26,11 @@ def main() -> None:
             except WebhookVerificationError:
                 self._answer(401, b"")
                 return
-            verified.append(json.loads(body))
+            message = json.loads(body)
+            if message["type"] == "endpoint.verify":
+                self._answer(200, json.dumps({"token": message["data"]["token"]}).encode())
+                return
+            verified.append(message)
             self._answer(204, b"")
 
         def do_GET(self) -> None:

@@ -33,10 +33,11 @@ def endpoints() -> flask.Response:
 @blp.post("/v1/webhook-endpoints")
 @blp.doc(requestBody=_takes(CreateEndpoint))
 def create() -> flask.Response:
-    """Register an endpoint. `secret` is in this answer alone."""
+    """Register an endpoint. `secret` is in this answer alone. `endpoint.verify` is sent there; events are once its token
+    came back (`verified_at`)."""
     asked = body(CreateEndpoint())
     endpoint = current_service().endpoints.create(
-        caller().client_id, asked["url"], asked.get("types", ()), asked.get("description")
+        caller().client_id, asked["url"], asked.get("types", ()), asked.get("description"), by=caller().key
     )
     return ok(endpoint, 201)
 
@@ -50,14 +51,16 @@ def endpoint(endpoint_id: str) -> flask.Response:
 @blp.patch("/v1/webhook-endpoints/<string:endpoint_id>")
 @blp.doc(requestBody=_takes(ChangeEndpoint))
 def change(endpoint_id: str) -> flask.Response:
-    """Change what is given. Disabling skips the deliveries that wait; enabling begins with the next event."""
-    return ok(current_service().endpoints.change(caller().client_id, endpoint_id, body(ChangeEndpoint())))
+    """Change what is given. Disabling skips the deliveries that wait; enabling begins with the next event. Another `url` is
+    `new_url` until it has answered `endpoint.verify`."""
+    changes = body(ChangeEndpoint())
+    return ok(current_service().endpoints.change(caller().client_id, endpoint_id, changes, by=caller().key))
 
 
 @blp.delete("/v1/webhook-endpoints/<string:endpoint_id>")
 def delete(endpoint_id: str) -> flask.Response:
     """Send nothing more there. Its deliveries stay listed."""
-    current_service().endpoints.delete(caller().client_id, endpoint_id)
+    current_service().endpoints.delete(caller().client_id, endpoint_id, by=caller().key)
     return ok({"id": endpoint_id, "deleted": True})
 
 
@@ -67,7 +70,14 @@ def rotate_secret(endpoint_id: str) -> flask.Response:
     """A new `secret`, in this answer alone. Until `old_secret_until` every webhook has both signatures."""
     asked = body(RotateSecret()) if raw_body() else RotateSecret().load({})
     overlap = timedelta(seconds=asked["overlap_seconds"])
-    return ok(current_service().endpoints.rotate(caller().client_id, endpoint_id, overlap))
+    return ok(current_service().endpoints.rotate(caller().client_id, endpoint_id, overlap, by=caller().key))
+
+
+@blp.post("/v1/webhook-endpoints/<string:endpoint_id>/verify")
+def verify(endpoint_id: str) -> flask.Response:
+    """Send `endpoint.verify` now, where its token has not come back yet. Answers with the delivery; the endpoint's
+    `verified_at` tells the outcome."""
+    return ok(current_service().endpoints.verify(caller().client_id, endpoint_id), 202)
 
 
 @blp.post("/v1/webhook-endpoints/<string:endpoint_id>/test")
