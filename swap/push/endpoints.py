@@ -103,9 +103,10 @@ class Endpoints:
                 description=description,
             )
             session.flush()
-            ownership.challenge(session, endpoint, now)
+            asked = ownership.challenge(session, endpoint, now)
             clients.write_audit(session, by, "webhooks.add", endpoint.id, now, url=url, trusted=trusted)
-        self._queue.enqueue("deliver")
+        if asked:
+            self._queue.enqueue("deliver")
         return {**endpoint_view(endpoint, self._clock()), "secret": secret}
 
     def endpoints(self, client_id: str) -> list[dict[str, Any]]:
@@ -124,6 +125,7 @@ class Endpoints:
         forgets failures. Another URL has to be proved as a first one has; until then events go to the old one. Raises
         InvalidRequest as `create` does."""
         self._check(**{name: changes[name] for name in ("url", "types") if name in changes})
+        asked = None
         with self._changing(client_id, endpoint_id) as (session, endpoint):
             if "description" in changes:
                 endpoint.description = changes["description"]
@@ -140,8 +142,9 @@ class Endpoints:
             if changes.get("enabled") is False:
                 disable(session, endpoint, "by_client", self._clock())
             elif {"url", "enabled"} & changes.keys():
-                ownership.challenge(session, endpoint, self._clock())
-        self._queue.enqueue("deliver")
+                asked = ownership.challenge(session, endpoint, self._clock())
+        if asked:
+            self._queue.enqueue("deliver")
         return endpoint_view(endpoint, self._clock())
 
     def delete(self, client_id: str, endpoint_id: str, *, by: str) -> None:

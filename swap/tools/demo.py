@@ -94,6 +94,12 @@ class Demo:
         self.supervisor.start("receiver", receiver, {**self.environ, "WEBHOOK_SECRET": hook["secret"]})
         self.supervisor.wait_for("receiver", lambda: _answers(self.receiver))
         self.supervisor.wait_for("api", lambda: _answers(f"http://127.0.0.1:{api}/readyz"), 30)
+        self.supervisor.wait_for("worker-push", self.receiver_is_verified)
+
+    def receiver_is_verified(self) -> bool:
+        """Whether it has answered its challenge: events are sent only then."""
+        assert self.client is not None
+        return all(endpoint["verified_at"] for endpoint in self.client.webhook_endpoints())
 
     def tool(self, *arguments: str) -> dict[str, Any]:
         done = subprocess.run(  # noqa: S603 - our own command, no shell
