@@ -23,6 +23,7 @@ from swap.domain.times import Timing, utc_now
 from swap.errors import ConfigurationError
 from swap.infra import logs, private_files
 from swap.infra.queue import JobQueue
+from swap.infra.redis_guard import RedisGuard, open_redis
 from swap.infra.token_bucket import SharedBucket
 from swap.infra.vault import Vault
 from swap.market.catalog import Catalog
@@ -143,10 +144,10 @@ def build(
     settings = complete(settings)
     assert settings.redis_url is not None
     database, vault = Database(settings.database_url), Vault(settings.secret_keys)
-    redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1)
-    queue = JobQueue(redis)
+    redis, guard = open_redis(settings.redis_url), RedisGuard()
+    queue = JobQueue(redis, guard)
     timing = _timing(settings, clock, sleep)
-    access = _access(settings, redis)
+    access = _access(settings, redis, guard)
     upstreams = _upstreams(settings, access, database, timing)
     upstream = upstreams[settings.upstream_public_key]
     options = _create_options(settings)
@@ -177,7 +178,7 @@ def build(
         settings=settings,
         database=database,
         redis=redis,
-        shared_bucket=SharedBucket(redis),
+        shared_bucket=SharedBucket(redis, guard),
         queue=queue,
         upstream_access=access,
         upstream=upstream,
@@ -238,9 +239,9 @@ def _create_options(settings: Settings) -> CreateOptions:
     )
 
 
-def _access(settings: Settings, redis: Redis) -> UpstreamAccess:
+def _access(settings: Settings, redis: Redis, guard: RedisGuard) -> UpstreamAccess:
     scale = float(settings.time_scale)
-    budget = RateBudget(redis, float(settings.upstream_rps))
+    budget = RateBudget(redis, guard, float(settings.upstream_rps))
     return UpstreamAccess(budget, CircuitBreaker(scale=scale), CircuitBreaker(scale=scale))
 
 

@@ -15,6 +15,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from swap.infra.queue import JOBS, PUSH, WATCH, JobQueue
+from swap.infra.redis_guard import RedisGuard
 from workers import jobs
 
 
@@ -31,7 +32,7 @@ def away() -> Iterator[Redis]:
 
 
 def test_a_ring_puts_a_job_by_name_alone_in_its_queue(redis: Redis) -> None:
-    assert JobQueue(redis).enqueue("look")
+    assert JobQueue(redis, RedisGuard()).enqueue("look")
     (job,) = queued(redis, WATCH)
     assert (job.func_name, list(job.args), job.kwargs) == ("workers.jobs.look", [], {})
     assert (job.timeout, job.result_ttl, job.failure_ttl, job.retries_left) == (170, 0, 3600, None)
@@ -42,14 +43,14 @@ def test_a_ring_puts_a_job_by_name_alone_in_its_queue(redis: Redis) -> None:
 
 @pytest.mark.parametrize(("job", "queue"), [("look", WATCH), ("publish", PUSH), ("deliver", PUSH)])
 def test_every_job_has_its_queue_and_its_function(redis: Redis, job: str, queue: str) -> None:
-    assert JobQueue(redis).enqueue(job)
+    assert JobQueue(redis, RedisGuard()).enqueue(job)
     assert len(queued(redis, queue)) == 1
     assert callable(getattr(jobs, job))
     assert set(JOBS) == {"look", "publish", "deliver"}
 
 
 def test_a_full_queue_is_not_rung_again(redis: Redis) -> None:
-    queue = JobQueue(redis)
+    queue = JobQueue(redis, RedisGuard())
     _, limit = JOBS["publish"]
     assert [queue.enqueue("publish") for _ in range(limit + 2)] == [True] * limit + [False] * 2
     assert queue.depth("publish") == limit
@@ -59,7 +60,7 @@ def test_a_full_queue_is_not_rung_again(redis: Redis) -> None:
 
 @pytest.mark.db
 def test_without_redis_nothing_rings_and_nothing_raises(away: Redis) -> None:
-    queue = JobQueue(away)
+    queue = JobQueue(away, RedisGuard())
     began = time.monotonic()
     assert not queue.enqueue("publish")
     assert queue.depth("look") is None
@@ -72,7 +73,7 @@ def test_a_redis_that_hangs_costs_one_timeout_and_is_then_left_alone(redis: Redi
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         with Redis.from_url(url, socket_timeout=0.2, socket_connect_timeout=0.2) as hanging:
             moment = 100.0
-            queue = JobQueue(hanging, monotonic=lambda: moment)
+            queue = JobQueue(hanging, RedisGuard(monotonic=lambda: moment))
             began = time.monotonic()
             assert not queue.enqueue("publish")
             first = time.monotonic() - began
@@ -90,7 +91,7 @@ def test_a_redis_that_hangs_costs_one_timeout_and_is_then_left_alone(redis: Redi
 
 def test_it_rings_again_once_redis_is_back(redis: Redis, away: Redis) -> None:
     moment = 100.0
-    queue = JobQueue(away, monotonic=lambda: moment)
+    queue = JobQueue(away, RedisGuard(monotonic=lambda: moment))
     assert not queue.enqueue("publish")
     for each in queue._queues.values():
         each.connection = redis
@@ -101,13 +102,13 @@ def test_it_rings_again_once_redis_is_back(redis: Redis, away: Redis) -> None:
 
 def test_something_else_in_the_queues_place_is_like_redis_being_away(redis: Redis) -> None:
     redis.set("rq:queue:push", "no list")
-    queue = JobQueue(redis)
+    queue = JobQueue(redis, RedisGuard())
     assert not queue.enqueue("publish")
     redis.delete("rq:queue:push")
 
 
 def test_a_flush_takes_the_jobs_and_nothing_else(redis: Redis) -> None:
-    queue = JobQueue(redis)
+    queue = JobQueue(redis, RedisGuard())
     assert queue.enqueue("publish")
     redis.flushall()
     assert queue.depth("publish") == 0

@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from swap.errors import RateLimited
+from swap.infra.redis_guard import RedisGuard
 from swap.infra.token_bucket import LocalBucket, SharedBucket
 from swap.upstream.rate_budget import ASKING_FOR, RateBudget
 from tests.waiting import until
@@ -41,14 +42,14 @@ def later(redis: Redis, name: str, seconds: float) -> None:
 
 
 def test_a_bucket_nobody_knows_starts_at_a_quarter(redis: Redis) -> None:
-    bucket = SharedBucket(redis)
+    bucket = SharedBucket(redis, RedisGuard())
     taken = [bucket.take("b", rate=0.001, burst=20) for _ in range(6)]
     assert taken[:5] == [0.0] * 5
     assert taken[5] == pytest.approx(1000, rel=0.01)
 
 
 def test_a_bucket_fills_at_its_rate_up_to_its_burst(redis: Redis) -> None:
-    bucket = SharedBucket(redis)
+    bucket = SharedBucket(redis, RedisGuard())
     assert bucket.take("b", rate=0.001, burst=4) == 0
     assert bucket.take("b", rate=0.001, burst=4) != 0
     later(redis, "b", 2001)
@@ -58,14 +59,14 @@ def test_a_bucket_fills_at_its_rate_up_to_its_burst(redis: Redis) -> None:
 
 
 def test_a_redis_clock_that_was_set_back_takes_nothing_away(redis: Redis) -> None:
-    bucket = SharedBucket(redis)
+    bucket = SharedBucket(redis, RedisGuard())
     assert bucket.take("b", rate=0.001, burst=8) == 0
     later(redis, "b", -3600)
     assert bucket.take("b", rate=0.001, burst=8) == 0
 
 
 def test_buckets_are_told_apart_by_name_and_forgotten_in_the_end(redis: Redis) -> None:
-    bucket = SharedBucket(redis)
+    bucket = SharedBucket(redis, RedisGuard())
     assert bucket.take("a", rate=0.01, burst=4) == 0
     assert bucket.take("b", rate=0.01, burst=4) == 0
     assert bucket.take("a", rate=0.01, burst=4) != 0
@@ -77,7 +78,7 @@ def test_many_processes_together_take_what_one_may(redis: Redis, redis_url: str)
 
     def work() -> None:
         with Redis.from_url(redis_url) as own:
-            bucket = SharedBucket(own)
+            bucket = SharedBucket(own, RedisGuard())
             for _ in range(20):
                 taken.append(bucket.take("b", rate=0.001, burst=100))
 
@@ -94,7 +95,7 @@ def test_many_processes_together_take_what_one_may(redis: Redis, redis_url: str)
 def test_redis_away_is_told_and_left_alone_for_a_second() -> None:
     time = Time()
     with Redis.from_url(NOBODY) as nobody:
-        bucket = SharedBucket(nobody, monotonic=time)
+        bucket = SharedBucket(nobody, RedisGuard(monotonic=time))
         assert bucket.take("b", rate=1, burst=4) is None
     bucket._script = None  # type: ignore[assignment] # a call of it would raise
     time.now += 0.9
@@ -105,7 +106,7 @@ def test_redis_away_is_told_and_left_alone_for_a_second() -> None:
 
 
 def test_a_script_that_redis_has_forgotten_is_sent_again(redis: Redis) -> None:
-    bucket = SharedBucket(redis)
+    bucket = SharedBucket(redis, RedisGuard())
     assert bucket.take("b", rate=0.001, burst=8) == 0
     redis.script_flush()
     assert bucket.take("b", rate=0.001, burst=8) == 0
@@ -127,7 +128,7 @@ def test_a_local_bucket_starts_full_and_tells_how_long_to_wait() -> None:
 def test_without_redis_a_process_spends_a_tenth_and_waits_no_longer_than_told() -> None:
     time = Time()
     with Redis.from_url(NOBODY) as nobody:
-        budget = RateBudget(nobody, 10, monotonic=time, sleep=time.sleep)
+        budget = RateBudget(nobody, RedisGuard(monotonic=time), 10, monotonic=time, sleep=time.sleep)
         budget.take("read", 5)
         budget.take("read", 5)
         assert time.slept == [pytest.approx(1.0)]
@@ -139,7 +140,7 @@ def test_without_redis_a_process_spends_a_tenth_and_waits_no_longer_than_told() 
 
 
 def budget_of(redis: Redis, time: Time, rps: float) -> RateBudget:
-    return RateBudget(redis, rps, monotonic=time, sleep=time.sleep, redis_clock=time)
+    return RateBudget(redis, RedisGuard(monotonic=time), rps, monotonic=time, sleep=time.sleep, redis_clock=time)
 
 
 def spend(budget: RateBudget, time: Time, seconds: float, priority: str = "read") -> Counter[int]:
@@ -267,7 +268,7 @@ def waiting(redis: Redis, time: Time, priority: str) -> Iterator[None]:
         assert go.wait(10)
         time.now += seconds
 
-    other = RateBudget(redis, 4, monotonic=time, sleep=sleep, redis_clock=time)
+    other = RateBudget(redis, RedisGuard(monotonic=time), 4, monotonic=time, sleep=sleep, redis_clock=time)
     thread = threading.Thread(target=other.take, args=(priority, 60))
     thread.start()
     assert sleeping.wait(10)
@@ -324,7 +325,7 @@ def test_nothing_starves_one_turn_in_eight_is_its_own(redis: Redis) -> None:
 
 def test_clients_stand_side_by_side_and_the_calls_of_one_behind_each_other(redis: Redis) -> None:
     """Of twenty calls of one client and one of another the latter is not the twenty-first."""
-    budget = RateBudget(redis, 20)
+    budget = RateBudget(redis, RedisGuard(), 20)
     budget.take("read", 10)
     order: list[str] = []
 

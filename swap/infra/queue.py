@@ -6,8 +6,6 @@ job may run twice or never. RQ's own retry and `unique` are not used: minutes an
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -37,15 +35,14 @@ JOBS: Final = {
 
 
 class JobQueue:
-    """One per process; thread-safe. After a failure Redis is left alone for a second (`RedisGuard`)."""
+    """One per process; thread-safe."""
 
-    def __init__(self, redis: Redis, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, redis: Redis, guard: RedisGuard) -> None:
         self._queues = {
             name: Queue(name, connection=redis, serializer=JSONSerializer, default_timeout=170)
             for name in (WATCH, PUSH)
         }
-        self._redis = redis
-        self._guard = RedisGuard(monotonic)
+        self._redis, self._guard = redis, guard
 
     def enqueue(self, job: str) -> bool:
         """Ask the workers to run `workers.jobs.<job>`. False when Redis is away or the queue is full."""
@@ -84,8 +81,5 @@ class JobQueue:
         return self._guard.ask(lambda: int(self._redis.get(_FINISHED.format(job)) or 0))
 
     def ping(self) -> bool:
-        """Whether Redis is there."""
-        try:
-            return bool(self._redis.ping())
-        except RedisError:
-            return False
+        """Whether Redis is there; False without asking while it is left alone."""
+        return bool(self._guard.ask(self._redis.ping))

@@ -37,9 +37,9 @@ return {tostring(wait), tostring(tokens)}
 class SharedBucket:
     """One script, many buckets by name. Thread-safe."""
 
-    def __init__(self, redis: Redis, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, redis: Redis, guard: RedisGuard) -> None:
         self._script = redis.register_script(_TAKE)
-        self._guard = RedisGuard(monotonic)
+        self._guard = guard
 
     def take(self, name: str, *, rate: float, burst: float, tokens: float = 1) -> float | None:
         """Take `tokens`. Returns 0 when taken, the seconds until they will be there, or None while Redis is away."""

@@ -117,6 +117,7 @@ class RateBudget:
     def __init__(
         self,
         redis: Redis,
+        guard: RedisGuard,
         rps: float,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -127,12 +128,12 @@ class RateBudget:
         self._rate = redis.register_script(_STATE + "return text(rate)")
         self._rps = rps
         self._alone = LocalBucket(rps / 10, 1.0, monotonic)
-        self._shares = SharedBucket(redis, monotonic)
+        self._shares = SharedBucket(redis, guard)
         self._shares_alone = {
             priority: LocalBucket(rps * share / 10, 1.0, monotonic) for priority, share in _SHARES.items()
         }
         self._monotonic, self._sleep, self._redis_clock = monotonic, sleep, redis_clock
-        self._guard = RedisGuard(monotonic)
+        self._guard = guard
         # How many are in each line, and the lock that the first of them holds.
         self._lines: dict[tuple[str, str], tuple[threading.Lock, int]] = {}
         self._lock = threading.Lock()
