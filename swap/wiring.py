@@ -33,6 +33,7 @@ from swap.ops.doctor import Doctor
 from swap.ops.heartbeats import Heartbeats
 from swap.ops.housekeeping import Housekeeping
 from swap.ops.linking import Linking
+from swap.ops.readiness import Readiness
 from swap.ops.review import Review
 from swap.ops.support import Support
 from swap.orders.blocked import BlockedAddresses
@@ -104,6 +105,7 @@ class Service:
     linking: Linking
     housekeeping: Housekeeping
     heartbeats: Heartbeats
+    readiness: Readiness
     timing: Timing
     # Set once the process is asked to end: it takes no new orders any more.
     draining: threading.Event = field(default_factory=threading.Event)
@@ -173,7 +175,7 @@ def build(
     conflicts = Conflicts(database, reply_check, timing)
     poller = Poller(database, upstream, conflicts, throttle, queue, timing)
     by_hand = ByHand(database, queue, timing)
-    feed = Feed(database, queue, clock)
+    feed, heartbeats = Feed(database, queue, clock), Heartbeats(database, clock)
     return Service(
         settings=settings,
         database=database,
@@ -204,7 +206,8 @@ def build(
         review=Review(database, upstream, conflicts, by_hand, timing),
         linking=Linking(database, upstream, creator, reply_check, by_hand, timing),
         housekeeping=Housekeeping(database, feed, timing),
-        heartbeats=Heartbeats(database, clock),
+        heartbeats=heartbeats,
+        readiness=Readiness(database, catalog, access, heartbeats, queue, clock),
         timing=timing,
     )
 

@@ -12,7 +12,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,6 +22,8 @@ from typing import Any, Self
 
 AddressInfo = tuple[Any, Any, int, str, Any]
 """One address of a host, as `socket.getaddrinfo` returns it."""
+Resolve = Callable[..., list[AddressInfo]]
+"""As `socket.getaddrinfo` is called and answers."""
 SocketOption = tuple[int, int, int | bytes]
 """Level, name and value, as `setsockopt` takes them."""
 
@@ -64,6 +67,21 @@ class Deadline:
                 self._guarded = socket.socket(fileno=os.dup(connected.fileno()))
             if self.expired:
                 self._shut()
+
+    def look_up(self, host: str, port: int, resolve: Resolve | None = None) -> list[AddressInfo]:
+        """The host's addresses, as `resolve` or this machine's resolver finds them. Raises what that raises (OSError), and
+        TimeoutError."""
+        answer: Future[list[AddressInfo]] = Future()
+
+        def look() -> None:
+            try:
+                answer.set_result((resolve or socket.getaddrinfo)(host, port, type=socket.SOCK_STREAM))
+            except Exception as error:
+                answer.set_exception(error)
+
+        # On a thread of its own, not in a pool: one name that hangs must not keep others waiting.
+        threading.Thread(target=look, name="look-up", daemon=True).start()
+        return answer.result(timeout=self.remaining())
 
     def connect(
         self, addresses: Sequence[AddressInfo], *, at_most: float, options: Sequence[SocketOption] = ()

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +20,7 @@ from urllib.parse import urlsplit
 from requests.models import PreparedRequest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from swap.infra.deadline import AddressInfo, Deadline, retry_after
+from swap.infra.deadline import Deadline, Resolve, retry_after
 from swap.infra.http_answers import FinalResponse
 
 _CONNECT_SECONDS = 5.0
@@ -52,9 +49,6 @@ _NEVER_PUBLIC = {"alt", "example", "internal", "invalid", "local", "localhost", 
 
 # RFC 1123, 2.1, and the underscore, which no host name has and resolvers take all the same.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-
-# As `socket.getaddrinfo` is called and answers.
-Resolve = Callable[..., list[AddressInfo]]
 
 
 class PrivateTarget(OSError):
@@ -97,7 +91,7 @@ def post(
     """
     with Deadline(limit) as deadline:
         try:
-            return _post(canonical(url), body, headers, deadline, allow_private, resolve or socket.getaddrinfo)
+            return _post(canonical(url), body, headers, deadline, allow_private, resolve)
         except (OSError, http.client.HTTPException, ValueError) as error:
             timed_out = deadline.expired or isinstance(error, TimeoutError)
             return Sent(None, None, "TimedOut" if timed_out else type(error).__name__)
@@ -178,7 +172,7 @@ def _may_be_public(name: str) -> bool:
 
 
 def _post(
-    url: str, body: bytes, headers: Mapping[str, str], deadline: Deadline, allow_private: bool, resolve: Resolve
+    url: str, body: bytes, headers: Mapping[str, str], deadline: Deadline, allow_private: bool, resolve: Resolve | None
 ) -> Sent:
     parts = urlsplit(url)
     assert parts.hostname is not None
@@ -190,7 +184,7 @@ def _post(
     connection.response_class = FinalResponse
     # The Host header leaves out the port that is the scheme's own.
     connection.default_port = 443 if secure else 80
-    addresses = _look_up(resolve, parts.hostname, port, deadline)
+    addresses = deadline.look_up(parts.hostname, port, resolve)
     if not allow_private and any(is_private(str(address[0])) for *_, address in addresses):
         raise PrivateTarget("this address is not public")
     plain = deadline.connect(addresses, at_most=_CONNECT_SECONDS)
@@ -206,20 +200,6 @@ def _post(
     finally:
         connection.close()
         plain.close()
-
-
-def _look_up(resolve: Resolve, host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
-    """On a thread of its own, not in a pool: one name that hangs must not keep others waiting."""
-    answer: Future[list[AddressInfo]] = Future()
-
-    def look_up() -> None:
-        try:
-            answer.set_result(resolve(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=look_up, name="look-up", daemon=True).start()
-    return answer.result(timeout=deadline.remaining())
 
 
 def _start(answer: http.client.HTTPResponse) -> str:

@@ -131,18 +131,24 @@ class Catalog:
     def snapshot(self) -> Snapshot:
         """The catalog as this process has it; whether it changed is looked up at most once a second.
 
-        While the database is away the copy in memory goes on being served.
+        While the database is away the copy in memory goes on being served, also to those who come while it is asked.
         """
-        with self._lock:
-            if self._snapshot is not None and self._timing.monotonic() - self._looked_at < _RELOAD_SECONDS:
-                return self._snapshot
-            try:
+        known = self._snapshot
+        if not self._lock.acquire(blocking=known is None):
+            assert known is not None
+            return known
+        try:
+            if self._snapshot is None or self._timing.monotonic() - self._looked_at >= _RELOAD_SECONDS:
                 self._snapshot = self._load(self._snapshot)
-            except SQLAlchemyError:
-                if self._snapshot is None:
-                    raise
-            self._looked_at = self._timing.monotonic()
+                self._looked_at = self._timing.monotonic()
             return self._snapshot
+        except SQLAlchemyError:
+            self._looked_at = self._timing.monotonic()
+            if self._snapshot is None:
+                raise
+            return self._snapshot
+        finally:
+            self._lock.release()
 
     def pairs(self, filters: dict[str, str], after: PairKey | None, limit: int) -> Sequence[PairRow]:
         """Active pairs with their limits, as `store.catalog.pairs_page` takes filters and position."""

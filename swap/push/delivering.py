@@ -15,8 +15,9 @@ import structlog
 
 from swap.domain import schedules
 from swap.domain.times import Timing
+from swap.infra.deadline import Resolve
 from swap.infra.vault import Vault
-from swap.infra.webhook_http import Resolve, Sent, post
+from swap.infra.webhook_http import Sent, post
 from swap.push import ownership, payload
 from swap.push.endpoints import disable
 from swap.push.payload import TEST, VERIFY

@@ -2,7 +2,7 @@
 
 `read()` never writes, and `write()` never upgrades from a read. On SQLite a write opens with BEGIN IMMEDIATE behind a lock
 inside the process, since SQLite has one writer, and threads that contend for it wait up to a second in its busy handler.
-Every wait is bounded: pool 5 s, connect 5 s, locks and turns to write 10 s each, statements 20 s.
+Every wait is bounded: pool 5 s, connect 5 s, locks and turns to write 10 s each, statements 20 s, a silent server 23 s.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql as postgresql_dialect
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from swap.errors import ConfigurationError
 from swap.infra import private_files
 from swap.settings import checkout
+from swap.store import postgresql
 from swap.tables import Row
 
 MIGRATIONS = (checkout() or Path(__file__).resolve().parents[1]) / "migrations"
@@ -46,7 +48,10 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
             self._writer: Any = _Turn()
         else:
-            options = "-c statement_timeout=20000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000"
+            options = (
+                f"-c statement_timeout={postgresql.STATEMENT_SECONDS}s -c lock_timeout=10s"
+                " -c idle_in_transaction_session_timeout=60s"
+            )
             self.engine = create_engine(
                 url,
                 pool_size=8,
@@ -54,8 +59,9 @@ class Database:
                 pool_timeout=5,
                 pool_pre_ping=True,
                 hide_parameters=True,
-                connect_args={"connect_timeout": 5, "options": options},
+                connect_args={"connect_timeout": postgresql.CONNECT_SECONDS, "options": options},
             )
+            postgresql.bound(self.engine)
             self._writer = nullcontext()
         self._write_engine = self.engine.execution_options(swap_write=True)
         self._read_engine = self.engine if self.sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -83,7 +89,7 @@ class Database:
 
         Raises ConfigurationError for a database whose schema a version of this service made that this one does not know.
         """
-        with self._write_engine.connect() as connection, connection.begin():
+        with self._write_engine.connect() as connection, self._patient(connection), connection.begin():
             if not self.sqlite:
                 # LOCAL: the connection goes back to the pool with its old bounds.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
@@ -96,6 +102,9 @@ class Database:
                     [f"DATABASE_URL names a database at schema {current}, which this version does not know"]
                 )
             command.upgrade(migration_config(connection), "head")
+
+    def _patient(self, connection: Connection) -> AbstractContextManager[None]:
+        return nullcontext() if self.sqlite else postgresql.patient(connection)
 
     def migrated(self) -> bool:
         """Whether the schema is at the newest version this code knows."""
@@ -134,7 +143,7 @@ def insert_all_new(session: Session, row: type[Row], values: Sequence[dict[str, 
 
 
 def _insert(session: Session, row: type[Row]) -> Any:
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    dialect = postgresql_dialect if session.get_bind().dialect.name == "postgresql" else sqlite
     return dialect.insert(row)
 
 

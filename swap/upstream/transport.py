@@ -100,12 +100,11 @@ class _Connection(HTTPConnection):
         if flight is None:
             return super()._new_conn()
         try:
-            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        try:
+            addresses = flight.look_up(self._dns_host, self.port)
             # Part of the upstream's addresses may be dead (T2), so they share the time.
             connected = flight.connect(addresses, at_most=_CONNECT_SECONDS, options=self.socket_options or ())
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"connecting to {self.host} took too long") from error
         except OSError as error:

@@ -1,7 +1,8 @@
 """The door in front of the application: reads each request whole, in the event loop, and only then takes a thread for it.
 
 A body that trickles, or never ends, costs its connection for BODY_SECONDS and no thread. Threads are kept in lanes, so that
-what waits for the upstream never stands before what does not: creates, questions (quotes, checks of addresses), the rest.
+what waits for the upstream never stands before what does not: creates, questions (quotes, checks of addresses), the rest;
+and health, that nothing stands before.
 Each lane has a line of bounded length and time; what finds it full, or waits too long, is told to come again.
 
 granian calls this by its own protocol, RSGI: its WSGI side takes a thread before it reads a body.
@@ -36,6 +37,7 @@ PAUSE_SECONDS = 0.5
 from many connections, would otherwise have the service do nothing but refuse."""
 _LINE_PER_THREAD = 8
 _CREATE, _QUESTIONS = "/v1/orders", ("/v1/quotes", "/v1/addresses/validate")
+_HEALTH = ("/healthz", "/readyz")
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
@@ -53,16 +55,15 @@ class _Lane:
         if self._inside >= self._most:
             raise Overloaded
         came = time.monotonic()
-
-        def take() -> Answer:
-            waited = time.monotonic() - came
-            if waited > LINE_SECONDS:
-                raise Overloaded
-            return work(waited)
-
+        taken = self._pool.submit(lambda: work(time.monotonic() - came))
+        answer = asyncio.wrap_future(taken)
         self._inside += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, take)
+            await asyncio.wait({answer}, timeout=LINE_SECONDS)
+            # Succeeds only where no thread has taken it.
+            if taken.cancel():
+                raise Overloaded
+            return await answer
         finally:
             self._inside -= 1
 
@@ -79,6 +80,8 @@ class Door:
         self._creates = _Lane("create", 2 * max_creates)
         self._questions = _Lane("question", 32)
         self._others = _Lane("request", 32)
+        # Whoever watches this process learns how it is while all others wait.
+        self._health = _Lane("health", 2)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_signal_handler(signal.SIGUSR1, self._drain)
@@ -106,7 +109,7 @@ class Door:
                 return self._creates
             if scope.path in _QUESTIONS:
                 return self._questions
-        return self._others
+        return self._health if scope.path in _HEALTH else self._others
 
 
 async def _body(scope: Any, protocol: Any) -> bytes:
