@@ -154,15 +154,7 @@ def build(
     upstream = upstreams[settings.upstream_public_key]
     options = _create_options(settings)
     catalog = Catalog(database, upstream, timing)
-    quotes = Quotes(
-        upstream,
-        catalog,
-        vault,
-        clock,
-        markup=settings.upstream_markup,
-        referrer_id=settings.upstream_referrer_id,
-        rate_max_age=settings.rate_max_age,
-    )
+    quotes = _quotes(settings, upstream, catalog, vault, clock)
     reply_check = ReplyCheck(catalog, settings.rate_tolerance)
     destinations = DestinationCheck(database, upstream, vault, clock, is_away=lambda: access.state != "ok")
     creator = OrderCreator(database, upstream, reply_check, queue, destinations, options, timing)
@@ -239,6 +231,20 @@ def _create_options(settings: Settings) -> CreateOptions:
         referrer_id=settings.upstream_referrer_id,
         markup=settings.upstream_markup,
         max_at_once=settings.max_creates,
+    )
+
+
+def _quotes(
+    settings: Settings, upstream: UpstreamClient, catalog: Catalog, vault: Vault, clock: Callable[[], datetime]
+) -> Quotes:
+    return Quotes(
+        upstream,
+        catalog,
+        vault,
+        clock,
+        markup=settings.upstream_markup,
+        referrer_id=settings.upstream_referrer_id,
+        rate_max_age=settings.rate_max_age,
     )
 
 

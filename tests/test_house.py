@@ -33,7 +33,7 @@ _LIBRARIES = {
     "granian": {"swap.processes.api"},
     "itsdangerous": {"swap.infra.tickets", "swap.market.quotes"},
     "marshmallow": {"swap.web"},
-    "psycopg": set(),  # SQLAlchemy's driver
+    "psycopg": {"swap.store.postgresql"},  # SQLAlchemy's driver
     "pytest": {"swap.sandbox.fixture"},
     "redis": {
         "swap.infra",
