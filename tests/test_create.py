@@ -488,6 +488,20 @@ def test_an_order_whose_pair_left_the_catalog_while_waiting_ends(
     assert calls.get(f"/v1/orders/{order_id}").data["status"] == "failed"
 
 
+def test_one_rate_in_another_mode_does_not_end_an_order_that_waits_to_be_sent(
+    service: Service, calls: Calls, faults: Faults
+) -> None:
+    faults["create"] = answering(403, HTML_403)
+    order_id = calls.order().details["order_id"]
+    del faults["create"]
+    faults["rate"] = spoiling(lambda rate: {**rate, "rateMode": "FIXED"})
+    answer = calls.order()
+    assert (answer.status, answer.error["code"], answer.details["retry"]) == (503, "RATE_UNAVAILABLE", "same_request")
+    del faults["rate"]
+    answer = calls.order()
+    assert (answer.status, answer.data["id"], answer.data["status"]) == (201, order_id, "awaiting_deposit")
+
+
 def test_while_the_rate_is_away_no_attempt_is_made(
     service: Service, calls: Calls, faults: Faults, world: World
 ) -> None:

@@ -6,7 +6,7 @@ down in every case, then the one door. See docs/architecture.md, "A create".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -150,7 +150,7 @@ class OrderPlacer:
             assert swap is not None
             # With a quote the terms stay as quoted, or the order ends; without one, today's rate is as good as the last.
             if quote is None:
-                terms = self._terms_now(swap, give_up)
+                terms = _terms_of_known(lambda: self._terms_now(swap, give_up))
                 problems = invoice_problems(examined.destination, terms.amount_to_get, examined.refund, swap.amount)
                 if problems:
                     raise InvalidRequest(problems)
@@ -340,6 +340,18 @@ def field_name(name: str) -> str:
 def _placed(order: Order) -> Placed:
     pending = order.status in (Status.CREATING, Status.IN_DOUBT)
     return Placed("pending" if pending else "again", order)
+
+
+def _terms_of_known(terms_now: Callable[[], Terms]) -> Terms:
+    """The terms now for an order that is written down. It was offered in its mode, so a rate in another one is more likely
+    the upstream's mistake (UPSTREAM.md, T12) than the end of the offer. Raises TryAgainLater for it."""
+    try:
+        return terms_now()
+    except InvalidRequest as error:
+        if "rate_mode" not in error.fields:
+            raise
+        message = "The upstream gives no rate in this mode right now."
+        raise TryAgainLater(message, code="RATE_UNAVAILABLE", retry_after=5) from error
 
 
 def _sent(order: Order) -> Placed:
