@@ -329,6 +329,21 @@ def test_one_order_at_once_is_the_same_order_also_where_it_takes_all_that_is_lef
     assert (use(calls), len(world.orders())) == (("0.0125", "0"), 1)
 
 
+def test_an_order_that_was_placed_since_this_repetition_looked_for_it_does_not_count_against_itself(
+    service: Service, calls: Calls, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(daily_sum="0.0125")
+    note, before = service.order_limits.note, [calls.order]
+
+    def after_the_other(*arguments: Any) -> None:
+        while before:
+            assert before.pop()().status == 201
+        note(*arguments)
+
+    monkeypatch.setattr(service.placer._limits, "note", after_the_other)
+    assert calls.order().status == 200
+
+
 # --- what it costs ---------------------------------------------------------------------------------------------------
 
 
@@ -366,8 +381,8 @@ def test_a_bound_that_is_not_named_stays_and_one_that_is_taken_away_is_gone(
     service: Service, calls: Calls, limit: Any
 ) -> None:
     limit(largest_order="0.5", daily_sum="2.50")
-    for _ in range(2):
-        limit(largest_order="0.01")
+    for currency in ("BTC", "BTC", "btc"):
+        limit(currency, largest_order="0.01")
     assert service.clients.one("shop")["order_limits"] == [
         {"currency": "BTC", "largest_order": "0.01", "daily_sum": "2.5"}
     ]
