@@ -25,7 +25,7 @@ class Clients:
         self._database, self._clock = database, clock
 
     def listed(self) -> list[dict[str, Any]]:
-        """Every client by name, with what it may spend per minute and how many of its keys are good."""
+        """Every client by name, with what it may spend per minute, how much it may order, and how many keys are good."""
         now = self._clock()
         with self._database.read() as session:
             keys = [row for row, _ in clients.all_keys(session)]

@@ -147,7 +147,7 @@ def clients() -> None:
 @clients.command("list")
 @click.option("--json", "as_json", is_flag=True)
 def list_clients(as_json: bool) -> None:
-    """Every client, with what it may spend per minute and how many of its keys are good."""
+    """Every client, with what it may spend per minute, how much it may order, and how many of its keys are good."""
     show({"clients": open_service().clients.listed()}, as_json)
 
 
