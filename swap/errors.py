@@ -242,7 +242,8 @@ class OutcomeUnknown(UpstreamError):
 class FieldProblem:
     """What is wrong with one field of a request. `code` is stable and upper case, `message` a sentence for people.
 
-    `details`: what a program can use besides, in the form of JSON: reason, hint, min, max, max_decimals, step.
+    `details`: what a program can use besides, in the form of JSON: reason, hint, min, max, max_decimals, step, limit, used,
+    try_again_at.
     """
 
     code: str

@@ -42,6 +42,7 @@ from swap.orders.candidates import CandidateSearch
 from swap.orders.conflicts import Conflicts
 from swap.orders.create import CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck
+from swap.orders.limits import OrderLimits
 from swap.orders.place import OrderPlacer
 from swap.orders.read import OrderReader
 from swap.orders.reply_check import ReplyCheck
@@ -118,6 +119,10 @@ class Service:
     @property
     def blocked(self) -> BlockedAddresses:
         return BlockedAddresses(self.database, self.clock)
+
+    @property
+    def order_limits(self) -> OrderLimits:
+        return OrderLimits(self.database, self.clock)
 
     def close(self) -> None:
         self.due.close()

@@ -46,7 +46,7 @@ Settler.settle = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 start("api").placer.place(sys.argv[1], OrderRequest(
     client_order_id="order-1", source=InstrumentName("BTC", "BTC"), target=InstrumentName("XRP", "XRP"),
     amount=Decimal("0.0125"), rate_mode="FLOATING", destination=Destination(sys.argv[2], "7"),
-))
+), limits=())
 """
 
 

@@ -432,7 +432,7 @@ def test_a_refused_connection_is_not_sent(
     away = other_service(upstream_url=f"http://127.0.0.1:{port}")
     order = only_order(service, shop)
     with pytest.raises(TryAgainLater) as raised:
-        away.placer.place(shop.client_id, asked_again(order))
+        away.placer.place(shop.client_id, asked_again(order), ())
     assert raised.value.code == "UPSTREAM_NOT_REACHED"
     assert [(a.outcome, a.cause) for a in attempts(service, order.id)][1] == ("not_sent", "connect")
     del faults["create"]
@@ -483,7 +483,7 @@ def test_an_order_whose_pair_left_the_catalog_while_waiting_ends(
     assert service.catalog.refresh()
     order = stored(service, order_id)
     with pytest.raises(OrderRefused) as raised:
-        other_service().placer.place(shop.client_id, asked_again(order))
+        other_service().placer.place(shop.client_id, asked_again(order), ())
     assert (raised.value.code, raised.value.details["order_id"]) == ("INSTRUMENT_UNKNOWN", order_id)
     assert calls.get(f"/v1/orders/{order_id}").data["status"] == "failed"
 
@@ -527,7 +527,7 @@ def test_the_next_attempt_is_made_under_the_key_of_today(
     world.public_key = "pk_sandbox_next"
     rotated = other_service(upstream_public_key="pk_sandbox_next")
     order = stored(service, order_id)
-    assert rotated.placer.place(shop.client_id, asked_again(order)).kind == "new"
+    assert rotated.placer.place(shop.client_id, asked_again(order), ()).kind == "new"
     assert stored(service, order_id).upstream_key == "pk_sandbox_next"
     assert attempts(service, order_id)[1].upstream_key == "pk_sandbox_next"
 
@@ -618,7 +618,7 @@ def test_an_answer_that_comes_too_late_leaves_the_outcome_unknown(
     impatient = other_service(upstream_create_timeout=quick.upstream_create_timeout)
     holding = Holding()
     faults["create"] = holding
-    placed = impatient.placer.place(shop.client_id, REQUEST)
+    placed = impatient.placer.place(shop.client_id, REQUEST, ())
     holding.let_go()
     assert placed.kind == "pending"
     assert placed.order.status_reason == "create_in_doubt"

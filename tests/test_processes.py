@@ -311,7 +311,7 @@ def test_the_tools_need_no_running_part(processes: Processes) -> None:
     assert [act for act, _ in acts] == ["clients.limit", "keys.expire", "keys.rotate", "keys.create"]
     processes.environ["SWAP_WEBHOOK_ALLOW_PRIVATE"] = "1"
     hook = processes.tool("webhooks", "add", "--key", made["key"], "--url", "http://127.0.0.1:9/hook", "--json")
-    assert sorted(hook) == ["enabled", "id", "secret", "url"]
+    assert sorted(hook) == ["enabled", "id", "secret", "url", "verified_at"]
     assert processes.tool("feed", "new-epoch", "--json") != processes.tool("feed", "new-epoch", "--json")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from swap.domain import signing
+from swap.domain.order_limits import OrderLimit
 from swap.domain.times import iso, to_ms
 from swap.errors import FieldProblem, InvalidRequest, NotAllowed, NotAuthenticated, NotFound
 from swap.infra.vault import Vault
@@ -52,8 +53,8 @@ _NOTED_EVERY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A key whose owner proved that it knows the secret. `scopes`: groups taken apart. `weight_per_minute`: of its client.
-    `allowed_from`: networks (CIDR); empty for all."""
+    """A key whose owner proved that it knows the secret. `scopes`: groups taken apart. `weight_per_minute`, `order_limits`:
+    of its client. `allowed_from`: networks (CIDR); empty for all."""
 
     key: str
     client_id: str
@@ -61,6 +62,7 @@ class Caller:
     weight_per_minute: int
     secret: str = field(repr=False)
     allowed_from: tuple[str, ...] = ()
+    order_limits: tuple[OrderLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ class Keys:
             weight_per_minute=owner.weight_per_minute,
             secret=self._vault.unseal(row.secret_sealed),
             allowed_from=tuple(row.allowed_from),
+            order_limits=clients.order_limits_in(owner.order_limits),
         )
         with self._lock:
             if len(self._remembered) >= _REMEMBERED_KEYS:

@@ -7,6 +7,7 @@ Everything that leaves the service is in plain notation; `str(Decimal)` may prin
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 
 # 20 digits before the point and 18 after it cover every amount of every known coin; 60 leaves room for products.
@@ -44,6 +45,12 @@ def decimals(amount: Decimal) -> int:
     """How many digits after the point the amount needs: 1.50 -> 1, 100 -> 0."""
     _, _, text = plain(amount).partition(".")
     return len(text)
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """Their sum without loss; Decimal by itself keeps 28 digits. Zero for none."""
+    with localcontext(_CONTEXT):
+        return sum(amounts, Decimal())
 
 
 def within(actual: Decimal, expected: Decimal, tolerance: Decimal) -> bool:

@@ -6,7 +6,7 @@ down in every case, then the one door. See docs/architecture.md, "A create".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from swap.addresses import Verdict
 from swap.domain.lifecycle import Facts, Status
+from swap.domain.order_limits import OrderLimit
 from swap.domain.times import Timing, iso
 from swap.errors import Conflict, InvalidRequest, OrderRefused, Problems, TryAgainLater
 from swap.infra.shares import NoPlace, Shares
@@ -23,6 +24,7 @@ from swap.market.quotes import Quote, Quotes, Swap, Terms, terms_of
 from swap.orders.blocked import BlockedAddresses
 from swap.orders.create import TOTAL_SECONDS, CreateOptions, OrderCreator
 from swap.orders.destination import DestinationCheck, DestinationReport, OrderSide, SideName, could_not_ask
+from swap.orders.limits import OrderLimits
 from swap.orders.read import load
 from swap.orders.validation import Destination, Examined, OrderRequest, PartialRequest, examine, invoice_problems
 from swap.store import attempts as attempt_rows
@@ -57,18 +59,21 @@ class OrderPlacer:
         self._quotes, self._creator, self._options, self._timing = quotes, creator, options, timing
         self._room = Shares(options.max_at_once, waiting=max(1, options.max_at_once // 2))
         self._blocked = BlockedAddresses(database, timing.now)
+        self._limits = OrderLimits(database, timing.now)
         self._closed = False
 
-    def problems(self, request: PartialRequest) -> Problems:
+    def problems(self, client_id: str, request: PartialRequest, limits: Sequence[OrderLimit]) -> Problems:
         """What else is wrong with a request that is malformed in part. Without a catalog, nothing: the caller has the
         malformed fields to correct anyway."""
         try:
-            return examine(self._catalog.usable(), request, self._timing.now()).problems
+            examined = examine(self._catalog.usable(), request, self._timing.now())
         except TryAgainLater:
             return Problems()
+        self._limits.note(examined, client_id, request, limits)
+        return examined.problems
 
-    def place(self, client_id: str, request: OrderRequest) -> Placed:
-        """Place an order, or find the one this `client_order_id` already made.
+    def place(self, client_id: str, request: OrderRequest, limits: Sequence[OrderLimit]) -> Placed:
+        """Place an order, or find the one this `client_order_id` already made, whatever the client's `limits` are now.
 
         Raises InvalidRequest (nothing stored, the id is free), Conflict (CLIENT_ORDER_ID_CONFLICT), OrderRefused (the
         order is kept as failed), TryAgainLater (the same request may be sent again).
@@ -86,7 +91,7 @@ class OrderPlacer:
             with self._room.place(client_id, _LINE_SECONDS):
                 self._must_be_open()
                 if known is None:
-                    return self._place_new(client_id, request, give_up)
+                    return self._place_new(client_id, request, limits, give_up)
                 return self._next_attempt(known, request, give_up)
         except NoPlace:
             raise TryAgainLater(
@@ -102,11 +107,12 @@ class OrderPlacer:
         self._closed = True
         return self._room.all_free(seconds)
 
-    def _place_new(self, client_id: str, request: OrderRequest, give_up: float) -> Placed:
+    def _place_new(self, client_id: str, request: OrderRequest, limits: Sequence[OrderLimit], give_up: float) -> Placed:
         examined = examine(self._catalog.usable(), request, self._timing.now())
         swap, quote = self._quoted(client_id, request, examined)
         sides = self._sides(client_id, request, examined)
         self._blocked.note(examined)
+        self._limits.note(examined, client_id, request, limits)
         if examined.problems:
             raise InvalidRequest(examined.problems)
         assert swap is not None
@@ -116,6 +122,7 @@ class OrderPlacer:
         with self._database.write() as session:
             inserted = order_rows.insert(session, order, {"gate": report.evidence})
             if inserted:
+                self._limits.hold(session, order, limits)
                 if quote is not None:
                     _spend(session, quote, order.id, self._timing.now())
                 number = attempt_rows.start_attempt(session, order, order.created_at)
@@ -240,12 +247,7 @@ class OrderPlacer:
         return terms_of(self._quotes.rate(swap, self._left(give_up), priority="create"))
 
     def _new_order(
-        self,
-        client_id: str,
-        request: OrderRequest,
-        swap: Swap,
-        sides: Mapping[SideName, OrderSide],
-        terms: Terms,
+        self, client_id: str, request: OrderRequest, swap: Swap, sides: Mapping[SideName, OrderSide], terms: Terms
     ) -> Order:
         now = self._timing.now()
         destination = sides["destination"].verdict
@@ -344,7 +346,7 @@ def _placed(order: Order) -> Placed:
 
 def _terms_of_known(terms_now: Callable[[], Terms]) -> Terms:
     """The terms now for an order that is written down. It was offered in its mode, so a rate in another one is more likely
-    the upstream's mistake (UPSTREAM.md, T12) than the end of the offer. Raises TryAgainLater for it."""
+    the upstream's mistake (docs/upstream.md, T12) than the end of the offer. Raises TryAgainLater for it."""
     try:
         return terms_now()
     except InvalidRequest as error:

@@ -25,6 +25,12 @@ def instruments(session: Session) -> Sequence[InstrumentRow]:
     return session.scalars(select(InstrumentRow).where(InstrumentRow.active)).all()
 
 
+def currency_title(session: Session, text: str) -> str | None:
+    """A currency as the upstream writes it, however it is written here; also where none of its instruments is active."""
+    query = select(InstrumentRow.currency).where(InstrumentRow.currency_key == text.casefold())
+    return session.scalars(query.order_by(InstrumentRow.active.desc()).limit(1)).first()
+
+
 def pair_keys(session: Session) -> list[PairKey]:
     """The active pairs as keys alone: 20,000 of them are held in memory by every process."""
     columns = [getattr(PairRow, name) for name in _PAIR_KEYS]

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
+from swap.domain.order_limits import OrderLimit
 from swap.store.database import insert_new
 from swap.tables import ApiKey, AuditEntry, Client, UsedSignature, new_id
 
@@ -19,9 +20,21 @@ def client_named(session: Session, name: str, weight_per_minute: int, now: datet
     return session.scalars(select(Client).where(Client.name == name)).one()
 
 
-def find_client(session: Session, name_or_id: str) -> Client | None:
-    """The client with this name or id."""
-    return session.scalars(select(Client).where(or_(Client.name == name_or_id, Client.id == name_or_id))).one_or_none()
+def find_client(session: Session, name_or_id: str, *, lock: bool = False) -> Client | None:
+    """The client with this name or id; with `lock`, nobody else who asks for that reads or changes it until commit."""
+    query = select(Client).where(or_(Client.name == name_or_id, Client.id == name_or_id))
+    # A lock that is weak enough for orders, which only refer to the row.
+    return session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
+
+
+def order_limits(session: Session, client_id: str, *, lock: bool = False) -> tuple[OrderLimit, ...]:
+    """How much the client may order; `lock` as in `find_client`."""
+    query = select(Client.order_limits).where(Client.id == client_id)
+    return order_limits_in(session.scalars(query.with_for_update(key_share=True) if lock else query).one())
+
+
+def order_limits_in(column: list[Any]) -> tuple[OrderLimit, ...]:
+    return tuple(OrderLimit.from_json(each) for each in column)
 
 
 def all_clients(session: Session) -> Sequence[Client]:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from swap.domain import lifecycle
 from swap.domain.lifecycle import Facts, Status
+from swap.domain.order_limits import Counted
 from swap.store.database import insert_new
 from swap.store.events import add_event
 from swap.store.serializers import order_view, same_view
@@ -86,6 +87,26 @@ def under_review(session: Session) -> Sequence[Order]:
     """Orders that a person has to look at, those that wait longest first."""
     query = select(Order).where(Order.status == Status.NEEDS_REVIEW)
     return session.scalars(query.order_by(Order.status_changed_at, Order.id)).all()
+
+
+def counted_amounts(
+    session: Session, client_id: str, currency: str, *, after: datetime, besides: str | None
+) -> Sequence[Counted]:
+    """What counts into a daily sum of the client: its orders that were made after that and send this currency, oldest first,
+    without the one whose `client_order_id` is `besides`.
+
+    Every order counts over its own amount, whatever was paid to it, for it may be paid as long as it is watched; but one
+    that failed before there was anything to pay to does not.
+    """
+    query = select(Order.created_at, Order.amount).where(
+        Order.client_id == client_id,
+        Order.created_at > after,
+        Order.from_currency == currency,
+        or_(Order.status != Status.FAILED, Order.deposit_kind.is_not(None)),
+    )
+    if besides is not None:
+        query = query.where(Order.client_order_id != besides)
+    return [Counted(*row) for row in session.execute(query.order_by(Order.created_at))]
 
 
 def count_in_doubt(session: Session, limit: int) -> int:

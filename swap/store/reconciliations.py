@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, load_only
 
+from swap.domain.money import total
 from swap.tables import Order, OrderAttempt, Reconciliation, TransferRow, UpstreamOrder, UpstreamRef
 
 # All that is compared. An order has a dozen more columns, facts among them, which need not be loaded a hundred thousand
@@ -110,6 +111,4 @@ def _sum(amounts: list[Decimal | None]) -> Decimal | None:
     known = [amount for amount in amounts if amount is not None]
     if not known or len(known) < len(amounts):
         return None
-    # The default context would round to 28 digits; an amount may have 38.
-    with localcontext(prec=60):
-        return sum(known, Decimal())
+    return total(known)

@@ -12,12 +12,17 @@ from swap.tables.columns import Row
 
 
 class Client(Row):
-    """A product backend. Orders, idempotency, webhooks and limits belong to the client, not to one of its keys."""
+    """A product backend. Orders, idempotency, webhooks and limits belong to the client, not to one of its keys.
+
+    `order_limits`: a `swap.domain.order_limits.OrderLimit` as JSON for each currency that has one. In this row, not in a
+    table of their own: they come with the key that a request is checked with, and cost no query where there are none.
+    """
 
     __tablename__ = "clients"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     weight_per_minute: Mapped[int] = mapped_column(server_default="6000")
+    order_limits: Mapped[list[Any]] = mapped_column(server_default="[]")
     created_at: Mapped[datetime]
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import getpass
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import click
 
+from swap.access.clients import Bound
 from swap.access.keys import KeyOptions, NewKey
+from swap.domain import money
 from swap.tools.command_line import fail, open_service, show
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -37,6 +40,15 @@ def _duration(text: str) -> timedelta:
     if found is None:
         raise click.BadParameter(f"{text} is no duration such as 90m, 24h or 30d.")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _bound(text: str) -> Decimal | None:
+    if text == "none":
+        return None
+    try:
+        return money.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text}: {error}") from None
 
 
 def _names(text: str) -> list[str]:
@@ -135,17 +147,34 @@ def clients() -> None:
 @clients.command("list")
 @click.option("--json", "as_json", is_flag=True)
 def list_clients(as_json: bool) -> None:
-    """Every client, with what it may spend per minute and how many of its keys are good."""
+    """Every client, with what it may spend per minute, how much it may order, and how many of its keys are good."""
     show({"clients": open_service().clients.listed()}, as_json)
 
 
 @clients.command("limits")
 @click.argument("client")
-@click.option("--weight-per-minute", type=click.IntRange(1, 1_000_000), required=True)
+@click.option("--weight-per-minute", type=click.IntRange(1, 1_000_000), help="What all its keys may spend together.")
+@click.option("--currency", help="The currency's title, such as BTC; on any network. With one or both of:")
+@click.option("--largest-order", help="What it may send in one order; none takes the limit away.")
+@click.option("--daily-sum", help="What its orders of 24 hours may come to; none takes it away.")
 @_decided
-def limit_client(client: str, weight_per_minute: int, by: str | None, reason: str | None, as_json: bool) -> None:
-    """Set what all keys of a client (its name or id) may spend together per minute."""
-    show(open_service().clients.limit(client, weight_per_minute, by=actor(by), reason=reason), as_json)
+def limit_client(
+    client: str, weight_per_minute: int | None, currency: str | None, as_json: bool, **options: Any
+) -> None:
+    """Set what a client (its name or id) may spend per minute, or how much of a currency it may order. Without an option:
+    show what is set, and what is used of it."""
+    service = open_service()
+    decided = {"by": actor(options["by"]), "reason": options["reason"]}
+    bounds: tuple[Bound, ...] = ("largest_order", "daily_sum")
+    changes = {name: _bound(options[name]) for name in bounds if options[name] is not None}
+    if (currency is not None) != bool(changes):
+        raise click.UsageError("A limit on orders is --currency with --largest-order, --daily-sum or both.")
+    if currency is not None:
+        service.clients.limit_orders(client, currency, changes, **decided)
+    if weight_per_minute is not None:
+        service.clients.limit(client, weight_per_minute, **decided)
+    shown = service.clients.one(client)
+    show(shown | {"order_limits": service.order_limits.shown(shown["id"])}, as_json)
 
 
 @click.command()

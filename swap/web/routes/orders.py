@@ -34,13 +34,17 @@ def place() -> flask.Response:
     201 new, with where to pay; 202 still being created, or in doubt; 200 made before; 409 `client_order_id` used with
     other fields; 422 refused; 503 not sent, nothing lost, send the same again. There is no cancel upstream: an order that is
     not paid for expires, and stays watched for a late deposit.
+
+    The operator may have limited how much is ordered (`GET /v1/limits`): 422, with ORDER_TOO_LARGE or DAILY_SUM_REACHED of
+    `amount`. An order that exists is found all the same.
     """
     service = current_service()
     content, problems = read(PlaceOrder())
+    client_id, limits = caller().client_id, caller().order_limits
     if problems:
         # A malformed field must not hide what is wrong with the others.
-        raise InvalidRequest(service.placer.problems(_partial_request(content)) | problems)
-    placed = service.placer.place(caller().client_id, _order_request(content))
+        raise InvalidRequest(service.placer.problems(client_id, _partial_request(content), limits) | problems)
+    placed = service.placer.place(client_id, _order_request(content), limits)
     return ok(_with_token(placed.order), _STATUS_CODES[placed.kind])
 
 
