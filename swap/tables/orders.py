@@ -216,6 +216,17 @@ class TransferRow(Row):
     at: Mapped[datetime | None]
 
 
+class SearchTerm(Row):
+    """What an order is found by (`swap.domain.search_terms.key`); as they were given, its terms stand in `Order.request`.
+    Personal data: never in a log. In a table of its own, since every poll rewrites the row of an order, and each of its
+    indexes with it."""
+
+    __tablename__ = "search_terms"
+    term: Mapped[str] = mapped_column(primary_key=True)
+    client_id: Mapped[str] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
+
+
 class SpentQuote(Row):
     """A quote makes one order. Never deleted: an order that was admitted in time may still be on its way."""
 
