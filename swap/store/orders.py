@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, inspect, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, inspect, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from swap.domain import lifecycle, search_terms
@@ -18,6 +18,7 @@ from swap.tables import Order, SearchTerm, SpentQuote, TransferRow
 
 _COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
 _RIVAL_FOR = timedelta(hours=1)
+_CLOCKS_APART = timedelta(minutes=1)
 _WRITE_ONCE = ("deposit_kind", "deposit_address", "deposit_memo", "deposit_link")
 
 
@@ -78,6 +79,9 @@ def page(
             query = query.where(getattr(Order, f"{column}_at") >= value)
         elif end == "until":
             query = query.where(getattr(Order, f"{column}_at") < value)
+            if column == "updated":
+                # What was changed last before then was made before then, but for clocks: the list begins there.
+                query = query.where(Order.created_at < value + _CLOCKS_APART)
         elif name == "status":
             before = func.coalesce(Order.status_before_review, Status.ON_HOLD)
             reviewed = and_(Order.status == Status.NEEDS_REVIEW, before.in_(value))
@@ -85,8 +89,8 @@ def page(
         else:
             query = query.where(getattr(Order, name) == value)
     if after is not None:
-        at, order_id = after
-        query = query.where(or_(Order.created_at < at, and_(Order.created_at == at, Order.id < order_id)))
+        # As one comparison: of one with OR, the index would still be read from its newest end.
+        query = query.where(tuple_(Order.created_at, Order.id) < after)
     return session.scalars(query.order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)).all()
 
 
