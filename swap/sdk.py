@@ -155,7 +155,7 @@ class SwapClient:
         Sent again with the very same fields, after the pause the service asks for, while it answers `same_request` or
         cannot be reached: that is what `client_order_id` is for. `options`: destination_memo, destination_memo_none,
         refund_address, refund_memo, refund_memo_none, quote_id, destination_validation_id, refund_validation_id, user_id,
-        session_id, account_id, metadata. Raises SwapApiError.
+        session_id, account_id, search_terms, metadata. Raises SwapApiError.
         """
         body = {
             "client_order_id": client_order_id,
@@ -194,7 +194,7 @@ class SwapClient:
         return self._call("POST", f"/v1/orders/{order_id}/revoke-tracking")
 
     def orders(self, **filters: str | None) -> Iterator[dict[str, Any]]:
-        """Orders, newest first, page by page. Filters: status, user_id, tx_id, destination_address, ..."""
+        """Orders, newest first, page by page. Filters: status, user_id, search_term, tx_id, ..."""
         yield from self._pages("/v1/orders", "orders", filters)
 
     def events(self, after: str | None = None, limit: int = 100, **filters: str | None) -> dict[str, Any]:

@@ -165,6 +165,17 @@ MISTAKES: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         for name in ("client_order_id", "user_id", "session_id", "account_id")
         for text in ("a\u200bb", "a\u202eb", "\ufeffa", "a\nb", "a\x7f", "a\u2028b", " a", "a ", "a\u00a0", " ")
     ),
+    *(
+        ({"search_terms": ["good", text]}, {"search_terms.1": ["TEXT_MALFORMED"]})
+        for text in ("a\u200bb", "a\u202eb", "a\nb", " a", "a ", " ")
+    ),
+    ({"search_terms": "kim@shop.example"}, {"search_terms": ["INVALID"]}),
+    ({"search_terms": [str(number) for number in range(6)]}, {"search_terms": ["INVALID"]}),
+    ({"search_terms": ["x" * 65]}, {"search_terms.0": ["INVALID"]}),
+    ({"search_terms": [""]}, {"search_terms.0": ["INVALID"]}),
+    ({"search_terms": [None]}, {"search_terms.0": ["INVALID"]}),
+    ({"search_terms": [17]}, {"search_terms.0": ["INVALID"]}),
+    ({"search_terms": ["Kim@shop.example", "kim@SHOP.example"]}, {"search_terms": ["INVALID"]}),
     ({"metadata": {"text": "x" * 4090}}, {"metadata": ["INVALID"]}),
     ({"metadata": {"big": 1e20}}, {"metadata": ["INVALID"]}),
     ({"metadata": {"deep": [{"big": 2**60}]}}, {"metadata": ["INVALID"]}),
@@ -317,7 +328,7 @@ def test_an_unusable_verdict_leaves_a_good_address_to_the_create(
 
 def test_the_same_request_finds_its_order_again(calls: Calls, world: World, clock: Clock) -> None:
     first = calls.order()
-    again = calls.order(amount="0.01250", user_id=None, metadata=None, destination_memo_none=False)
+    again = calls.order(amount="0.01250", user_id=None, search_terms=[], metadata=None, destination_memo_none=False)
     assert (first.status, again.status) == (201, 200)
     assert again.data == first.data
     clock.advance(7200)
@@ -333,6 +344,7 @@ OTHERS: list[tuple[dict[str, Any], list[str]]] = [
     ({"refund_address": ...}, ["refund_address"]),
     ({"metadata": {"a": 1}}, ["metadata"]),
     ({"user_id": "u"}, ["user_id"]),
+    ({"search_terms": ["kim@shop.example"]}, ["search_terms"]),
     ({"rate_mode": "FIXED"}, ["rate_mode"]),
     ({"quote_id": "x"}, ["quote_id"]),
 ]

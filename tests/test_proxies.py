@@ -44,12 +44,13 @@ class Proxied:
                 ("listen 443", f"listen 127.0.0.1:{self.port}"),
                 ("/etc/ssl/swap.pem", str(certificate)),
                 ("/etc/ssl/swap.key", str(certificate)),
+                ("/var/log/nginx/access.log", f"{folder}/access.log"),
             ):
                 assert before in text
                 text = text.replace(before, after)
             here = f"pid {folder}/nginx.pid; daemon off; error_log {folder}/error.log;\n"
             command = ["nginx", "-c", str(file), "-p", str(folder)]
-            text = here + text.replace("http {", f"http {{ access_log off; {_temporary(folder)}", 1)
+            text = here + text.replace("http {", f"http {{ {_temporary(folder)}", 1)
             environ = processes.environ
         else:
             tls = f"\ttls {certificate} {certificate}\n\t# What is in no list"
@@ -110,7 +111,7 @@ def proxied(
         proxied.process.wait(10)
 
 
-def test_what_is_signed_passes_a_proxy_and_what_is_not_ours_does_not(proxied: Proxied) -> None:
+def test_what_is_signed_passes_a_proxy_and_what_is_not_ours_does_not(proxied: Proxied, tmp_path: Path) -> None:
     client = SwapClient(proxied.url, proxied.secrets["key"], proxied.secrets["secret"])
     client._http.verify = str(proxied.certificate)  # of nobody that anybody trusts
     placed = client.place_order(
@@ -124,6 +125,10 @@ def test_what_is_signed_passes_a_proxy_and_what_is_not_ours_does_not(proxied: Pr
     assert client.order(placed["id"])["id"] == placed["id"]
     assert client.instrument("DOT", "Asset Hub(Polkadot)")["network"] == "Asset Hub(Polkadot)"
     assert [order["id"] for order in client.orders(user_id="ü & b+c")] == []
+    assert list(client.orders(search_term="kim@shop.example")) == []
+    for log in ("proxy.log", "access.log"):
+        if (tmp_path / log).exists():
+            assert "kim" not in (tmp_path / log).read_text(), "a customer is in a log"
 
     assert proxied.get("/v1/orders", headers={"X-Forwarded-For": "203.0.113.9"}).status_code == 401
     for inside in ("/healthz", "/readyz", "/", "/metrics", "//v1/time", "/v1/../healthz"):

@@ -1,4 +1,5 @@
-"""The real processes at LOG_LEVEL=DEBUG, with every kind of secret in use: none of them is in anything that they write."""
+"""The real processes at LOG_LEVEL=DEBUG, with every kind of secret in use: none of them is in anything that they write, and
+no log has what a client said of its customer."""
 
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ def test_no_secret_token_or_signature_is_in_anything_that_the_processes_write_at
     processes.environ |= {"LOG_LEVEL": "DEBUG", "SWAP_WEBHOOK_ALLOW_PRIVATE": "1"}
     for part in ("scheduler", "worker", "stream"):
         processes.start(part)
-    made = processes.tool("keys", "create", "--name", "shop", "--json")
+    made = processes.tool("keys", "create", "--name", "shop", "--scopes", "orders,webhooks,quotes,support", "--json")
     used = {"the key's secret": made["secret"], "the upstream's secret key": SANDBOX_KEYS[1]}
     used["the secret keys of the service"] = processes.environ["SWAP_SECRET_KEYS"]
     processes.api()
@@ -92,9 +93,16 @@ def test_no_secret_token_or_signature_is_in_anything_that_the_processes_write_at
     hook = calls.post("/v1/webhook-endpoints", {"url": receiver.url})
     used["the webhook's secret"] = hook.data["secret"]
     signed("a webhook")
-    placed = calls.order()
+    terms = ["kim.log@shop.example", "Rechnung 4711-log"]
+    placed = calls.order(search_terms=terms)
     assert placed.status == 201, placed.text
     signed("an order")
+    assert calls.order(search_terms=terms[:1]).status == 409
+    assert calls.order(client_order_id="order-2", search_terms=[*terms, terms[0].upper()]).status == 422
+    for path, name in (("/v1/orders", "search_term"), ("/v1/support/orders", "clue")):
+        assert len(calls("GET", path, f"{name}={quote(terms[0])}").data["orders"]) == 1
+        assert calls("GET", path, f"{name}={quote(terms[0])}&colour=red").status == 422
+        assert calls.get(f"{path}?{name}={quote(terms[0])}", X_Signature="0" * 64).status == 401
     order, token = placed.data["id"], placed.data["tracking"]["token"]
     used["the tracking token"] = token
     wrong, bearer = secrets.token_hex(32), f"{token[:-8]}{secrets.token_hex(8)}"
@@ -134,3 +142,7 @@ def test_no_secret_token_or_signature_is_in_anything_that_the_processes_write_at
         for file, content in found.items()
         if spelling.encode() in content
     ] == []
+    for term in terms:
+        for spelling in {term.casefold(), quote(term).casefold()}:
+            told = [file for file, content in found.items() if spelling in content.decode(errors="replace").casefold()]
+            assert [file for file in told if not file.startswith("swap.db")] == [], "a customer is in a log"

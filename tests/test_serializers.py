@@ -15,8 +15,8 @@ from tests.factories import NOON, order_row
 FIELDS = (
     *("id", "client_order_id", "status", "status_reason", "funds", "final", "sequence", "from", "to", "rate_mode"),
     *("amount", "amount_to_get", "destination", "refund", "deposit", "confirmations_required", "deposits"),
-    *("withdrawals", "action_required", "upstream_order_id", "user_id", "session_id", "account_id", "metadata"),
-    *("as_of", "next_check_at", "created_at", "updated_at"),
+    *("withdrawals", "action_required", "upstream_order_id", "user_id", "session_id", "account_id"),
+    *("search_terms", "metadata", "as_of", "next_check_at", "created_at", "updated_at"),
 )
 PAID = Facts(transfers=(Transfer("deposit", Decimal("0.0125"), "tx", NOON, confirmations=1),))
 

@@ -336,6 +336,7 @@ def test_an_order_keeps_its_request_under_the_names_that_stored_orders_have() ->
         user_id="u",
         session_id="s",
         account_id="a",
+        search_terms=["Kim@shop.example"],
         metadata={"cart": 1},
     )
     names = {
@@ -356,6 +357,7 @@ def test_an_order_keeps_its_request_under_the_names_that_stored_orders_have() ->
         "user_id": "u",
         "session_id": "s",
         "account_id": "a",
+        "search_terms": ["Kim@shop.example"],
         "metadata": {"cart": 1},
     }
     assert request.stored() == names

@@ -227,7 +227,7 @@ JSON_VALUES = st.recursive(
 NAMES = st.sampled_from(
     [
         *ORDER,
-        *("destination_memo_none", "refund_address", "refund_memo", "quote_id", "user_id", "metadata"),
+        *("destination_memo_none", "refund_address", "refund_memo", "quote_id", "user_id", "search_terms", "metadata"),
         *("currency", "network", "address", "memo"),
     ]
 )
@@ -285,6 +285,7 @@ def test_no_query_makes_the_service_break(path: str, calls: Calls) -> None:
             "after",
             "status",
             "user_id",
+            "search_term",
             "tx_id",
             "destination_address",
             "from_currency",

@@ -1,4 +1,4 @@
-"""What support staff see of one order: everything, in one place."""
+"""What support staff look up: orders by what a customer tells, and everything about one of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from swap.domain.lifecycle import WATCHED
 from swap.domain.money import plain
 from swap.domain.times import iso
 from swap.errors import NotFound
+from swap.orders.validation import sent_form
 from swap.store import attempts as attempt_rows
-from swap.store import deliveries, events, upstream_orders
+from swap.store import deliveries, events, search, upstream_orders
 from swap.store import orders as order_rows
 from swap.store.database import Database
 from swap.store.serializers import delivery_view, order_view
@@ -22,6 +23,24 @@ from swap.tables import Order, OrderAttempt, OrderEvent, UpstreamOrder
 class Support:
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def find(self, clue: str, limit: int) -> dict[str, Any]:
+        """Orders of all clients that have the clue, whole, as an id, a transaction, an address, a memo, a name of the
+        client's or a search term: the newest first, at most `limit`, each with what the clue is of it (`matched`).
+        `has_more`: there are more."""
+        with self._database.read() as session:
+            found = search.matches(session, clue, sent_form(clue), limit + 1)
+            ids = {order_id for of_kind in found.values() for order_id in of_kind}
+            shown = search.newest(session, ids, limit)
+        orders = [
+            {
+                **order_view(order),
+                "client_id": order.client_id,
+                "matched": [name for name, of_kind in found.items() if order.id in of_kind],
+            }
+            for order in shown
+        ]
+        return {"orders": orders, "has_more": len(ids) > limit}
 
     def record(self, order_id: str) -> dict[str, Any]:
         """The order's full record: the row, every upstream order made for it, every create attempt, every event with the

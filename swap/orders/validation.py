@@ -55,6 +55,7 @@ class OrderRequest:
     user_id: str | None = None
     session_id: str | None = None
     account_id: str | None = None
+    search_terms: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def stored(self) -> dict[str, Any]:
@@ -83,6 +84,7 @@ class OrderRequest:
             "user_id": self.user_id,
             "session_id": self.session_id,
             "account_id": self.account_id,
+            "search_terms": self.search_terms,
             "metadata": self.metadata,
         }
 

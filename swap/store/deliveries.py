@@ -21,6 +21,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.orm import Session, aliased
@@ -318,8 +319,8 @@ def page(
     if since is not None:
         query = query.where(WebhookDelivery.created_at >= since)
     if after is not None:
-        same_time = and_(WebhookDelivery.created_at == after.created_at, WebhookDelivery.id < after.id)
-        query = query.where(or_(WebhookDelivery.created_at < after.created_at, same_time))
+        # As one comparison: of one with OR, the index would still be read from its newest end.
+        query = query.where(tuple_(WebhookDelivery.created_at, WebhookDelivery.id) < (after.created_at, after.id))
     query = query.order_by(WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
     return session.scalars(query.limit(limit)).all()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from swap.store.database import insert_new
@@ -32,8 +32,7 @@ def free(session: Session, order_id: str, place: str | None) -> None:
 def free_unwatched(session: Session) -> None:
     """Give back the places of orders that are watched no longer, and none of whose spares is. An upstream may use such an
     address again."""
-    watched_spares = select(UpstreamOrder.order_id).where(
-        UpstreamOrder.order_id.is_not(None), UpstreamOrder.next_check_at.is_not(None)
-    )
-    ended = select(Order.id).where(Order.next_check_at.is_(None), Order.id.not_in(watched_spares))
-    session.execute(delete(DepositPlace).where(DepositPlace.order_id.in_(ended)))
+    # From the places, of which there are few: of orders that have ended there are ever more.
+    order = exists().where(Order.id == DepositPlace.order_id, Order.next_check_at.is_not(None))
+    spare = exists().where(UpstreamOrder.order_id == DepositPlace.order_id, UpstreamOrder.next_check_at.is_not(None))
+    session.execute(delete(DepositPlace).where(~order, ~spare))

@@ -31,7 +31,8 @@ _OF_RANK = [
 
 def count_due(session: Session, now: datetime, limit: int) -> int:
     """How many orders are due and not leased; counted up to `limit`."""
-    due = select(Order.id).where(_claimable(now)).limit(limit).subquery()
+    # In an order, so that an index is read, and not the table as soon as much of it is due.
+    due = select(Order.id).where(_claimable(now)).order_by(Order.next_check_at).limit(limit).subquery()
     return session.scalar(select(func.count()).select_from(due)) or 0
 
 

@@ -6,19 +6,20 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, inspect, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, inspect, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from swap.domain import lifecycle
+from swap.domain import lifecycle, search_terms
 from swap.domain.lifecycle import Facts, Status
 from swap.domain.order_limits import Counted
-from swap.store.database import insert_new
+from swap.store.database import insert_all_new, insert_new
 from swap.store.events import add_event
 from swap.store.serializers import order_view, same_view
-from swap.tables import Order, SpentQuote, TransferRow
+from swap.tables import Order, SearchTerm, SpentQuote, TransferRow
 
 _COLUMNS = tuple(attribute.key for attribute in inspect(Order).column_attrs)
 _RIVAL_FOR = timedelta(hours=1)
+_CLOCKS_APART = timedelta(minutes=1)
 _WRITE_ONCE = ("deposit_kind", "deposit_address", "deposit_memo", "deposit_link")
 
 
@@ -30,6 +31,10 @@ def insert(session: Session, order: Order, detail: dict[str, Any] | None = None)
     already has this `client_order_id`."""
     if not insert_new(session, Order, **{name: getattr(order, name) for name in _COLUMNS}):
         return False
+    terms = {search_terms.key(term) for term in order.request.get("search_terms") or ()}
+    if terms:
+        of_order = {"client_id": order.client_id, "order_id": order.id}
+        insert_all_new(session, SearchTerm, [{"term": term, **of_order} for term in sorted(terms)])
     add_event(
         session,
         order,
@@ -58,19 +63,26 @@ def page(
     session: Session, client_id: str, filters: dict[str, Any], after: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Order]:
     """Orders of a client, newest first, strictly after the (created_at, id) given. `filters`: column -> value, `status`
-    -> internal statuses (of an order under review: the one before), `tx_id` -> the transaction of a deposit or payout, `ids`
-    -> ids, `created_since`, `created_until` (before that), `updated_since` and `updated_until` -> times."""
+    -> internal statuses (of an order under review: the one before), `tx_id` -> the transaction of a deposit or payout,
+    `search_term` -> one of its terms, `ids` -> ids, `created_since`, `created_until` (before that), `updated_since` and
+    `updated_until` -> times."""
     query = select(Order).where(Order.client_id == client_id)
     for name, value in filters.items():
         column, _, end = name.rpartition("_")
         if name == "tx_id":
             query = query.where(Order.id.in_(select(TransferRow.order_id).where(TransferRow.tx_id == value)))
+        elif name == "search_term":
+            own = (SearchTerm.term == search_terms.key(value), SearchTerm.client_id == client_id)
+            query = query.where(Order.id.in_(select(SearchTerm.order_id).where(*own)))
         elif name == "ids":
             query = query.where(Order.id.in_(value))
         elif end == "since":
             query = query.where(getattr(Order, f"{column}_at") >= value)
         elif end == "until":
             query = query.where(getattr(Order, f"{column}_at") < value)
+            if column == "updated":
+                # What was changed last before then was made before then, but for clocks: the list begins there.
+                query = query.where(Order.created_at < value + _CLOCKS_APART)
         elif name == "status":
             before = func.coalesce(Order.status_before_review, Status.ON_HOLD)
             reviewed = and_(Order.status == Status.NEEDS_REVIEW, before.in_(value))
@@ -78,8 +90,8 @@ def page(
         else:
             query = query.where(getattr(Order, name) == value)
     if after is not None:
-        at, order_id = after
-        query = query.where(or_(Order.created_at < at, and_(Order.created_at == at, Order.id < order_id)))
+        # As one comparison: of one with OR, the index would still be read from its newest end.
+        query = query.where(tuple_(Order.created_at, Order.id) < after)
     return session.scalars(query.order_by(Order.created_at.desc(), Order.id.desc()).limit(limit)).all()
 
 

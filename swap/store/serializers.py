@@ -64,6 +64,7 @@ def order_view(order: Order) -> dict[str, Any]:
         "user_id": order.user_id,
         "session_id": order.session_id,
         "account_id": order.account_id,
+        "search_terms": order.request.get("search_terms") or [],
         "metadata": order.order_metadata,
         "as_of": _time(order.as_of or order.updated_at),
         "next_check_at": _time(order.next_check_at),
@@ -104,7 +105,7 @@ _TRACKED = (
 
 def tracked_view(view: dict[str, Any]) -> dict[str, Any]:
     """The order without what is only between client and service: the client's names for order, user, session and account,
-    its metadata, and the upstream's id."""
+    its search terms and metadata, and the upstream's id."""
     return {name: view[name] for name in _TRACKED if name in view}
 
 

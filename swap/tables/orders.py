@@ -21,6 +21,26 @@ def _watched_of_rank() -> list[TextClause]:
     ]
 
 
+def _found_by() -> list[Index]:
+    """What a client finds its orders by. Without the time by which they are listed: equal entries of an index share a place,
+    and what many orders have is found by walking the list."""
+    always = [("status",), ("updated_at",), ("from_currency", "from_network"), ("to_currency", "to_network")]
+    where_given = ("user_id", "session_id", "account_id", "destination_memo", "deposit_memo")
+    return [
+        *(Index(f"ix_orders_client_id_{names[0]}", "client_id", *names) for names in always),
+        *(
+            Index(
+                f"ix_orders_client_id_{name}",
+                "client_id",
+                name,
+                postgresql_where=text(f"{name} IS NOT NULL"),
+                sqlite_where=text(f"{name} IS NOT NULL"),
+            )
+            for name in where_given
+        ),
+    ]
+
+
 class Order(Row):
     """One swap. `version` rises with every write; `sequence` with every public event. Deposit details are write-once.
 
@@ -116,6 +136,7 @@ class Order(Row):
             Index(f"ix_orders_claim_{rank}", "next_check_at", postgresql_where=which, sqlite_where=which)
             for rank, which in enumerate(_watched_of_rank())
         ),
+        *_found_by(),
     )
 
 
@@ -138,7 +159,8 @@ class OrderAttempt(Row):
     refs: Mapped[list[Any]]
     answer: Mapped[str | None]
 
-    __table_args__ = (Index("ix_order_attempts_upstream_key_sent_at", "upstream_key", "sent_at"),)
+    # The time first: some ask for the creates of an hour with any key.
+    __table_args__ = (Index("ix_order_attempts_sent_at_upstream_key", "sent_at", "upstream_key"),)
 
 
 class UpstreamOrder(Row):
@@ -214,6 +236,17 @@ class TransferRow(Row):
     tx_id: Mapped[str | None] = mapped_column(index=True)
     confirmations: Mapped[int | None]
     at: Mapped[datetime | None]
+
+
+class SearchTerm(Row):
+    """What an order is found by (`swap.domain.search_terms.key`); as they were given, its terms stand in `Order.request`.
+    Personal data: never in a log. In a table of its own, since every poll rewrites the row of an order, and each of its
+    indexes with it."""
+
+    __tablename__ = "search_terms"
+    term: Mapped[str] = mapped_column(primary_key=True)
+    client_id: Mapped[str] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
 
 
 class SpentQuote(Row):

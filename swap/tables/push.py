@@ -111,6 +111,13 @@ class WebhookDelivery(Row):
         UniqueConstraint("endpoint_id", "event_id"),
         Index("ix_webhook_deliveries_client_id_created_at", "client_id", "created_at"),
         Index(
+            "ix_webhook_deliveries_given_up",
+            "client_id",
+            "created_at",
+            postgresql_where=text("status IN ('failed', 'skipped')"),
+            sqlite_where=text("status IN ('failed', 'skipped')"),
+        ),
+        Index(
             "ix_webhook_deliveries_due",
             "endpoint_id",
             "next_attempt_at",

@@ -26,6 +26,15 @@ def show_order(order_id: str, as_json: bool) -> None:
     show(open_service().support.record(order_id), as_json)
 
 
+@orders.command("find")
+@click.argument("clue")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def find_orders(clue: str, limit: int, as_json: bool) -> None:
+    """Orders of all clients by an id, a transaction, an address, a memo, a user or a search term, whole."""
+    show(open_service().support.find(clue, limit), as_json)
+
+
 @orders.command("orphans")
 @click.option("--json", "as_json", is_flag=True)
 def show_orphans(as_json: bool) -> None:

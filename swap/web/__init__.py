@@ -14,7 +14,7 @@ from swap.web import auth, cors, problems, reply
 from swap.web.body import MAX_BODY_BYTES
 from swap.web.limits import ClientLimits
 from swap.web.refusals import Refusals
-from swap.web.routes import addresses, catalog, feed, limits, orders, quotes, system, webhooks
+from swap.web.routes import addresses, catalog, feed, limits, orders, quotes, support, system, webhooks
 from swap.web.schemas import Amount
 from swap.wiring import Service
 
@@ -94,6 +94,6 @@ def create_app(service: Service) -> flask.Flask:
     # After Api, which installs a handler, with an envelope of its own, for every refusal of HTTP itself.
     problems.install(app)
     api.register_field(Amount, "string", "decimal")
-    for routes in (system, catalog, addresses, quotes, orders, feed, webhooks, limits):
+    for routes in (system, catalog, addresses, quotes, orders, feed, webhooks, limits, support):
         api.register_blueprint(routes.blp)
     return app

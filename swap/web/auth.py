@@ -26,6 +26,7 @@ SCOPES = {
     "events": ("events:read", "events:read"),
     "webhooks": ("webhooks", "webhooks"),
     "limits": (None, None),
+    "support": ("support:read", "support:write"),
 }
 # The same signed bytes again do no harm: an order is idempotent by client_order_id and finds itself, and the others change
 # nothing. Two shoppers may well ask the same question in one millisecond.

@@ -11,7 +11,7 @@ from swap.errors import TooManyRequests
 from swap.infra.token_bucket import LocalBucket, SharedBucket
 
 _LEASE = 50
-COSTS = {"orders.page": 10, "webhooks.deliveries": 10, "instruments.pairs": 5}
+COSTS = {"orders.page": 10, "webhooks.deliveries": 10, "instruments.pairs": 5, "support.find": 5}
 """What a request costs by its endpoint, where that is not 1: what has the database read many rows. A list of orders that
 names what it looks for costs half."""
 

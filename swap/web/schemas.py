@@ -10,7 +10,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from swap import addresses
-from swap.domain import money
+from swap.domain import money, search_terms
 from swap.domain.lifecycle import PUBLIC
 from swap.errors import FieldProblem
 from swap.push.endpoints import LONGEST_OVERLAP, OVERLAP, REDELIVERABLE
@@ -94,6 +94,11 @@ def _visible(value: str) -> None:
         raise ValidationError([FieldProblem("TEXT_MALFORMED", "Begins or ends with a blank.")])
 
 
+def _no_repeats(terms: list[str]) -> None:
+    if len({search_terms.key(term) for term in terms}) < len(terms):
+        raise ValidationError("Holds a term twice; case does not count.")
+
+
 class Strict(Schema):
     class Meta:
         unknown = RAISE
@@ -151,6 +156,15 @@ PlaceOrder = Strict.from_dict(
         "user_id": _name(128),
         "session_id": _name(128),
         "account_id": _name(128),
+        "search_terms": fields.List(
+            _name(search_terms.LONGEST, required=True),
+            allow_none=True,
+            validate=[validate.Length(max=search_terms.MOST), _no_repeats],
+            metadata={
+                "description": "Texts to find the order by, such as an e-mail address or the number of an invoice; case does"
+                " not count. In your answers, events and webhooks; whoever has a tracking token does not see them."
+            },
+        ),
         "metadata": Metadata(keys=fields.String(), allow_none=True),
     },
     name="PlaceOrder",
@@ -255,6 +269,9 @@ class OrdersQuery(Strict):
     user_id = _text(128)
     session_id = _text(128)
     account_id = _text(128)
+    search_term = _text(
+        search_terms.LONGEST, metadata={"description": "One of the order's `search_terms`, whole; case does not count."}
+    )
     ids = fields.String(
         validate=validate.Regexp(r"[^,]{1,64}(,[^,]{1,64}){0,99}\Z", error="A comma list of 1 to 100 ids."),
         metadata={"description": "Ids of orders, as a comma list of at most 100."},
@@ -275,6 +292,13 @@ class OrdersQuery(Strict):
     updated_until = _moment("Changed before this time.")
     after = _text(256)
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
+
+
+class Clue(Strict):
+    clue = _text(
+        addresses.LONGEST, required=True, metadata={"description": "Whole; only in search terms case does not count."}
+    )
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, 100))
 
 
 class EventsQuery(Strict):

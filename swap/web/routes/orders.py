@@ -147,6 +147,7 @@ def _order_request(content: dict[str, Any]) -> OrderRequest:
         user_id=content.get("user_id"),
         session_id=content.get("session_id"),
         account_id=content.get("account_id"),
+        search_terms=content.get("search_terms") or [],
         metadata=content.get("metadata") or {},
     )
 
