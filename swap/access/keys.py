@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.orm import Session
 
+from swap.access import key_ids
+from swap.access.key_ids import Environment
 from swap.domain import signing
 from swap.domain.times import iso, to_ms
 from swap.errors import FieldProblem, InvalidRequest, NotAllowed, NotAuthenticated, NotFound
@@ -20,9 +21,6 @@ from swap.infra.vault import Vault
 from swap.store import clients
 from swap.store.database import Database
 from swap.tables import ApiKey, Client
-
-Environment = Literal["test", "live"]
-"""What the keys of a service begin with: live in production, test elsewhere."""
 
 SCOPES = (
     "catalog",
@@ -232,8 +230,7 @@ class Keys:
 
     def _add(self, session: Session, owner: Client, name: str, options: KeyOptions) -> NewKey:
         scopes = tuple(dict.fromkeys(options.scopes)) or DEFAULT_SCOPES
-        key = f"{self.environment}_swk_{secrets.token_hex(12)}"
-        secret = f"{self.environment}_sws_{secrets.token_urlsafe(32)}"
+        key, secret = key_ids.new_key(self.environment), key_ids.new_secret(self.environment)
         session.add(
             ApiKey(
                 key=key,
@@ -287,12 +284,7 @@ class Keys:
                 retry="new_request",
                 server_time=now_ms,
             )
-        other = "test" if self.environment == "live" else "live"
-        if key.startswith(f"{other}_"):
-            raise NotAuthenticated(
-                f"This is a {other} key, and this service takes {self.environment} keys.",
-                code="KEY_OF_OTHER_ENVIRONMENT",
-            )
+        key_ids.must_be_of(self.environment, key)
         caller = self.caller(key)
         if caller is None:
             raise NotAuthenticated("This X-API-Key is not known, was revoked, or has expired.", code="KEY_UNKNOWN")
