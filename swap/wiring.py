@@ -17,7 +17,9 @@ import structlog
 from redis import Redis
 
 from swap.access.clients import Clients
+from swap.access.key_ids import Environment
 from swap.access.keys import Keys
+from swap.access.publishable import PublishableKeys
 from swap.access.tracking import Tracking
 from swap.domain.times import Timing, utc_now
 from swap.errors import ConfigurationError
@@ -97,6 +99,7 @@ class Service:
     deliverer: Deliverer
     clients: Clients
     keys: Keys
+    publishable: PublishableKeys
     tracking: Tracking
     support: Support
     review: Review
@@ -173,6 +176,7 @@ def build(
     poller = Poller(database, upstream, conflicts, throttle, queue, timing)
     by_hand = ByHand(database, queue, timing)
     feed = Feed(database, queue, clock)
+    environment: Environment = "live" if settings.production else "test"
     return Service(
         settings=settings,
         database=database,
@@ -197,7 +201,8 @@ def build(
         endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
         deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
         clients=Clients(database, clock),
-        keys=Keys(database, vault, clock, "live" if settings.production else "test"),
+        keys=Keys(database, vault, clock, environment),
+        publishable=PublishableKeys(database, clock, environment),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
         review=Review(database, upstream, conflicts, by_hand, timing),

@@ -42,7 +42,7 @@ def test_keys_that_are_old_or_that_nobody_uses_are_reported(service: Service, sh
     caller = service.keys.caller(shop.key)
     assert caller is not None
     clock.advance(timedelta(days=300))
-    service.keys.note_use(caller, "127.0.0.1")
+    service.keys.note_use(caller.key, "127.0.0.1")
     assert said() == ("warn", f"older than 365 days, rotate: {shop.key}")
     service.keys.revoke(shop.key)
     assert said() == ("ok", "0 live")

@@ -199,7 +199,9 @@ def origin(text: str) -> str:
         raise ValueError("must be an origin such as https://shop.example; names beyond ASCII are written xn--...")
     port = "" if parts.port in (None, _WELL_KNOWN[parts.scheme]) else f":{parts.port}"
     if text != f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}":
-        raise ValueError("must be written as browsers send it: in lower case, no path, no port 80 of http or 443 of https")
+        raise ValueError(
+            "must be written as browsers send it: in lower case, no path, no port 80 of http or 443 of https"
+        )
     return text
 
 
