@@ -17,7 +17,6 @@ import structlog
 from redis import Redis
 
 from swap.access.clients import Clients
-from swap.access.key_ids import Environment
 from swap.access.keys import Keys
 from swap.access.publishable import PublishableKeys
 from swap.access.tracking import Tracking
@@ -174,9 +173,7 @@ def build(
     throttle = PollThrottle(database, access, timing)
     conflicts = Conflicts(database, reply_check, timing)
     poller = Poller(database, upstream, conflicts, throttle, queue, timing)
-    by_hand = ByHand(database, queue, timing)
-    feed = Feed(database, queue, clock)
-    environment: Environment = "live" if settings.production else "test"
+    by_hand, feed = ByHand(database, queue, timing), Feed(database, queue, clock)
     return Service(
         settings=settings,
         database=database,
@@ -201,8 +198,8 @@ def build(
         endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
         deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
         clients=Clients(database, clock),
-        keys=Keys(database, vault, clock, environment),
-        publishable=PublishableKeys(database, clock, environment),
+        keys=Keys(database, vault, clock, settings.environment),
+        publishable=PublishableKeys(database, clock, settings.environment),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
         review=Review(database, upstream, conflicts, by_hand, timing),
