@@ -48,6 +48,18 @@ def test_keys_that_are_old_or_that_nobody_uses_are_reported(service: Service, sh
     assert said() == ("ok", "0 live")
 
 
+def test_a_publishable_key_has_no_secret_that_grows_old_but_may_be_used_by_nobody(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    key = service.publishable.create("checkout", shop.client_id, ["https://shop.example"])["key"]
+    service.keys.revoke(shop.key)
+    clock.advance(timedelta(days=91))
+    assert findings(service)["keys"] == ("warn", f"not used for 90 days, revoke: {key}")
+    clock.advance(timedelta(days=300))
+    service.keys.note_use(key, "https://shop.example")
+    assert findings(service)["keys"] == ("ok", "1 live")
+
+
 def test_parts_that_are_silent_are_reported(service: Service, clock: Clock) -> None:
     assert findings(service)["worker watch"] == ("warn", "none has run within a day")
     with alive(service, "stream"), alive(service, "scheduler"), alive(service, "worker", "push"):
