@@ -233,6 +233,12 @@ def test_what_pages_spend_is_not_their_backends_nor_the_other_way_round(
     assert Page(api_url, key_of(service, client="small"))("GET", "/v1/instruments").status == 200
 
 
+def test_a_page_that_loads_the_catalog_and_asks_a_little_is_not_refused(page: Page) -> None:
+    for target in ("/v1/instruments", *["/v1/pairs?limit=500"] * 4):
+        assert page("GET", target).status == 200
+    assert [page(*question).status for question in QUESTIONS[3:]] == [200, 200]
+
+
 @contextmanager
 def behind_a_proxy(other_service: Callable[..., Service], clock: Clock) -> Iterator[tuple[Service, str]]:
     parts = other_service(trusted_proxies=("127.0.0.0/8",))
