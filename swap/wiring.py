@@ -18,6 +18,7 @@ from redis import Redis
 
 from swap.access.clients import Clients
 from swap.access.keys import Keys
+from swap.access.publishable import PublishableKeys
 from swap.access.tracking import Tracking
 from swap.domain.times import Timing, utc_now
 from swap.errors import ConfigurationError
@@ -100,6 +101,7 @@ class Service:
     deliverer: Deliverer
     clients: Clients
     keys: Keys
+    publishable: PublishableKeys
     tracking: Tracking
     support: Support
     review: Review
@@ -171,8 +173,8 @@ def build(
     throttle = PollThrottle(database, access, timing)
     conflicts = Conflicts(database, reply_check, timing)
     poller = Poller(database, upstream, conflicts, throttle, queue, timing)
-    by_hand = ByHand(database, queue, timing)
-    feed, heartbeats = Feed(database, queue, clock), Heartbeats(database, clock)
+    by_hand, feed = ByHand(database, queue, timing), Feed(database, queue, clock)
+    heartbeats = Heartbeats(database, clock)
     return Service(
         settings=settings,
         database=database,
@@ -197,7 +199,8 @@ def build(
         endpoints=Endpoints(database, vault, queue, clock, allow_private=settings.webhook_allow_private),
         deliverer=Deliverer(database, vault, timing, allow_private=settings.webhook_allow_private),
         clients=Clients(database, clock),
-        keys=Keys(database, vault, clock, "live" if settings.production else "test"),
+        keys=Keys(database, vault, clock, settings.environment),
+        publishable=PublishableKeys(database, clock, settings.environment),
         tracking=Tracking(database, vault, clock),
         support=Support(database),
         review=Review(database, upstream, conflicts, by_hand, timing),

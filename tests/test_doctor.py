@@ -42,10 +42,22 @@ def test_keys_that_are_old_or_that_nobody_uses_are_reported(service: Service, sh
     caller = service.keys.caller(shop.key)
     assert caller is not None
     clock.advance(timedelta(days=300))
-    service.keys.note_use(caller, "127.0.0.1")
+    service.keys.note_use(caller.key, "127.0.0.1")
     assert said() == ("warn", f"older than 365 days, rotate: {shop.key}")
     service.keys.revoke(shop.key)
     assert said() == ("ok", "0 live")
+
+
+def test_a_publishable_key_has_no_secret_that_grows_old_but_may_be_used_by_nobody(
+    service: Service, shop: Shop, clock: Clock
+) -> None:
+    key = service.publishable.create("checkout", shop.client_id, ["https://shop.example"])["key"]
+    service.keys.revoke(shop.key)
+    clock.advance(timedelta(days=91))
+    assert findings(service)["keys"] == ("warn", f"not used for 90 days, revoke: {key}")
+    clock.advance(timedelta(days=300))
+    service.keys.note_use(key, "https://shop.example")
+    assert findings(service)["keys"] == ("ok", "1 live")
 
 
 def test_parts_that_are_silent_are_reported(service: Service, clock: Clock) -> None:

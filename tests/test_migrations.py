@@ -487,3 +487,18 @@ def test_a_client_is_allowed_what_its_most_generous_live_key_was_and_back(empty:
         assert [key.allowed_from for key in session.scalars(select(ApiKey))] == [[], [], []]
     go(empty, command.downgrade, "r0010")
     go(empty, command.upgrade, "head")
+
+
+def test_the_version_before_has_no_keys_without_a_secret_and_keeps_the_others(empty: Database) -> None:
+    go(empty, command.upgrade, "head")
+    insert(empty, "clients", id="shop", name="shop", created_at=NOON)
+    both = {"client_id": "shop", "name": "k", "scopes": [], "created_at": NOON}
+    insert(empty, "api_keys", key="secret", secret_sealed="s", **both)
+    insert(empty, "api_keys", key="publishable", origins=["https://shop.example"], weight_per_minute=70, **both)
+    go(empty, command.downgrade, "r0015")
+    with empty.engine.connect() as connection:
+        assert list(connection.execute(text("SELECT key, secret_sealed FROM api_keys"))) == [("secret", "s")]
+    go(empty, command.upgrade, "head")
+    with empty.read() as session:
+        (key,) = session.scalars(select(ApiKey))
+        assert (key.key, key.origins, key.weight_per_minute) == ("secret", [], None)

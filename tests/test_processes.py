@@ -315,6 +315,9 @@ def test_the_tools_need_no_running_part(processes: Processes) -> None:
     assert processes.tool("feed", "new-epoch", "--json") != processes.tool("feed", "new-epoch", "--json")
 
 
+PUBLISHABLE = ["keys", "create-publishable", "--name", "checkout", "--client", "nobody"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -324,6 +327,10 @@ def test_the_tools_need_no_running_part(processes: Processes) -> None:
         (["keys", "expire", "swk_none", "--in", "soon"], 2, "no duration"),
         (["clients", "limits", "nobody", "--weight-per-minute", "5"], 1, "CLIENT_UNKNOWN"),
         (["keys", "create", "--name", "x", "--scopes", "all"], 1, "No such scope"),
+        ([*PUBLISHABLE, "--origin", "https://shop.example"], 1, "CLIENT_UNKNOWN"),
+        ([*PUBLISHABLE, "--origin", "https://shop.example/"], 1, "as browsers send it"),
+        (PUBLISHABLE, 2, "--origin"),
+        (["keys", "origins", "pk_test_none", "--origin", "https://shop.example"], 1, "KEY_UNKNOWN"),
         (["no-such-command"], 2, "No such command"),
     ],
 )

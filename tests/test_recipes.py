@@ -1,9 +1,11 @@
-"""The reconnect recipes of docs/stream.md, run as they are printed: the gateway dies under them, and they miss nothing."""
+"""Recipes of the documents, run as they are printed. Those of docs/stream.md reconnect: the gateway dies under them, and
+they miss nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import queue
 import re
 import shutil
@@ -16,16 +18,16 @@ from typing import Any
 import pytest
 
 from swap.wiring import Service
-from tests.conftest import Shop
+from tests.conftest import XRP_ADDRESS, Shop
 from tests.factories import make_order, move, read_order
 from tests.streams import PATIENCE, Running
 
-STREAM = Path(__file__).resolve().parents[1] / "docs" / "stream.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 NODE = shutil.which("node")
 
 
-def recipe(language: str) -> str:
-    (block,) = re.findall(rf"```{language}\n(.*?)```", STREAM.read_text(encoding="utf-8"), re.DOTALL)
+def recipe(language: str, document: str = "stream.md") -> str:
+    (block,) = re.findall(rf"```{language}\n(.*?)```", (DOCS / document).read_text(encoding="utf-8"), re.DOTALL)
     return str(block)
 
 
@@ -109,3 +111,47 @@ def test_the_recipe_for_browsers_survives_a_gateway(service: Service, shop: Shop
         finally:
             process.kill()
             reader.join(PATIENCE)
+
+
+# As browsers do: they tell the page's origin, and show an answer to the page only where it says that they may.
+BROWSER = """
+const send = globalThis.fetch, page = %s;
+globalThis.fetch = async (url, options) => {
+  const answer = await send(url, {...options, headers: {...options.headers, Origin: page}});
+  if (answer.headers.get("Access-Control-Allow-Origin") !== page) throw new TypeError("Failed to fetch");
+  return answer;
+};
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node")
+def test_the_recipe_for_pages_gets_an_offer_that_the_backend_can_order(
+    service: Service, shop: Shop, api_url: str
+) -> None:
+    page = "https://shop.example"
+    key = service.publishable.create("checkout", shop.client_id, [page])["key"]
+    code = recipe("javascript", "browsers.md")
+    head = 'const API = "https://swap.example.com", KEY = "pk_test_0c09a08665a86b14b49b6b07";'
+    assert head in code
+    code = code.replace(head, f"const API = {json.dumps(api_url)}, KEY = {json.dumps(key)};")
+    wanted = "{currency: 'BTC', network: 'BTC'}, {currency: 'XRP', network: 'XRP'}, '0.0125'"
+    calls = f"""
+    (async () => {{
+      const good = await offer({wanted}, {json.dumps(XRP_ADDRESS)}, '7');
+      const bad = await offer({wanted}, 'rWrong', '7').catch(error => error.message);
+      const refused = await ask('GET', '/v1/instruments/NO/NO').catch(error => error.code);
+      console.log(JSON.stringify({{good, bad, refused}}));
+    }})();
+    """
+    script = BROWSER % json.dumps(page) + code + calls
+    assert NODE is not None
+    done = subprocess.run([NODE, "-e", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["refused"], "address" in told["bad"]) == ("INSTRUMENT_UNKNOWN", True)
+    placed = shop.place(
+        quote_id=told["good"]["quoteId"],
+        destination_validation_id=told["good"]["validationId"],
+        destination_memo="7",
+    )
+    assert placed["amount_to_get"] == told["good"]["amountToGet"]

@@ -18,6 +18,7 @@ from tests.test_door import Held, Protocol, held, scope
 __all__ = ["held"]
 
 KEY = f"swk_{'0a' * 12}"
+PAGE_KEY = f"pk_test_{'0a' * 12}"
 
 
 class Time:
@@ -72,14 +73,16 @@ def test_a_key_and_code_have_one_line_a_minute_with_how_many_were_left_out(refus
     }
 
 
-@pytest.mark.parametrize("given", ["sws_topsecret", "swk_" + "A" * 24, f"{KEY} ", f"{KEY}\n", "x" * 24, "prod_" + KEY])
+@pytest.mark.parametrize(
+    "given", ["sws_topsecret", "swk_" + "A" * 24, f"{KEY} ", f"{KEY}\n", "x" * 24, "prod_" + KEY, f"{PAGE_KEY}0"]
+)
 def test_what_has_not_the_form_of_a_key_is_never_written(refusals: Refusals, given: str) -> None:
     with capture_logs() as logs:
         note(refusals, key=given)
     assert [line["key"] for line in logs] == ["none"]
 
 
-@pytest.mark.parametrize("given", [KEY, f"test_{KEY}", f"live_{KEY}"])
+@pytest.mark.parametrize("given", [KEY, f"test_{KEY}", f"live_{KEY}", PAGE_KEY, PAGE_KEY.replace("test", "live")])
 def test_the_ids_of_keys_are_told(refusals: Refusals, given: str) -> None:
     with capture_logs() as logs:
         note(refusals, key=given)
@@ -127,14 +130,31 @@ def test_refusals_before_and_after_the_signature_are_told_without_path_query_or_
     assert "ord_mine" not in str(lines)
 
 
+def test_the_key_of_a_page_is_told_and_neither_its_origin_nor_a_secret_in_its_place(shop: Shop, api_url: str) -> None:
+    with capture_logs() as logs:
+        for given in (PAGE_KEY, shop.secret):
+            headers: dict[str, str | bytes] = {"X-Publishable-Key": given, "Origin": "https://private.example"}
+            raw(api_url, "GET", "/v1/instruments", headers=headers)
+    assert [(line["code"], line["key"]) for line in refused(logs)] == [
+        ("KEY_UNKNOWN", PAGE_KEY),
+        ("KEY_UNKNOWN", "none"),
+    ]
+    assert "private.example" not in str(logs)
+    assert shop.secret not in str(logs)
+
+
 def test_refusals_at_the_door_are_told_too(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "LINE_SECONDS", 0.0)
     asked = scope("POST", "/v1/orders")
     asked.headers = {"x-api-key": KEY}
+    by_page = scope("POST", "/v1/quotes")
+    by_page.headers = {"x-publishable-key": PAGE_KEY}
     with capture_logs() as logs:
         asyncio.run(Door(held, 1, "test", lambda: None).__rsgi__(asked, Protocol()))
+        asyncio.run(Door(held, 1, "test", lambda: None).__rsgi__(by_page, Protocol()))
         asyncio.run(Door(held, 1, "test", lambda: None).__rsgi__(scope("GET", "/v1/orders/ord_mine"), Protocol()))
     assert [(line["code"], line["status"], line["key"], line["route"]) for line in refused(logs)] == [
         ("OVERLOADED", 503, KEY, "/v1/orders"),
+        ("OVERLOADED", 503, PAGE_KEY, "/v1/quotes"),
         ("OVERLOADED", 503, "none", None),
     ]

@@ -28,6 +28,12 @@ def client_address(remote: str, forwarded: str, trusted: Sequence[str]) -> str:
     return remote if found is None else str(found)
 
 
+def visitor_at(address: str) -> str:
+    """Whom to count an address for: of IPv6 a household or a machine has 2^64, the network /64."""
+    found = _read(address)
+    return str(ip_network((found, 64), strict=False)) if isinstance(found, IPv6Address) else address
+
+
 def _read(text: str) -> Address | None:
     try:
         found = ip_address(text)

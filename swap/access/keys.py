@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.orm import Session
 
+from swap.access import key_ids
+from swap.access.key_ids import Environment
 from swap.domain import signing
 from swap.domain.order_limits import OrderLimit
 from swap.domain.times import iso, to_ms
@@ -21,9 +22,6 @@ from swap.infra.vault import Vault
 from swap.store import clients
 from swap.store.database import Database
 from swap.tables import ApiKey, Client
-
-Environment = Literal["test", "live"]
-"""What the keys of a service begin with: live in production, test elsewhere."""
 
 SCOPES = (
     "catalog",
@@ -44,8 +42,8 @@ GROUPS = {
 DEFAULT_SCOPES = ("catalog", "quotes", "orders", "webhooks")
 DEFAULT_WEIGHT = 6000
 
-# How long a process trusts its copy of a key. A revoked key may work for this long.
-_REMEMBERED = timedelta(seconds=1)
+REMEMBERED = timedelta(seconds=1)
+"""How long a process trusts its copy of a key. A revoked key may work for this long."""
 _REMEMBERED_KEYS = 10_000
 # How far behind the time at which a key was last used may be.
 _NOTED_EVERY = timedelta(minutes=1)
@@ -145,10 +143,18 @@ class Keys:
         return made
 
     def rotate(self, key: str, overlap: timedelta, *, by: str = "shell", reason: str | None = None) -> NewKey:
-        """Make a key like this one, which goes on working for as long as `overlap` says. Raises NotFound (KEY_UNKNOWN)."""
+        """Make a key like this one, which goes on working for as long as `overlap` says.
+
+        Raises NotFound (KEY_UNKNOWN), InvalidRequest for a publishable key.
+        """
         now = self._clock()
         with self._database.write() as session:
             old, owner = self._live(session, key)
+            if old.secret_sealed is None:
+                message = (
+                    "A publishable key has no secret that could become old: make another, and let this one expire."
+                )
+                raise InvalidRequest.on("key", "KEY_PUBLISHABLE", message)
             options = KeyOptions(tuple(old.scopes), None, tuple(old.allowed_from))
             made = self._add(session, owner, old.name, options)
             until = now + overlap
@@ -190,17 +196,18 @@ class Keys:
             return clients.live_keys(session, keys, self._clock())
 
     def caller(self, key: str) -> Caller | None:
-        """The key with its secret opened, or None when it is unknown, revoked or expired."""
+        """The key with its secret opened, or None when it is unknown, revoked, expired, or publishable: without a secret."""
         now = self._clock()
         with self._lock:
             known = self._remembered.get(key)
         # A negative age means that the clock was set back since: such a copy would be trusted until the clock is there
         # again.
-        if known is not None and timedelta(0) <= now - known[0] < _REMEMBERED:
+        if known is not None and timedelta(0) <= now - known[0] < REMEMBERED:
             return known[1]
         with self._database.read() as session:
             found = clients.live_key(session, key, now)
-        if found is None:
+        sealed = None if found is None else found[0].secret_sealed
+        if found is None or sealed is None:
             with self._lock:
                 self._remembered.pop(key, None)
             return None
@@ -210,7 +217,7 @@ class Keys:
             client_id=row.client_id,
             scopes=frozenset(scope for name in row.scopes for scope in GROUPS.get(name, (name,))),
             weight_per_minute=owner.weight_per_minute,
-            secret=self._vault.unseal(row.secret_sealed),
+            secret=self._vault.unseal(sealed),
             allowed_from=tuple(row.allowed_from),
             order_limits=clients.order_limits_in(owner.order_limits),
         )
@@ -220,23 +227,23 @@ class Keys:
             self._remembered[key] = (now, caller)
         return caller
 
-    def note_use(self, caller: Caller, address: str | None) -> None:
-        """Remember that the key was used, from there. Written once a minute: no request waits for a write of its own."""
+    def note_use(self, key: str, came_from: str | None) -> None:
+        """Remember that the key was used, from that address or by a page of that origin. Written once a minute: no request
+        waits for a write of its own."""
         now = self._clock()
         with self._lock:
-            noted = self._noted.get(caller.key)
+            noted = self._noted.get(key)
             if noted is not None and timedelta(0) <= now - noted < _NOTED_EVERY:
                 return
             if len(self._noted) >= _REMEMBERED_KEYS:
                 self._noted.clear()
-            self._noted[caller.key] = now
+            self._noted[key] = now
         with self._database.write() as session:
-            clients.note_use(session, caller.key, address, now)
+            clients.note_use(session, key, came_from, now)
 
     def _add(self, session: Session, owner: Client, name: str, options: KeyOptions) -> NewKey:
         scopes = tuple(dict.fromkeys(options.scopes)) or DEFAULT_SCOPES
-        key = f"{self.environment}_swk_{secrets.token_hex(12)}"
-        secret = f"{self.environment}_sws_{secrets.token_urlsafe(32)}"
+        key, secret = key_ids.new_key(self.environment), key_ids.new_secret(self.environment)
         session.add(
             ApiKey(
                 key=key,
@@ -290,12 +297,7 @@ class Keys:
                 retry="new_request",
                 server_time=now_ms,
             )
-        other = "test" if self.environment == "live" else "live"
-        if key.startswith(f"{other}_"):
-            raise NotAuthenticated(
-                f"This is a {other} key, and this service takes {self.environment} keys.",
-                code="KEY_OF_OTHER_ENVIRONMENT",
-            )
+        key_ids.must_be_of(self.environment, key)
         caller = self.caller(key)
         if caller is None:
             raise NotAuthenticated("This X-API-Key is not known, was revoked, or has expired.", code="KEY_UNKNOWN")
@@ -340,9 +342,12 @@ def _key_view(row: ApiKey, owner: Client, now: datetime) -> dict[str, Any]:
         "key": row.key,
         "client": owner.name,
         "name": row.name,
+        "kind": "publishable" if row.secret_sealed is None else "secret",
         "state": "revoked" if row.revoked_at is not None else "expired" if over else "live",
         "scopes": list(row.scopes),
         "allowed_from": list(row.allowed_from),
+        "origins": list(row.origins),
+        "weight_per_minute": row.weight_per_minute,
         "created_at": iso(row.created_at),
         "expires_at": None if row.expires_at is None else iso(row.expires_at),
         "revoked_at": None if row.revoked_at is None else iso(row.revoked_at),

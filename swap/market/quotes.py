@@ -107,14 +107,15 @@ class Quotes:
         self._room = Shares(_AT_ONCE, waiting=_AT_ONCE // 3)
         self._reads: SharedReads[Rate] = SharedReads(_SHARED_SECONDS)
 
-    def quote(self, client_id: str, swap: Swap, deadline: float) -> dict[str, Any]:
+    def quote(self, client_id: str, swap: Swap, deadline: float, *, asker: str = "") -> dict[str, Any]:
         """A quote as the API answers it. Without an amount it has limits only, and no id. Who asks the same within a second
         is told of the same read.
 
-        `deadline`: seconds left for the caller's request. Raises as `rate` does, and TryAgainLater (TOO_MANY_QUOTES) where
-        the client waits for as many as it may already.
+        `deadline`: seconds left for the caller's request. `asker`: whose places among those who ask it takes, the client's
+        own by default. Raises as `rate` does, and TryAgainLater (TOO_MANY_QUOTES) where the asker waits for as many
+        already as it may.
         """
-        rate = self._reads.kept(swap.question) or self._read_in_turn(client_id, swap, deadline)
+        rate = self._reads.kept(swap.question) or self._read_in_turn(asker or client_id, swap, deadline)
         answer: dict[str, Any] = {
             "quote_id": None,
             "expires_at": None,
@@ -138,9 +139,9 @@ class Quotes:
             answer["quote_id"] = self._tickets.issue(*parts, expires_at=expires_at)
         return answer
 
-    def _read_in_turn(self, client_id: str, swap: Swap, deadline: float) -> Rate:
+    def _read_in_turn(self, asker: str, swap: Swap, deadline: float) -> Rate:
         try:
-            with self._room.place(client_id, _LINE_SECONDS):
+            with self._room.place(asker, _LINE_SECONDS):
                 return self._reads.read(swap.question, lambda: self.rate(swap, deadline), deadline)
         except NoPlace:
             raise TryAgainLater(

@@ -19,7 +19,7 @@ from swap.upstream.client import UpstreamClient
 from swap.watching import list_signal
 
 OLD, UNUSED = timedelta(days=365), timedelta(days=90)
-"""From when on an API key is reported: made so long ago, or not used for so long."""
+"""From when on a key is reported: its secret made so long ago, or not used for so long."""
 _FEW = 5
 
 
@@ -77,7 +77,7 @@ class Doctor:
         with self._database.read() as session:
             keys = [key for key, _ in clients.all_keys(session) if key.revoked_at is None]
         live = [key for key in keys if key.expires_at is None or key.expires_at > now]
-        old = [key.key for key in live if now - key.created_at > OLD]
+        old = [key.key for key in live if key.secret_sealed is not None and now - key.created_at > OLD]
         unused = [key.key for key in live if now - (key.last_used_at or key.created_at) > UNUSED]
         if not old and not unused:
             return Finding("keys", "ok", f"{len(live)} live")

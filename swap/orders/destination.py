@@ -199,13 +199,16 @@ class DestinationCheck:
 
     # --- frontends ---------------------------------------------------------------------------------------------------
 
-    def preview(self, client_id: str, instrument: InstrumentRow, destination: Destination) -> dict[str, Any]:
-        """Both verdicts on a destination, as the API answers them. `orderable`: an order to it would be accepted here."""
+    def preview(
+        self, client_id: str, instrument: InstrumentRow, destination: Destination, *, asker: str = ""
+    ) -> dict[str, Any]:
+        """Both verdicts on a destination, as the API answers them. `orderable`: an order to it would be accepted here.
+        `asker`: whose places among those who ask it takes, the client's own by default."""
         address, memo = destination.address or "", destination.memo
         verdict = offline_verdict(instrument, address, memo, self._clock())
         problems = destination_problems(instrument, destination, verdict)
         problems.update(self._blocked.problems({"address": verdict}))
-        upstream = self._preview(client_id, instrument, verdict, address, memo)
+        upstream = self._preview(asker or client_id, instrument, verdict, address, memo)
         if verdict.status != "invalid" and upstream.status == "invalid":
             problems.add(upstream.field, _refusal(upstream))
         status = _combined(instrument, verdict, upstream)
@@ -240,14 +243,14 @@ class DestinationCheck:
         return answer
 
     def _preview(
-        self, client_id: str, instrument: InstrumentRow, verdict: Verdict, address: str, memo: str | None
+        self, asker: str, instrument: InstrumentRow, verdict: Verdict, address: str, memo: str | None
     ) -> UpstreamVerdict:
         if verdict.status != "invalid":
             address, memo = verdict.send_address or "", verdict.send_memo
         elif not _is_worth_asking(verdict, address):
             return UpstreamVerdict("not_asked")
         try:
-            with self._room.place(client_id, 0.1):
+            with self._room.place(asker, 0.1):
                 return self._ask(instrument, verdict, address, memo, PREVIEW, lambda: PREVIEW_SECONDS)
         except NoPlace:
             return UpstreamVerdict("unavailable")

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -27,7 +28,7 @@ from granian.http import HTTP1Settings
 from swap.infra import descriptors
 from swap.ops.heartbeats import Pulse
 from swap.settings import Settings
-from swap.web import create_app
+from swap.web import cors, create_app
 from swap.web.door import Door
 from swap.wiring import Service, start
 
@@ -117,7 +118,13 @@ def application() -> Door:
             service.draining.set()
             threading.Thread(target=_drain, args=(service, pulse, parent), name="drain", daemon=True).start()
 
-    return Door(create_app(service), service.settings.max_creates, service.keys.environment, drain)
+    return Door(
+        create_app(service),
+        service.settings.max_creates,
+        service.keys.environment,
+        drain,
+        may_read=partial(cors.may_read, service),
+    )
 
 
 def _drain(service: Service, pulse: Pulse, parent: int) -> None:

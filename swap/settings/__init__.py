@@ -97,6 +97,11 @@ class Settings:
     def production(self) -> bool:
         return self.env == "production"
 
+    @property
+    def environment(self) -> Literal["test", "live"]:
+        """What the keys of this service are made for."""
+        return "live" if self.production else "test"
+
     def warnings(self) -> tuple[str, ...]:
         """What weakens a production service but may be meant, as sentences that repeat no value."""
         return tuple(production.warnings(self))

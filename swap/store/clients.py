@@ -59,13 +59,18 @@ def live_keys(session: Session, keys: Collection[str], now: datetime) -> set[str
     return set(session.scalars(select(ApiKey.key).where(ApiKey.key.in_(keys), _is_live(now))))
 
 
+def publishable_keys(session: Session, now: datetime) -> Sequence[ApiKey]:
+    """Every publishable key that is not revoked and not expired."""
+    return session.scalars(select(ApiKey).where(ApiKey.secret_sealed.is_(None), _is_live(now))).all()
+
+
 def _is_live(now: datetime) -> ColumnElement[bool]:
     return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now))
 
 
-def note_use(session: Session, key: str, address: str | None, at: datetime) -> None:
+def note_use(session: Session, key: str, came_from: str | None, at: datetime) -> None:
     """The key was used then, from there."""
-    session.execute(update(ApiKey).where(ApiKey.key == key).values(last_used_at=at, last_used_from=address))
+    session.execute(update(ApiKey).where(ApiKey.key == key).values(last_used_at=at, last_used_from=came_from))
 
 
 def spend_signature(session: Session, signature: str, expires_at: datetime) -> bool:

@@ -57,7 +57,7 @@ async def identify(
         raise NotAllowed("This key has no scope for anything that is streamed.")
     # What opens a stream works once: who reads it on the way must not open another.
     await in_thread(service.keys.spend, caller, signature)
-    await in_thread(service.keys.note_use, caller, address)
+    await in_thread(service.keys.note_use, caller.key, address)
     return Identity(caller.client_id, scopes=caller.scopes, key=caller.key)
 
 

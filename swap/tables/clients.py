@@ -27,18 +27,22 @@ class Client(Row):
 
 
 class ApiKey(Row):
-    """`secret_sealed` is encrypted under SWAP_SECRET_KEYS: checking an HMAC needs the secret itself, not a hash.
+    """`secret_sealed` is encrypted under SWAP_SECRET_KEYS: checking an HMAC needs the secret itself, not a hash. None makes
+    it a publishable key, which has `origins` that it may be used from, and a `weight_per_minute` of its own.
 
-    `allowed_from`: networks (CIDR) that it may be used from; empty for all. `last_used_at` is up to a minute behind.
+    `allowed_from`: networks (CIDR) that it may be used from; empty for all. `last_used_at` is up to a minute behind,
+    `last_used_from` an address, or the origin of a page.
     """
 
     __tablename__ = "api_keys"
     key: Mapped[str] = mapped_column(primary_key=True)
     client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
     name: Mapped[str]
-    secret_sealed: Mapped[str]
+    secret_sealed: Mapped[str | None]
     scopes: Mapped[list[Any]]
     allowed_from: Mapped[list[Any]] = mapped_column(server_default="[]")
+    origins: Mapped[list[Any]] = mapped_column(server_default="[]")
+    weight_per_minute: Mapped[int | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

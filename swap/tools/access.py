@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from swap.access.clients import Bound
-from swap.access.keys import KeyOptions, NewKey
+from swap.access.keys import DEFAULT_WEIGHT, KeyOptions, NewKey
 from swap.domain import money
 from swap.tools.command_line import fail, open_service, show
 
+_WEIGHT = click.IntRange(1, 1_000_000)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,5})([mhd])")
 
@@ -67,14 +68,14 @@ def _shown(made: NewKey) -> dict[str, Any]:
 
 @click.group()
 def keys() -> None:
-    """API keys of product backends."""
+    """API keys of product backends, and those of their web pages."""
 
 
 @keys.command("create")
 @click.option("--name", required=True)
 @click.option("--client", help="The client that owns the key; default: named like the key.")
 @click.option("--scopes", default="", help="Comma list; default: all but support and admin.")
-@click.option("--weight-per-minute", type=click.IntRange(1, 1_000_000), help="Of the client; 6000 for a new one.")
+@click.option("--weight-per-minute", type=_WEIGHT, help="Of the client; 6000 for a new one.")
 @click.option("--expires-in", help="90m, 24h or 30d; default: never.")
 @click.option("--allowed-from", default="", help="Comma list of networks (CIDR); default: anywhere.")
 @_decided
@@ -98,6 +99,49 @@ def create_key(
         reason=decided["reason"],
     )
     show(_shown(made), decided["as_json"])
+
+
+@keys.command("create-publishable")
+@click.option("--name", required=True)
+@click.option("--client", required=True, help="The client that owns the key, by its name or id.")
+@click.option("--origin", "origins", multiple=True, required=True, help="Of the pages, such as https://shop.example.")
+@click.option("--weight-per-minute", type=_WEIGHT, default=DEFAULT_WEIGHT, help="Of all its pages; default: 6000.")
+@click.option("--expires-in", help="90m, 24h or 30d; default: never.")
+@_decided
+def create_publishable_key(
+    name: str, client: str, origins: tuple[str, ...], weight_per_minute: int, expires_in: str | None, **decided: Any
+) -> None:
+    """Make a key that may stand in web pages of these origins: it has no secret (docs/browsers.md)."""
+    made = open_service().publishable.create(
+        name,
+        client,
+        origins,
+        weight_per_minute=weight_per_minute,
+        expires_at=None if expires_in is None else datetime.now(UTC) + _duration(expires_in),
+        by=actor(decided["by"]),
+        reason=decided["reason"],
+    )
+    show(made, decided["as_json"])
+
+
+@keys.command("origins")
+@click.argument("key")
+@click.option("--origin", "origins", multiple=True, required=True, help="Of the pages, such as https://shop.example.")
+@_decided
+def move_key(key: str, origins: tuple[str, ...], by: str | None, reason: str | None, as_json: bool) -> None:
+    """Let a publishable key be used from these origins and no others, within a second."""
+    open_service().publishable.move(key, origins, by=actor(by), reason=reason)
+    show({"key": key, "origins": list(origins)}, as_json)
+
+
+@keys.command("limits")
+@click.argument("key")
+@click.option("--weight-per-minute", type=_WEIGHT, required=True)
+@_decided
+def limit_key(key: str, weight_per_minute: int, by: str | None, reason: str | None, as_json: bool) -> None:
+    """Set what all pages with a publishable key may spend together per minute."""
+    open_service().publishable.limit(key, weight_per_minute, by=actor(by), reason=reason)
+    show({"key": key, "weight_per_minute": weight_per_minute}, as_json)
 
 
 @keys.command("list")
@@ -153,7 +197,7 @@ def list_clients(as_json: bool) -> None:
 
 @clients.command("limits")
 @click.argument("client")
-@click.option("--weight-per-minute", type=click.IntRange(1, 1_000_000), help="What all its keys may spend together.")
+@click.option("--weight-per-minute", type=_WEIGHT, help="What all its keys may spend together.")
 @click.option("--currency", help="The currency's title, such as BTC; on any network. With one or both of:")
 @click.option("--largest-order", help="What it may send in one order; none takes the limit away.")
 @click.option("--daily-sum", help="What its orders of 24 hours may come to; none takes it away.")

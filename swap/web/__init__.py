@@ -21,7 +21,7 @@ from swap.wiring import Service
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_SIGNED = {"key": "X-API-Key", "timestamp": "X-Timestamp", "signature": "X-Signature"}
+_SCHEMES = {**auth.SIGNATURE, "publishable_key": auth.PUBLISHABLE_KEY}
 
 
 class _Error(Schema):
@@ -59,6 +59,7 @@ def serve(app: flask.Flask, service: Service) -> None:
     """Have the application answer from these parts. Nothing that it spent or remembered with earlier parts stays."""
     app.extensions["swap"] = service
     app.extensions["swap.limits"] = ClientLimits(service.shared_bucket)
+    app.extensions["swap.page_limits"] = ClientLimits(service.shared_bucket)
     app.extensions["swap.refusals"] = Refusals()
 
 
@@ -79,10 +80,10 @@ def create_app(service: Service) -> flask.Flask:
             "info": {"description": "Instruments, rates and exchange orders. Amounts are decimal strings, times UTC."},
             "components": {
                 "securitySchemes": {
-                    name: {"type": "apiKey", "in": "header", "name": header} for name, header in _SIGNED.items()
+                    name: {"type": "apiKey", "in": "header", "name": header} for name, header in _SCHEMES.items()
                 }
             },
-            "security": [{name: [] for name in _SIGNED}],
+            "security": [{name: [] for name in auth.SIGNATURE}],
         },
     )
     serve(app, service)

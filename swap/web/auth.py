@@ -1,4 +1,6 @@
-"""Authentication: every route but the open ones needs a signed request, by a key with the scope of its blueprint."""
+"""Authentication: every route but the open ones needs a signed request, by a key with the scope of its blueprint. A few take
+the tracking token of their order instead, and a few a publishable key.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from typing import cast
 
 import flask
 
-from swap.access.client_address import client_address
+from swap.access.client_address import client_address, visitor_at
 from swap.access.keys import Caller
 from swap.access.tracking import Tracked, Tracking
 from swap.domain.signing import SignedParts
@@ -14,7 +16,8 @@ from swap.errors import NotAllowed, NotFound, TooManyRequests
 from swap.upstream.rate_budget import ASKING_FOR
 from swap.web.body import WAITED, raw_body
 from swap.web.limits import COSTS, Budget, ClientLimits
-from swap.web.reply import current_limits, current_service
+from swap.web.reply import current_limits, current_page_limits, current_service
+from swap.wiring import Service
 
 OPEN = frozenset({"system", "api-docs"})
 # What a key needs to read, and to change something; None for any key.
@@ -39,6 +42,25 @@ _TRACKED_WEIGHT = 120
 # For a refresh on top: a poll costs the upstream's budget.
 _REFRESHES_PER_MINUTE = 2
 
+PUBLISHABLE = {
+    "instruments.instruments": "GET",
+    "instruments.instrument": "GET",
+    "instruments.pairs": "GET",
+    "quotes.quote": "POST",
+    "addresses.validate": "POST",
+}
+"""What a publishable key opens, instead of a signature: endpoint -> method. Its holder is everybody."""
+VISITOR_WEIGHT = 600
+"""What one address may spend per minute with one publishable key. A bucket begins with a twentieth of it: enough for a page
+that loads the catalog."""
+
+SIGNATURE = {"key": "X-API-Key", "timestamp": "X-Timestamp", "signature": "X-Signature"}
+PUBLISHABLE_KEY = "X-Publishable-Key"
+FOR_PAGES: dict[str, list[dict[str, list[str]]]] = {
+    "security": [{name: [] for name in SIGNATURE}, {"publishable_key": []}]
+}
+"""In the description of a route that a publishable key opens."""
+
 
 def tracked() -> Tracked | None:
     """The order whose tracking token came with this request instead of a signature."""
@@ -51,9 +73,14 @@ def caller() -> Caller:
 
 
 def owner_id() -> str:
-    """The client whose orders this request is about: the caller's, or that of the order whose tracking token came."""
-    follower = tracked()
-    return caller().client_id if follower is None else follower.order.client_id
+    """The client that this request is for, whatever it came with: a signature, the tracking token of an order of the client,
+    or its publishable key."""
+    return cast(str, flask.g.owner_id)
+
+
+def asker() -> str:
+    """Who is counted for what this request asks the upstream: a client, or all its pages."""
+    return cast(str, flask.g.asker)
 
 
 def install(app: flask.Flask) -> None:
@@ -74,9 +101,17 @@ def install(app: flask.Flask) -> None:
         if b"\x00" in path:
             raise NotFound("Nothing here has such a name.")  # and PostgreSQL could not even look for it
         service, limits = current_service(), current_limits()
+        address = client_address(
+            request.remote_addr or "", request.headers.get("X-Forwarded-For", ""), service.settings.trusted_proxies
+        )
+        # First: of two credentials the one that opens less counts.
+        if PUBLISHABLE_KEY in request.headers:
+            _let_page_in(service, visitor_at(address))
+            return
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if TRACKED.get(request.endpoint or "") == request.method and kind.lower() == "bearer":
-            flask.g.tracked = _follow(service.tracking, token.strip(), limits)
+            flask.g.tracked = followed = _follow(service.tracking, token.strip(), limits)
+            flask.g.owner_id = followed.order.client_id
             return
         signature = request.headers.get("X-Signature", "")
         timestamp = request.headers.get("X-Timestamp", "")
@@ -84,18 +119,38 @@ def install(app: flask.Flask) -> None:
         authenticated = service.keys.authenticate(
             request.headers.get("X-API-Key", ""), signature, parts, waited=request.environ.get(WAITED, 0.0)
         )
-        address = client_address(
-            request.remote_addr or "", request.headers.get("X-Forwarded-For", ""), service.settings.trusted_proxies
-        )
         service.keys.must_be_allowed_from(authenticated, address)
         _spend(limits, authenticated.client_id, authenticated.weight_per_minute)
-        service.keys.note_use(authenticated, address)
+        service.keys.note_use(authenticated.key, address)
         if scope is not None and scope not in authenticated.scopes:
             raise NotAllowed(f"This key lacks the scope {scope!r}.", scope=scope)
         if not reading and request.endpoint not in _REPEATABLE:
             service.keys.spend(authenticated, signature)
         flask.g.caller = authenticated
-        ASKING_FOR.set(authenticated.client_id)
+        flask.g.owner_id = flask.g.asker = authenticated.client_id
+        ASKING_FOR.set(flask.g.asker)
+
+
+def _let_page_in(service: Service, visitor: str) -> None:
+    request = flask.request
+    if PUBLISHABLE.get(request.endpoint or "") != request.method:
+        raise NotAllowed(
+            "A publishable key does not open this: it needs a signed request, by a backend.", code="SECRET_KEY_NEEDED"
+        )
+    page = request.headers.get("Origin")
+    found = service.publishable.open(request.headers[PUBLISHABLE_KEY], page)
+    limits = current_page_limits()
+    # The visitor's first: what one visitor is refused must not count against the others.
+    _spend(limits, f"visitor:{found.key}:{visitor}", VISITOR_WEIGHT)
+    budget = flask.g.budget
+    _spend(limits, f"page:{found.key}", found.weight_per_minute)
+    # What all visitors together have left is the shop's business.
+    flask.g.budget = budget
+    service.keys.note_use(found.key, page)
+    flask.g.owner_id = found.client_id
+    # Its backend's own places and turns stay its own.
+    flask.g.asker = f"pages of {found.client_id}"
+    ASKING_FOR.set(flask.g.asker)
 
 
 def _spend(limits: ClientLimits, owner: str, weight_per_minute: int) -> None:

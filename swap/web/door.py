@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from swap.errors import BodyTooLarge, BodyTooSlow, Overloaded, ServiceError
-from swap.web import problems, reply
+from swap.web import cors, problems, reply
 from swap.web.body import MAX_BODY_BYTES, WAITED
 from swap.web.refusals import Refusals
 
@@ -69,12 +69,19 @@ class _Lane:
 
 
 class Door:
-    """What granian serves. `drain` is called on SIGUSR1; `environment`: live or test."""
+    """What granian serves. `drain` is called on SIGUSR1; `environment`: live or test; `may_read`: whether pages of an origin
+    may read what is refused here, asked in the event loop."""
 
     def __init__(
-        self, application: WSGIApplication, max_creates: int, environment: str, drain: Callable[[], None]
+        self,
+        application: WSGIApplication,
+        max_creates: int,
+        environment: str,
+        drain: Callable[[], None],
+        may_read: Callable[[str], bool] = lambda _page: False,
     ) -> None:
         self._application, self._environment, self._drain = application, environment, drain
+        self._may_read = may_read
         self._refusals = Refusals()
         # Twice the creates: those that find no room wait a tenth of a second before they are refused.
         self._creates = _Lane("create", 2 * max_creates)
@@ -95,9 +102,14 @@ class Door:
         except ServiceError as error:
             request_id = uuid.uuid4().hex
             refused = reply.mark(problems.service_error(error, request_id), request_id, self._environment)
+            # A refusal tells nothing of anybody, so it need not be known which route it would have been.
+            refused.vary.add("Origin")
+            page = scope.headers.get("origin")
+            if page is not None and self._may_read(page):
+                cors.let_read(refused, page)
             status, headers, content = refused.status_code, refused.headers.to_wsgi_list(), refused.get_data()
             route = scope.path if scope.path in (_CREATE, *_QUESTIONS) else None
-            key = scope.headers.get("x-api-key") or ""
+            key = problems.key_in(scope.headers)
             self._refusals.note(error.code, status, key=key, method=scope.method, route=route)
         if status in (429, 503) and any(name == "Retry-After" for name, _ in headers):
             await asyncio.sleep(PAUSE_SECONDS)

@@ -99,9 +99,14 @@ def _service_error(error: ServiceError) -> flask.Response:
 def _note(code: str, status: int) -> None:
     """Errors of our own have lines of their own."""
     request = flask.request
-    key = request.headers.get("X-API-Key", "")
+    key = key_in(request.headers)
     route = None if request.url_rule is None else request.url_rule.rule
     current_refusals().note(code, status, key=key, method=request.method, route=route)
+
+
+def key_in(headers: Any) -> str:
+    """The id of the key that came with a request, as it was given; empty where none did. `headers`: a mapping of them."""
+    return headers.get("x-publishable-key") or headers.get("x-api-key") or ""
 
 
 def _http_error(error: HTTPException) -> flask.Response:

@@ -5,7 +5,6 @@ A line holds nothing that a caller made up but the id of a key: no path, no quer
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -13,19 +12,20 @@ from dataclasses import dataclass
 
 import structlog
 
+from swap.access.key_ids import is_key_id
+
 log = structlog.get_logger()
 
 EVERY_SECONDS = 60.0
 _MOST = 1_000
 NOBODY, OTHERS = "none", "others"
 
-_KEY = re.compile(r"(?:(?:live|test)_)?swk_[0-9a-f]{24}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def key_id(given: str) -> str:
-    """The id of an API key, where the header's value has the form of one: it may be a secret in the wrong place."""
-    return given if _KEY.fullmatch(given) else NOBODY
+    """The id of a key, where the header's value has the form of one: it may be a secret in the wrong place."""
+    return given if is_key_id(given) else NOBODY
 
 
 @dataclass

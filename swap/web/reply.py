@@ -28,6 +28,11 @@ def current_limits() -> ClientLimits:
     return cast(ClientLimits, flask.current_app.extensions["swap.limits"])
 
 
+def current_page_limits() -> ClientLimits:
+    """Of web pages, whose visitors are many: they must not have anybody else's leases forgotten."""
+    return cast(ClientLimits, flask.current_app.extensions["swap.page_limits"])
+
+
 def current_refusals() -> Refusals:
     return cast(Refusals, flask.current_app.extensions["swap.refusals"])
 

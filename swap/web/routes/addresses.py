@@ -7,7 +7,7 @@ from flask_smorest import Blueprint
 
 from swap.errors import InvalidRequest
 from swap.orders.validation import Destination
-from swap.web.auth import caller
+from swap.web.auth import FOR_PAGES, asker, owner_id
 from swap.web.body import body
 from swap.web.reply import current_service, ok
 from swap.web.schemas import AddressAnswer, ValidateAddress
@@ -19,6 +19,7 @@ blp = Blueprint("addresses", __name__, description="Whether a payout can be sent
 @blp.doc(
     requestBody={"content": {"application/json": {"schema": ValidateAddress}}},
     responses={"200": {"description": "`data` of it.", "content": {"application/json": {"schema": AddressAnswer}}}},
+    **FOR_PAGES,
 )
 def validate() -> flask.Response:
     """Both verdicts on an address and memo: ours, made offline, and the upstream's, where it could be asked in time.
@@ -38,4 +39,4 @@ def validate() -> flask.Response:
         message = f"There is no active instrument {asked['currency']} on {asked['network']}."
         raise InvalidRequest.on("network", "INSTRUMENT_UNKNOWN", message)
     destination = Destination(asked["address"], asked.get("memo"), asked.get("memo_none", False))
-    return ok(service.destinations.preview(caller().client_id, instrument, destination))
+    return ok(service.destinations.preview(owner_id(), instrument, destination, asker=asker()))

@@ -16,6 +16,7 @@ from swap.orders.validation import amount_places
 from swap.store.catalog import PairKey
 from swap.tables import InstrumentRow, PairRow
 from swap.web import cursors
+from swap.web.auth import FOR_PAGES
 from swap.web.reply import current_service, with_etag
 from swap.web.schemas import PairsQuery
 
@@ -23,6 +24,7 @@ blp = Blueprint("instruments", __name__, description="What can be swapped for wh
 
 
 @blp.get("/v1/instruments")
+@blp.doc(**FOR_PAGES)
 def instruments() -> flask.Response:
     """Every active instrument."""
     snapshot = current_service().catalog.snapshot()
@@ -31,6 +33,7 @@ def instruments() -> flask.Response:
 
 
 @blp.get("/v1/instruments/<string:currency>/<string:network>")
+@blp.doc(**FOR_PAGES)
 def instrument(currency: str, network: str) -> flask.Response:
     """One instrument; titles are compared without regard to case."""
     snapshot = current_service().catalog.snapshot()
@@ -41,6 +44,7 @@ def instrument(currency: str, network: str) -> flask.Response:
 
 
 @blp.get("/v1/pairs")
+@blp.doc(**FOR_PAGES)
 @blp.arguments(PairsQuery, location="query")
 def pairs(query: dict[str, Any]) -> flask.Response:
     """Directed pairs, filtered by any of the four titles, by pages. Limits and rate modes are null until a quote has

@@ -8,7 +8,7 @@ from flask_smorest import Blueprint
 from swap.errors import InvalidRequest, Problems
 from swap.market.quotes import Swap
 from swap.orders.validation import PartialRequest, examine
-from swap.web.auth import caller
+from swap.web.auth import FOR_PAGES, asker, owner_id
 from swap.web.body import read
 from swap.web.reply import current_service, ok
 from swap.web.routes.orders import instrument_name
@@ -20,7 +20,7 @@ _SECONDS = 15.0
 
 
 @blp.post("/v1/quotes")
-@blp.doc(requestBody={"content": {"application/json": {"schema": QuoteRequest}}})
+@blp.doc(requestBody={"content": {"application/json": {"schema": QuoteRequest}}}, **FOR_PAGES)
 def quote() -> flask.Response:
     """The payout for an amount, with limits and fees, and a `quote_id` that an order may present until it expires.
     Without an amount: limits only."""
@@ -36,4 +36,4 @@ def quote() -> flask.Response:
         raise InvalidRequest(problems)
     assert examined.source is not None and examined.target is not None
     swap = Swap(examined.source, examined.target, request.amount, content["rate_mode"])
-    return ok(service.quotes.quote(caller().client_id, swap, _SECONDS))
+    return ok(service.quotes.quote(owner_id(), swap, _SECONDS, asker=asker()))
