@@ -101,10 +101,14 @@ class _Connection(HTTPConnection):
             return super()._new_conn()
         try:
             addresses = flight.look_up(self._dns_host, self.port)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"looking up {self.host} took too long") from error
+        except OSError as error:
+            # Not always a gaierror: the resolver may report an error of the system, with whatever number that left behind.
+            raise NameResolutionError(self.host, self, socket.gaierror(error.errno, error.strerror)) from error
+        try:
             # Part of the upstream's addresses may be dead (T2), so they share the time.
             connected = flight.connect(addresses, at_most=_CONNECT_SECONDS, options=self.socket_options or ())
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"connecting to {self.host} took too long") from error
         except OSError as error:

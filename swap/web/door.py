@@ -55,7 +55,14 @@ class _Lane:
         if self._inside >= self._most:
             raise Overloaded
         came = time.monotonic()
-        taken = self._pool.submit(lambda: work(time.monotonic() - came))
+
+        def take() -> Answer:
+            waited = time.monotonic() - came
+            if waited > LINE_SECONDS:
+                raise Overloaded
+            return work(waited)
+
+        taken = self._pool.submit(take)
         answer = asyncio.wrap_future(taken)
         self._inside += 1
         try:
