@@ -284,26 +284,29 @@ def test_after_twenty_failures_in_a_row_one_probe_at_a_time_finds_out_when_it_is
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(data=st.data())
+@given(
+    answers=st.lists(st.sampled_from([204, 204, 500, 302]), max_size=25),
+    moves=st.lists(st.tuples(st.integers(0, 2), st.integers(2, 4)), min_size=3, max_size=3),
+)
 def test_whatever_fails_every_order_is_told_by_sequence(
-    data: st.DataObject, product: Product, receiver: Receiver, clock: Clock
+    answers: list[int], moves: list[tuple[int, int]], product: Product, receiver: Receiver, clock: Clock
 ) -> None:
     receiver.got.clear()
     statuses = ("confirming", "exchanging", "sending", "completed")
-    answers = data.draw(st.lists(st.sampled_from([204, 204, 500, 302]), max_size=25))
+    left = list(answers)
     made = product.add(receiver.url)
     accepted: dict[str, list[int]] = {}
     lock = threading.Lock()
 
     def answer() -> int:
         with lock:
-            return answers.pop() if answers else 204
+            return left.pop() if left else 204
 
     receiver.answers["/"] = answer
-    ids = [product.order(*statuses[: data.draw(st.integers(0, 2))]) for _ in range(3)]
+    ids = [product.order(*statuses[:before]) for before, _ in moves]
     product.deliver()
-    for order_id in ids:
-        for status in statuses[2 : data.draw(st.integers(2, 4))]:
+    for order_id, (_, until_then) in zip(ids, moves, strict=True):
+        for status in statuses[2:until_then]:
             move(product.database, read_order(product.database, order_id), status=status)
     for _ in range(30):
         product.deliver()
