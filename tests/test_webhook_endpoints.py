@@ -151,7 +151,9 @@ def test_a_challenge_is_signed_as_every_webhook_is(shop: Shop, service: Service,
     assert (message["data"]["url"], message["data"]["endpoint_id"]) == (receiver.url, made["id"])
 
 
-@pytest.mark.parametrize("answer", ["echo", "other token", "nested", "a list", "nothing"])
+@pytest.mark.parametrize(
+    "answer", ["echo", "other token", "nested", "a list", "a number", "half a character", "nothing"]
+)
 def test_an_answer_without_the_token_in_its_place_proves_nothing(
     shop: Shop, service: Service, receiver: Receiver, answer: str
 ) -> None:
@@ -165,12 +167,16 @@ def test_an_answer_without_the_token_in_its_place_proves_nothing(
         "other token": {"token": token[:-1]},
         "nested": {"data": {"token": token}},
         "a list": [token],
+        "a number": {"token": 1},
+        "half a character": {"token": "\ud800"},
     }
     receiver.body = json.dumps(bodies[answer]).encode() if answer in bodies else b""
     receiver.answers = {"/": 200}
     deliver(service)
     assert len(receiver.got) == 1
     assert read_endpoint(shop, made["id"])["verified_at"] is None
+    (challenge,) = challenges_of(service, made["id"])
+    assert (challenge.error, challenge.attempts) == ("TokenMissing", 1)
 
 
 def test_a_receiver_that_learns_its_secret_later_is_asked_again_at_once_or_by_itself(
