@@ -16,8 +16,8 @@ from swap.tables import OrderEvent, WebhookDelivery
 TEST = "endpoint.test"
 VERIFY = "endpoint.verify"
 DISABLED = "endpoint.disabled"
-# What an endpoint may ask for (docs/webhooks.md; the last is about endpoints). A test and a challenge go to the endpoint that
-# they are about.
+# What an endpoint may ask for (docs/webhooks.md; the last is about endpoints). A test and a challenge go to the endpoint
+# that they are about.
 TYPES = frozenset(
     {"order.created", "order.updated", "order.action_required", "order.late_deposit", DISABLED}
     | {f"order.{status}" for status in PUBLIC if status is not Status.CREATING}
