@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from swap.sandbox import rates
 from swap.wiring import Service
-from tests.conftest import XRP_ADDRESS, Shop
+from tests.conftest import XRP_ADDRESS, Clock, Shop
 from tests.factories import make_order, move, read_order
 from tests.streams import PATIENCE, Running
 
@@ -126,8 +127,11 @@ globalThis.fetch = async (url, options) => {
 
 @pytest.mark.skipif(NODE is None, reason="needs node")
 def test_the_recipe_for_pages_gets_an_offer_that_the_backend_can_order(
-    service: Service, shop: Shop, api_url: str
+    service: Service, shop: Shop, api_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A floating rate is another one every five seconds. Here it stays until the order is placed, however long node takes.
+    monkeypatch.setattr(rates, "REFRESH_SECONDS", 300)
+    clock.advance(300 - clock.time() % 300)
     page = "https://shop.example"
     key = service.publishable.create("checkout", shop.client_id, [page])["key"]
     code = recipe("javascript", "browsers.md")
